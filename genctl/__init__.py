@@ -1,0 +1,87 @@
+"""genctl: language-model output that obeys rules exactly, with weights that say what the rules cost.
+
+    import genctl
+    lm = genctl.load()
+    lm.generate("The date is ", genctl.regex(r"\\d{4}-\\d\\d-\\d\\d"), seed=0).text
+
+Names are loaded when they are first used (PEP 562): importing genctl loads no torch, transformers or numba.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from genctl.constraints.notations import json, predicate, regex
+    from genctl.constraints.rules import Rule
+    from genctl.errors import (
+        ArgumentError,
+        ConstraintError,
+        DeadEndError,
+        GenctlError,
+        IncompleteError,
+        ModelError,
+        UnsatisfiableError,
+        VocabularyError,
+    )
+    from genctl.generate import Model, load
+    from genctl.integrations.transformers import processor
+    from genctl.results import Generation, Generations
+    from genctl.vocabulary import Vocabulary
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "genctl.constraints.notations": ("json", "predicate", "regex"),
+    "genctl.constraints.rules": ("Rule",),
+    "genctl.errors": (
+        "ArgumentError",
+        "ConstraintError",
+        "DeadEndError",
+        "GenctlError",
+        "IncompleteError",
+        "ModelError",
+        "UnsatisfiableError",
+        "VocabularyError",
+    ),
+    "genctl.generate": ("Model", "load"),
+    "genctl.integrations.transformers": ("processor",),
+    "genctl.results": ("Generation", "Generations"),
+    "genctl.vocabulary": ("Vocabulary",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "ArgumentError",
+    "ConstraintError",
+    "DeadEndError",
+    "GenctlError",
+    "Generation",
+    "Generations",
+    "IncompleteError",
+    "Model",
+    "ModelError",
+    "Rule",
+    "UnsatisfiableError",
+    "Vocabulary",
+    "VocabularyError",
+    "__version__",
+    "json",
+    "load",
+    "predicate",
+    "processor",
+    "regex",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'genctl' has no attribute {name!r}")
+    value = getattr(import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,144 @@
+"""Languages as expressions over bytes: what compilers write and automata are built from.
+
+    digits = Repeat(Bytes(((0x30, 0x39),)), 1, None)
+    pair = concat(Literal(b"("), digits, Literal(b")"))
+    automaton = GrammarAutomaton(pair)                      # see pushdown.py
+
+A *grammar* is an expression and named rules that `Call` refers to. `Embedded`, `Ahead` and `Behind` take
+another automaton: as one symbol, as a demand on the rest of the text, as a demand on the text so far.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from genctl.automata.base import Automaton
+
+
+@dataclass(frozen=True, slots=True)
+class Bytes:
+    """One byte out of sorted, disjoint, inclusive ranges."""
+
+    ranges: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """Exactly these bytes."""
+
+    text: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Concat:
+    """The parts one after the other; no part is the empty text."""
+
+    parts: tuple[Expression, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Union:
+    """Any one of the parts; no part is the empty language (which has no text at all)."""
+
+    parts: tuple[Expression, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """The body, `least` to `most` times (None: without bound)."""
+
+    body: Expression
+    least: int
+    most: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A text of the rule with this name."""
+
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A text that the automaton accepts. Its look-around sees this text alone."""
+
+    automaton: Automaton
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """The empty text, where the whole rest of the text is (negated: is not) accepted by the automaton."""
+
+    automaton: Automaton
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """The empty text, where all of the text so far is (negated: is not) accepted by the automaton."""
+
+    automaton: Automaton
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Everything:
+    """Any bytes at all; only at the very end of an expression. Used for the rest behind a look-ahead."""
+
+
+Expression: TypeAlias = (
+    Bytes | Literal | Concat | Union | Repeat | Call | Embedded | Ahead | Behind | Everything
+)
+
+EMPTY = Concat(())  # the language of the empty text
+NOTHING = Union(())  # the language without texts
+ANY_BYTE = Bytes(((0, 255),))
+
+
+def concat(*parts: Expression) -> Expression:
+    """The parts one after the other, flattened; NOTHING as soon as one part is."""
+    flat: list[Expression] = []
+    for part in parts:
+        if part == NOTHING:
+            return NOTHING
+        if isinstance(part, Concat):
+            flat.extend(part.parts)
+        elif not (isinstance(part, Literal) and part.text == b""):
+            flat.append(part)
+    return flat[0] if len(flat) == 1 else Concat(tuple(flat))
+
+
+def union(*parts: Expression) -> Expression:
+    """Any of the parts, flattened and without repetition."""
+    flat: dict[Expression, None] = {}
+    for part in parts:
+        flat.update(dict.fromkeys(part.parts if isinstance(part, Union) else (part,)))
+    return next(iter(flat)) if len(flat) == 1 else Union(tuple(flat))
+
+
+def optional(body: Expression) -> Expression:
+    return union(EMPTY, body)
+
+
+def repeat(body: Expression, least: int = 0, most: int | None = None) -> Expression:
+    """`body{least,most}`; the trivial counts are folded away."""
+    if most is not None and least > most:
+        return NOTHING
+    if most == 0 or body == EMPTY:
+        return EMPTY
+    if body == NOTHING:
+        return EMPTY if least == 0 else NOTHING
+    return body if (least, most) == (1, 1) else Repeat(body, least, most)
+
+
+def separated(item: Expression, separator: Expression, least: int = 0, most: int | None = None) -> Expression:
+    """`least` to `most` items with the separator between each two."""
+    if most is not None and least > most:
+        return NOTHING
+    if most == 0:
+        return EMPTY
+    tail = repeat(concat(separator, item), max(least - 1, 0), None if most is None else most - 1)
+    full = concat(item, tail)
+    return optional(full) if least == 0 else full

@@ -1,0 +1,73 @@
+"""What genctl raises: one class per kind of mistake, each with the place, the reason and a hint.
+
+    try:
+        genctl.regex("(abc")
+    except genctl.ConstraintError as error:
+        print(error.span, error.reason, error.hint)
+
+Nothing is raised for a dead end inside a sampler (a log-weight of `-inf`); at the edge it is a `DeadEndError`.
+"""
+
+from __future__ import annotations
+
+
+class GenctlError(Exception):
+    """The base of everything genctl raises on purpose."""
+
+
+class ConstraintError(GenctlError, ValueError):
+    """A rule that cannot be enforced exactly, refused when it is compiled.
+
+    source: what was given (pattern, schema, type), as text.
+    pointer: JSON pointer into a schema ("" is its root), or None.
+    span: (start, end) characters of a pattern, or None.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        source: str | None = None,
+        pointer: str | None = None,
+        span: tuple[int, int] | None = None,
+        hint: str | None = None,
+    ) -> None:
+        self.reason, self.source, self.pointer, self.span, self.hint = reason, source, pointer, span, hint
+        super().__init__(self._message())
+
+    def _message(self) -> str:
+        lines = [self.reason]
+        if self.pointer is not None:
+            lines[0] = f"at {self.pointer or 'the root of the schema'!s}: {self.reason}"
+        if self.span is not None:
+            start, end = self.span
+            lines[0] = f"at characters {start}-{end}: {self.reason}"
+            if self.source is not None and "\n" not in self.source and len(self.source) <= 120:
+                lines += [f"    {self.source}", "    " + " " * start + "^" * max(1, end - start)]
+        if self.hint:
+            lines.append(f"hint: {self.hint}")
+        return "\n".join(lines)
+
+
+class UnsatisfiableError(ConstraintError):
+    """A rule that no finite text obeys: empty, or endless recursion."""
+
+
+class VocabularyError(GenctlError, ValueError):
+    """A tokenizer whose bytes cannot be read exactly, or that does not belong to the model."""
+
+
+class ModelError(GenctlError, ValueError):
+    """A model that cannot be found, read or used."""
+
+
+class ArgumentError(GenctlError, TypeError):
+    """An argument with an unknown name, or a value outside its range."""
+
+
+class DeadEndError(GenctlError, RuntimeError):
+    """Every particle met a prefix that no token may continue, or was cut before its text was complete."""
+
+
+class IncompleteError(GenctlError, ValueError):
+    """The value of a text that was cut before it was complete was asked for."""
