@@ -10,29 +10,23 @@ but 0 some text leads to acceptance, so a state other than 0 is a promise that t
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
+from genctl.kernels.records import DEAD, UNKNOWN, Table
 
-Bool: TypeAlias = NDArray[np.bool_]
-U8: TypeAlias = NDArray[np.uint8]
-I32: TypeAlias = NDArray[np.int32]
+__all__ = [
+    "DEAD",
+    "UNKNOWN",
+    "UNREACHABLE",
+    "Automaton",
+    "Table",
+    "accepts",
+    "next_bytes",
+    "run",
+    "shortest_completion",
+]
 
-DEAD = 0
-UNKNOWN = -1  # a transition that was never taken yet
 UNREACHABLE = 2**31 - 1  # distance of a state from which nothing is accepted
-
-
-class Table(NamedTuple):
-    """The part of a lazy automaton that is built so far, as kernels read it. S states, C byte classes.
-
-    Only the first rows are in use; a caller that meets UNKNOWN asks the automaton to `step` and comes back.
-    """
-
-    next: I32  # (S, C) next state, UNKNOWN where not built yet
-    classes: U8  # (256,) class of each byte
-    accepting: Bool  # (S,)
 
 
 class Automaton(Protocol):
@@ -65,3 +59,18 @@ def run(automaton: Automaton, state: int, text: Iterable[int]) -> int:
 def accepts(automaton: Automaton, text: bytes) -> bool:
     """Is text in the language?"""
     return automaton.accepts(run(automaton, automaton.start, text))
+
+
+def next_bytes(automaton: Automaton, state: int) -> bytes:
+    """The bytes that may come next in a state."""
+    return bytes(byte for byte in range(256) if automaton.step(state, byte) != DEAD)
+
+
+def shortest_completion(automaton: Automaton, state: int) -> bytes:
+    """A shortest text that leads from state to acceptance, the one with the smallest bytes; b"" from the dead state."""
+    completion = bytearray()
+    while state != DEAD and not automaton.accepts(state):
+        nearest = min(next_bytes(automaton, state), key=lambda b: automaton.distance(automaton.step(state, b)))
+        completion.append(nearest)
+        state = automaton.step(state, nearest)
+    return bytes(completion)

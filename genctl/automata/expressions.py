@@ -88,9 +88,7 @@ class Everything:
     """Any bytes at all; only at the very end of an expression. Used for the rest behind a look-ahead."""
 
 
-Expression: TypeAlias = (
-    Bytes | Literal | Concat | Union | Repeat | Call | Embedded | Ahead | Behind | Everything
-)
+Expression: TypeAlias = Bytes | Literal | Concat | Union | Repeat | Call | Embedded | Ahead | Behind | Everything
 
 EMPTY = Concat(())  # the language of the empty text
 NOTHING = Union(())  # the language without texts

@@ -1,0 +1,188 @@
+"""Lazy determinism: states are interned configurations, rows of the table are filled when they are visited.
+
+    class Counter(LazyAutomaton[int]): ...      # a configuration is any hashable value
+    automaton.step(automaton.start, 0x61)       # builds the successor on the first visit, looks it up afterwards
+
+Equal configurations are one int, so particles share everything that is known about a state. The table is
+bounded (`MAX_STATES`); an automaton that would grow past it is refused with a ConstraintError, never cut.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable
+from heapq import heappop, heappush
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from genctl.automata.base import DEAD, UNKNOWN, UNREACHABLE, Table
+from genctl.errors import ConstraintError
+from genctl.kernels.records import U8
+
+K = TypeVar("K", bound=Hashable)
+
+MAX_STATES = 1_000_000
+MAX_SEARCH = 200_000  # states visited to prove that a state can be completed
+
+
+class LazyAutomaton(ABC, Generic[K]):
+    """An Automaton whose states are configurations of type K. C byte classes; the table grows by doubling.
+
+    `exact_bound` says that `_bound` is the distance itself; otherwise distances are searched for (A*).
+    """
+
+    exact_bound = True
+
+    def __init__(self, classes: U8, start: K | None) -> None:
+        self._classes = classes
+        self._byte_of = [int(np.flatnonzero(classes == c)[0]) for c in range(int(classes.max()) + 1)]
+        self._next = np.full((16, len(self._byte_of)), UNKNOWN, np.int32)
+        self._accepting = np.zeros(16, np.bool_)
+        self._next[DEAD] = DEAD
+        self._keys: list[K | None] = [None]
+        self._ids: dict[K, int] = {}
+        self._distances: list[int | None] = [UNREACHABLE]
+        self._unchecked: dict[tuple[int, int], int] = {}  # successors not yet known to be completable
+        self.start = DEAD if start is None else self._intern(start)
+        if self.distance(self.start) == UNREACHABLE:
+            self.start = DEAD
+
+    # -- what a kind of automaton defines
+
+    @abstractmethod
+    def _successor(self, key: K, byte: int) -> K | None:
+        """The configuration after byte, None if it is dead."""
+
+    @abstractmethod
+    def _accepts(self, key: K) -> bool: ...
+
+    @abstractmethod
+    def _bound(self, key: K) -> int:
+        """At most the distance of key; UNREACHABLE only if nothing is accepted from it."""
+
+    def _universal(self, key: K) -> bool:
+        return False
+
+    # -- the Automaton protocol
+
+    @property
+    def table(self) -> Table:
+        return Table(self._next, self._classes, self._accepting)
+
+    def step(self, state: int, byte: int, /) -> int:
+        """The state after byte; builds the transition where it was unknown."""
+        column = int(self._classes[byte])
+        known = int(self._next[state, column])
+        if known != UNKNOWN:
+            return known
+        target = self._successor_state(state, column)
+        if self.distance(target) == UNREACHABLE:
+            target = DEAD
+        self._next[state, column] = target
+        self._unchecked.pop((state, column), None)
+        return target
+
+    def accepts(self, state: int, /) -> bool:
+        return bool(self._accepting[state])
+
+    def distance(self, state: int, /) -> int:
+        """Fewest bytes from state to acceptance; UNREACHABLE (2**31 - 1) if there are none."""
+        known = self._distances[state]
+        return self._search(state) if known is None else known
+
+    def universal(self, state: int, /) -> bool:
+        key = self._keys[state]
+        return key is not None and self._universal(key)
+
+    def __len__(self) -> int:
+        """States built so far, the dead one included."""
+        return len(self._keys)
+
+    # -- growth
+
+    def _intern(self, key: K) -> int:
+        state = self._ids.get(key)
+        if state is not None:
+            return state
+        state = len(self._keys)
+        if state >= MAX_STATES:
+            raise ConstraintError(f"the automaton needs more than {MAX_STATES:,} states", hint="use a simpler rule")
+        if state == len(self._next):
+            self._grow()
+        self._ids[key] = state
+        self._keys.append(key)
+        accepting = self._accepts(key)
+        self._accepting[state] = accepting
+        bound = 0 if accepting else self._bound(key)
+        settled = accepting or self.exact_bound or bound == UNREACHABLE
+        self._distances.append(bound if settled else None)
+        return state
+
+    def _grow(self) -> None:
+        rows = len(self._next)
+        self._next = np.concatenate([self._next, np.full_like(self._next, UNKNOWN)])
+        self._accepting = np.concatenate([self._accepting, np.zeros(rows, np.bool_)])
+
+    def _successor_state(self, state: int, column: int) -> int:
+        """The successor, not yet known to be completable."""
+        known = int(self._next[state, column])
+        if known != UNKNOWN:
+            return known
+        unchecked = self._unchecked.get((state, column))
+        if unchecked is None:
+            key = self._keys[state]
+            assert key is not None, "the dead state's row is always known"
+            successor = self._successor(key, self._byte_of[column])
+            unchecked = DEAD if successor is None else self._intern(successor)
+            self._unchecked[state, column] = unchecked
+        return unchecked
+
+    def _search(self, origin: int) -> int:
+        """A* from origin to the nearest accepting state; settles the distances along the way it finds.
+
+        Where nothing is accepted, all that was visited is UNREACHABLE.
+        """
+        best = {origin: 0}
+        parent: dict[int, int] = {}
+        heap = [(self._estimate(origin), 0, origin)]
+        done: set[int] = set()
+        while heap:
+            _, cost, state = heappop(heap)
+            if state in done:
+                continue
+            known = self._distances[state]
+            if known is not None:
+                if known == UNREACHABLE:
+                    continue
+                return self._settle(origin, state, parent, cost + known, best)
+            done.add(state)
+            if len(done) > MAX_SEARCH:
+                raise ConstraintError(
+                    f"after {MAX_SEARCH:,} states it is still unknown whether the rule can be completed",
+                    hint="split the rule, or put a smaller bound on its repetitions",
+                )
+            for column in range(len(self._byte_of)):
+                target = self._successor_state(state, column)
+                if target != DEAD and cost + 1 < best.get(target, UNREACHABLE):
+                    best[target] = cost + 1
+                    parent[target] = state
+                    heappush(heap, (cost + 1 + self._estimate(target), cost + 1, target))
+        for state in done:
+            self._distances[state] = UNREACHABLE
+        return UNREACHABLE
+
+    def _estimate(self, state: int) -> int:
+        known = self._distances[state]
+        if known is not None:
+            return known
+        key = self._keys[state]
+        return UNREACHABLE if key is None else self._bound(key)
+
+    def _settle(self, origin: int, end: int, parent: dict[int, int], total: int, cost: dict[int, int]) -> int:
+        state = end
+        while state != origin:
+            self._distances[state] = total - cost[state]
+            state = parent[state]
+        self._distances[origin] = total
+        return total

@@ -1,0 +1,121 @@
+"""Slow, obviously right twins of kernels and engines, and exact answers by enumeration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from genctl.automata.base import Automaton
+from genctl.automata.expressions import (
+    Bytes,
+    Call,
+    Concat,
+    Expression,
+    Literal,
+    Repeat,
+    Union,
+)
+from genctl.constraints.base import Constraint
+from genctl.models.toy import ToyModel
+from genctl.vocabulary import Vocabulary
+
+
+def language(expression: Expression, rules: Mapping[str, Expression], text: bytes) -> bool:
+    """Is text in the language of the expression? By the definition of each operator, over sets of end positions."""
+
+    def ends(part: Expression, start: int, open_: frozenset[tuple[str, int]]) -> frozenset[int]:
+        match part:
+            case Literal(word):
+                return frozenset({start + len(word)} if text.startswith(word, start) else ())
+            case Bytes(ranges):
+                inside = start < len(text) and any(low <= text[start] <= high for low, high in ranges)
+                return frozenset({start + 1} if inside else ())
+            case Concat(parts):
+                here = frozenset({start})
+                for one in parts:
+                    here = frozenset().union(*(ends(one, at, open_ if at == start else frozenset()) for at in here))
+                return here
+            case Union(parts):
+                return frozenset().union(*(ends(one, start, open_) for one in parts))
+            case Repeat(body, least, most):
+                return repeated(body, least, most, start, open_)
+            case Call(rule):
+                if (rule, start) in open_:
+                    return frozenset()
+                return ends(rules[rule], start, open_ | {(rule, start)})
+        raise TypeError(part)
+
+    def repeated(body, least, most, start, open_):
+        layers, found = frozenset({start}), frozenset()
+        # An empty round can be repeated at will, so len(text) + least rounds show all there is.
+        for count in range((len(text) + least + 1 if most is None else most) + 1):
+            if count >= least:
+                found |= layers
+            layers = frozenset().union(*(ends(body, at, open_ if at == start else frozenset()) for at in layers))
+            if not layers:
+                break
+        return found
+
+    return len(text) in ends(expression, 0, frozenset())
+
+
+def mask(constraint: Constraint, state: int, size: int) -> np.ndarray:
+    """(V,) bool: `allows` of every token."""
+    return np.array([constraint.allows(state, token) for token in range(size)])
+
+
+def advance(automaton: Automaton, vocabulary: Vocabulary, state: int, token: int) -> int:
+    for byte in vocabulary.tokens[token]:
+        state = automaton.step(state, byte)
+    return state if vocabulary.tokens[token] else 0
+
+
+def distances(automaton: Automaton, states: Iterable[int], limit: int) -> dict[int, int]:
+    """Fewest bytes to acceptance, by breadth-first search from each state, up to limit."""
+    return {state: _distance(automaton, state, limit) for state in states}
+
+
+def _distance(automaton: Automaton, state: int, limit: int) -> int:
+    front, seen = {state}, {state}
+    for length in range(limit + 1):
+        if any(automaton.accepts(s) for s in front):
+            return length
+        front = {automaton.step(s, byte) for s in front for byte in range(256)} - seen - {0}
+        seen |= front
+    return 2**31 - 1
+
+
+def texts(constraint: Constraint, vocabulary: Vocabulary, longest: int) -> Iterator[tuple[int, ...]]:
+    """All complete token sequences of at most `longest` tokens, end-of-text not included."""
+    stack: list[tuple[tuple[int, ...], int]] = [((), constraint.start())]
+    while stack:
+        tokens, state = stack.pop()
+        if state and constraint.complete(state):
+            yield tokens
+        if state and len(tokens) < longest:
+            for token in range(len(vocabulary)):
+                if token not in vocabulary.eos and constraint.allows(state, token):
+                    stack.append(((*tokens, token), constraint.advance(state, token)))
+
+
+def posterior(
+    model: ToyModel, constraint: Constraint, longest: int, given: Sequence[int] = ()
+) -> tuple[dict[tuple[int, ...], float], float]:
+    """(token sequence -> probability, log evidence): the model conditioned on the constraint, by enumeration.
+
+    Texts have at most `longest` tokens; each counts with the probability of its tokens and of its end, times the
+    constraint's potential.
+    """
+    vocabulary, mass = model.vocabulary, {}
+    for tokens in texts(constraint, vocabulary, longest):
+        state = constraint.start()
+        for token in tokens:
+            state = constraint.advance(state, token)
+        law = model.law([*given, *tokens])
+        end = np.logaddexp.reduce([float(law[e]) for e in vocabulary.eos])
+        potential = constraint.log_potential(state, done=True)
+        mass[tokens] = math.exp(model.logprob(tokens, given) + end + potential)
+    total = sum(mass.values())
+    return {tokens: m / total for tokens, m in mass.items()}, math.log(total) if total else -math.inf
