@@ -1,0 +1,57 @@
+"""The prefix tree of a vocabulary: all tokens at once, without reading a shared beginning twice.
+
+tokens = Tokens.of(vocabulary)
+tokens.trie.end[0]                       # number of nodes
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from genctl.kernels.automaton import build_trie
+from genctl.kernels.records import I64, TokenBytes, TokenTrie
+from genctl.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """A vocabulary as kernels read it. Tokens without bytes and end-of-text tokens are not in the trie."""
+
+    bytes: TokenBytes
+    trie: TokenTrie
+    depth: int  # bytes of the longest token
+
+    @staticmethod
+    @lru_cache(maxsize=8)
+    def of(vocabulary: Vocabulary) -> Tokens:
+        """Built once for each vocabulary."""
+        flat = token_bytes(vocabulary)
+        lengths = np.diff(flat.offset)
+        readable = [i for i in np.flatnonzero(lengths).tolist() if not flat.eos[i]]
+        order = np.array(sorted(readable, key=vocabulary.tokens.__getitem__), dtype=np.int64)
+        return Tokens(flat, _trie(flat, order), int(lengths.max(initial=0)))
+
+
+def token_bytes(vocabulary: Vocabulary) -> TokenBytes:
+    """The vocabulary as flat arrays."""
+    lengths = np.fromiter(map(len, vocabulary.tokens), np.int64, len(vocabulary))
+    eos = np.zeros(len(vocabulary), np.bool_)
+    eos[list(vocabulary.eos)] = True
+    data = np.frombuffer(b"".join(vocabulary.tokens) + b"\0", np.uint8)
+    return TokenBytes(data, np.concatenate([[0], np.cumsum(lengths)]), eos)
+
+
+def _trie(flat: TokenBytes, order: I64) -> TokenTrie:
+    room = int(np.diff(flat.offset)[order].sum()) + 1
+    trie = TokenTrie(
+        byte=np.zeros(room, np.uint8),
+        depth=np.zeros(room, np.int32),
+        end=np.ones(room, np.int32),
+        token=np.full(room, -1, np.int32),
+        same=np.full(len(flat.eos), -1, np.int32),
+    )
+    n = build_trie(flat.data, flat.offset, order, trie)
+    return TokenTrie(trie.byte[:n].copy(), trie.depth[:n].copy(), trie.end[:n].copy(), trie.token[:n].copy(), trie.same)

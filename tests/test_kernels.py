@@ -1,0 +1,137 @@
+"""Kernels against their naive twins, and the whole suite's laws without the compiler."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from genctl.automata.base import UNKNOWN
+from genctl.compilers.regex import compile_regex
+from genctl.kernels import rejection
+from genctl.kernels.automaton import run_token
+from genctl.kernels.resampling import inverse_cdf
+from genctl.trie import Tokens
+from genctl.vocabulary import Vocabulary
+from tests import naive
+
+tokens = st.lists(st.binary(max_size=5), min_size=1, max_size=40).map(tuple)
+
+
+@given(tokens, st.sets(st.integers(0, 39), max_size=3))
+def test_the_trie_spells_exactly_the_readable_tokens(texts, eos):
+    vocabulary = Vocabulary(texts, frozenset(i for i in eos if i < len(texts)))
+    trie = Tokens.of(vocabulary).trie
+    spelled: dict[int, bytes] = {}
+    path = b""
+    for node in range(1, len(trie.byte)):
+        path = path[: trie.depth[node] - 1] + bytes([trie.byte[node]])
+        token = trie.token[node]
+        while token >= 0:
+            spelled[int(token)] = path
+            token = trie.same[token]
+    readable = {i: t for i, t in enumerate(texts) if t and i not in vocabulary.eos}
+    assert spelled == readable
+
+
+@given(tokens)
+def test_the_end_of_a_trie_node_is_behind_its_subtree(texts):
+    trie = Tokens.of(Vocabulary(texts, frozenset({0}))).trie
+    for node in range(len(trie.byte)):
+        below = [n for n in range(node + 1, len(trie.byte)) if trie.depth[n] <= trie.depth[node]]
+        assert trie.end[node] == (below[0] if below and node else len(trie.byte))
+
+
+@given(tokens, st.sampled_from(["(ab)*", "[^a]{2,4}", "a.*b|é+", "\\x00+"]))
+def test_running_a_token_is_stepping_through_its_bytes(texts, pattern):
+    vocabulary = Vocabulary((*texts, b"ab", b"abab", "é".encode(), b""), frozenset({len(texts) + 3}))
+    automaton, flat = compile_regex(pattern), Tokens.of(vocabulary).bytes
+    for token in range(len(vocabulary)):
+        state, at, byte = run_token(automaton.table, flat, automaton.start, token)
+        while state == UNKNOWN:
+            automaton.step(at, byte)
+            state, at, byte = run_token(automaton.table, flat, automaton.start, token)
+        expected = automaton.start
+        for byte in vocabulary.tokens[token]:
+            expected = automaton.step(expected, byte)
+        assert state == expected
+
+
+weights = st.lists(st.floats(0, 1, width=32), min_size=1, max_size=700).map(lambda w: np.array(w, np.float32))
+
+
+@given(weights, st.floats(0, 1, exclude_max=True))
+def test_a_draw_is_the_inverse_of_the_cumulated_weights(row, uniform):
+    blocks = np.zeros((1, -(-len(row) // rejection.BLOCK)))
+    rejection.block_sums(row[None], blocks)
+    token = rejection.draw(row, blocks[0], uniform)
+    if not row.any():
+        assert token == -1
+        return
+    cumulated = np.cumsum(row.astype(np.float64))
+    assert row[token] > 0
+    tolerance = 1e-9 * cumulated[-1]
+    assert cumulated[token] - row[token] - tolerance <= uniform * cumulated[-1] <= cumulated[token] + tolerance
+
+
+@given(weights, st.data())
+def test_removing_a_token_leaves_the_blocks_as_if_it_had_never_been(row, data):
+    token = data.draw(st.integers(0, len(row) - 1))
+    blocks = np.zeros((1, -(-len(row) // rejection.BLOCK)))
+    rejection.block_sums(row[None], blocks)
+    rejection.remove(row, blocks[0], token)
+    afresh = np.zeros_like(blocks)
+    rejection.block_sums(row[None], afresh)
+    np.testing.assert_array_equal(blocks, afresh)
+    assert row[token] == 0
+
+
+@given(st.lists(st.floats(-300, 30), min_size=1, max_size=30), st.data())
+def test_a_masked_draw_knows_the_allowed_mass_however_small(row, data):
+    logits = np.array(row, np.float32)
+    mask = np.array(data.draw(st.lists(st.booleans(), min_size=len(row), max_size=len(row))))
+    token, log_mass = rejection.masked_draw(logits, mask, 0.5)
+    if not mask.any():
+        assert (token, log_mass) == (-1, -np.inf)
+        return
+    assert mask[token]
+    assert log_mass == pytest.approx(np.logaddexp.reduce(logits[mask].astype(np.float64)), abs=1e-9)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20).filter(any), st.lists(st.floats(0, 1, exclude_max=True)))
+def test_resampling_points_fall_to_the_particle_whose_share_they_hit(raw, points):
+    shares = np.array(raw) / sum(raw)
+    ancestors = np.empty(len(points), np.int64)
+    inverse_cdf(shares, np.sort(points), ancestors)
+    for point, ancestor in zip(sorted(points), ancestors, strict=True):
+        assert shares[ancestor] > 0
+        assert shares[:ancestor].sum() - 1e-12 <= point <= shares[: ancestor + 1].sum() + 1e-12
+
+
+def test_masks_over_a_large_vocabulary_are_allows_of_every_token():
+    from genctl.constraints.automaton import AutomatonConstraint
+
+    vocabulary = Vocabulary((*(f"{i:x}".encode() for i in range(5000)), b""), frozenset({5000}))
+    constraint = AutomatonConstraint(compile_regex("(1[0-9a]*f?|c{2,3})?"), vocabulary)
+    for state in (constraint.start(), constraint.advance(constraint.start(), 0x1A)):
+        packed = np.zeros(157, np.uint32)
+        constraint.mask(state, packed)
+        allowed = np.unpackbits(packed.view(np.uint8), bitorder="little", count=5001).astype(bool)
+        np.testing.assert_array_equal(allowed, naive.mask(constraint, state, 5001))
+
+
+@pytest.mark.slow
+def test_the_laws_of_kernels_hold_without_the_compiler():
+    files = ["tests/test_kernels.py", "tests/laws/test_constraint.py", "tests/laws/test_automaton.py"]
+    command = [sys.executable, "-m", "pytest", "-m", "not slow", "-p", "no:cacheprovider", *files]
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    done = subprocess.run(
+        command, env=environment, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
