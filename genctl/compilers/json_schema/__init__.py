@@ -1,0 +1,13 @@
+"""JSON Schema as automata: keywords enforced exactly, or refused with their JSON pointer.
+
+    compile_json_schema({"type": "array", "items": {"enum": ["a", "b"]}, "minItems": 1})
+    sorted(word for word, rule in RULES.items() if rule.handling == "automaton")
+
+One file a keyword family (numbers, strings, arrays, objects, values); rules.py is the table of all keywords.
+"""
+
+from genctl.compilers.json_schema.compile import compile_json_schema
+from genctl.compilers.json_schema.context import GenctlWarning
+from genctl.compilers.json_schema.rules import RULES, Rule
+
+__all__ = ["RULES", "GenctlWarning", "Rule", "compile_json_schema"]

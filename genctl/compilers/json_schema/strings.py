@@ -1,0 +1,95 @@
+r"""minLength, maxLength (in Unicode code points) and pattern (an ECMA-262 search), all in one automaton.
+
+    read(Place("", {"minLength": 2, "pattern": "^a"}, DRAFTS[2020]))
+
+A string is produced in every way JSON can spell it, raw UTF-8 or escapes; lone surrogates are not produced.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial, reduce
+from typing import Any
+
+from genctl.automata.base import Automaton
+from genctl.automata.expressions import NOTHING, Expression, Literal, concat, repeat
+from genctl.automata.product import Product
+from genctl.automata.pushdown import GrammarAutomaton
+from genctl.compilers.characters import ALL, json_string, utf8
+from genctl.compilers.json_schema.context import Context, Facet, Place, Pointer
+from genctl.compilers.json_schema.words import Words
+from genctl.compilers.regex import pattern_expression
+from genctl.errors import ConstraintError
+
+QUOTE = Literal(b'"')
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A regular expression and where it stands."""
+
+    source: str
+    pointer: Pointer = field(compare=False)
+
+    def expression(self, encode: Any = json_string) -> Expression:
+        """The strings in which it is found, without quotes; refused with its pointer where it cannot be honoured."""
+        try:
+            return pattern_expression(self.source, encode=encode, search=True, dialect="ecma")
+        except ConstraintError as error:
+            raise ConstraintError(
+                error.reason, source=self.source, pointer=self.pointer, span=error.span, hint=error.hint
+            ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Strings(Facet):
+    """Strings of least to most code points in which each of the patterns is found."""
+
+    least: int = 0
+    most: int | None = None
+    patterns: tuple[Pattern, ...] = ()
+
+    def meet(self, other: Strings, /) -> Strings:
+        most = [bound for bound in (self.most, other.most) if bound is not None]
+        patterns = dict.fromkeys(self.patterns + other.patterns)
+        return Strings(max(self.least, other.least), min(most, default=None), tuple(patterns))
+
+    def admits(self, value: Any, context: Context, /) -> bool:
+        if len(value) < self.least or (self.most is not None and len(value) > self.most):
+            return False
+        return all(context.found(p.source, partial(p.expression, utf8), value) for p in self.patterns)
+
+    def conflict(self, context: Context, /) -> str | None:
+        if self.most is not None and self.least > self.most:
+            return f"no string has at least {self.least} and at most {self.most} characters"
+        if self.patterns and self.expression(context) == NOTHING:
+            patterns = " and ".join(f"`{pattern.source}`" for pattern in self.patterns)
+            size = f", {self.least} to {'any number of' if self.most is None else self.most} characters long,"
+            bounded = self.least or self.most is not None
+            return f"no string{size if bounded else ''} matches {patterns}"
+        return None
+
+    def expression(self, context: Context, /) -> Expression:
+        return concat(QUOTE, context.automaton(self, self.content), QUOTE)
+
+    def content(self) -> Automaton:
+        """The strings without their quotes."""
+        parts: list[Automaton] = [GrammarAutomaton(pattern.expression()) for pattern in self.patterns]
+        if self.least or self.most is not None or not parts:
+            parts.append(GrammarAutomaton(repeat(json_string(ALL), self.least, self.most)))
+        return reduce(Product, parts)
+
+
+def strings_but(names: frozenset[str], context: Context) -> Expression:
+    """Every string that is not one of the names, however it is spelled, with its quotes."""
+    if not names:
+        return Strings().expression(context)
+    make = lambda: Product(Strings().content(), Words(sorted(names)), difference=True)  # noqa: E731
+    return concat(QUOTE, context.automaton(("but", names), make), QUOTE)
+
+
+def read(place: Place) -> Strings:
+    """What the keywords for strings say at this place."""
+    pattern = place.get("pattern", str, "a string")
+    patterns = () if pattern is None else (Pattern(pattern, place.at("pattern")),)
+    return Strings(place.count("minLength", 0), place.count("maxLength", None), patterns)
