@@ -1,0 +1,80 @@
+"""Rules from what users write: patterns, schemas, types, functions.
+
+regex(r"\\d{4}-\\d\\d-\\d\\d") & (lambda text, done: not done or int(text[:4]) > 1999)
+json(Trip)                                # a pydantic model, a dataclass, list[int], a JSON Schema ...
+"""
+
+from __future__ import annotations
+
+import builtins
+import json as json_module
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from genctl.compilers.json_schema import compile_json_schema
+from genctl.compilers.regex import compile_regex
+from genctl.compilers.types import schema_of
+from genctl.constraints.predicate import PredicateFunction
+from genctl.constraints.rules import Language, Predicate, Rule
+from genctl.errors import ConstraintError
+
+
+def regex(pattern: str | re.Pattern[str], flags: int = 0) -> Language:
+    """Texts that `re.fullmatch(pattern, text, flags)` matches; the value is the text.
+
+    Raises ConstraintError with the span of what is wrong or cannot be honoured (back-references and the like).
+    """
+    source = pattern.pattern if isinstance(pattern, re.Pattern) else pattern
+    return Language(compile_regex(pattern, flags), source)
+
+
+def json(schema: Any, *, whitespace: Literal["bounded", "compact", "spaced"] = "bounded") -> Language:
+    """JSON texts for a schema (a mapping, a bool, or JSON text) or for a type; the value is parsed.
+
+    A type gives a value of that type, a schema what `json.loads` gives. whitespace: "bounded" (none, a blank, or a
+    line break with indentation), "compact" (none), or "spaced" (one blank behind each comma and colon).
+    Raises ConstraintError with the JSON pointer of what is wrong or not supported.
+    """
+    if isinstance(schema, Mapping | bool | str):
+        automaton = compile_json_schema(schema, whitespace=whitespace)
+        source = schema if isinstance(schema, str) else json_module.dumps(schema)
+        return Language(automaton, source, json_module.loads)
+    plain, parse = schema_of(schema)
+    return Language(compile_json_schema(plain, whitespace=whitespace), getattr(schema, "__name__", str(schema)), parse)
+
+
+def predicate(function: PredicateFunction) -> Predicate:
+    """A rule from a function (text, done) -> bool | float; usable as a decorator."""
+    return Predicate(function)
+
+
+def as_rule(constraint: Any) -> Rule | None:
+    """What `generate` accepts: a rule, a compiled pattern, a type or a JSON Schema, a function, or None.
+
+    Raises ConstraintError for anything else; a bare string could mean too many things.
+    """
+    if constraint is None or isinstance(constraint, Rule):
+        return constraint
+    if isinstance(constraint, str):
+        raise ConstraintError(
+            f"a string is not a rule: {constraint[:60]!r}",
+            hint="say what it is: genctl.regex(...) for a pattern, genctl.json(...) for a JSON Schema",
+        )
+    if isinstance(constraint, re.Pattern):
+        return regex(constraint)
+    if isinstance(constraint, Mapping | bool) or _is_type(constraint):
+        return json(constraint)
+    if callable(constraint):
+        return predicate(constraint)
+    raise ConstraintError(
+        f"{constraint!r} is not a rule",
+        hint="give a rule, a re.Pattern, a type, a JSON Schema as a dict, or a function (text, done) -> bool | float",
+    )
+
+
+def _is_type(constraint: Any) -> bool:
+    """Classes, generic aliases such as list[int] or int | None, Literal and the like, and pydantic adapters."""
+    if isinstance(constraint, builtins.type) or type(constraint).__name__ == "TypeAdapter":
+        return True
+    return hasattr(constraint, "__origin__") or type(constraint).__name__ == "UnionType"

@@ -1,0 +1,110 @@
+"""Laws of the Constraint protocol, for every implementation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from genctl.automata.product import Product
+from genctl.compilers.regex import compile_regex
+from genctl.constraints.automaton import AutomatonConstraint
+from genctl.constraints.base import unpack, words
+from genctl.constraints.both import Both
+from genctl.constraints.predicate import PredicateConstraint
+from genctl.vocabulary import Vocabulary
+from tests import naive
+
+# Duplicate spellings (a: 0 and 9), two end-of-text ids, a control token, an unused id, split UTF-8 (é = c3 a9).
+VOCABULARY = Vocabulary(
+    (b"a", b"b", b"ab", b"ba", b"aab", b"", b"", b"", b"\xc3", b"a", b"\xa9", b"abab", b"c"),
+    eos=frozenset({5, 6}),
+    unused=frozenset({7}),
+)
+SIZE = len(VOCABULARY)
+
+
+def even(text: str, done: bool) -> bool:
+    return not done or len(text) % 2 == 0
+
+
+def few_bs(text: str, done: bool) -> float:
+    return -0.5 * text.count("b") if text.count("b") < 3 else float("-inf")
+
+
+def by_automaton(pattern: str) -> AutomatonConstraint:
+    return AutomatonConstraint(compile_regex(pattern), VOCABULARY)
+
+
+CONSTRAINTS = {
+    "automaton": lambda: by_automaton("(a|bé?){1,6}"),
+    "product": lambda: AutomatonConstraint(Product(compile_regex("(aa|b)*"), compile_regex(".{2,5}")), VOCABULARY),
+    "predicate": lambda: PredicateConstraint(even, VOCABULARY),
+    "both": lambda: Both([by_automaton("[ab]{0,5}"), PredicateConstraint(even, VOCABULARY)]),
+    "two predicates": lambda: Both([PredicateConstraint(few_bs, VOCABULARY), PredicateConstraint(even, VOCABULARY)]),
+    "dead from the start": lambda: PredicateConstraint(lambda text, done: False, VOCABULARY),
+}
+
+
+@pytest.fixture(params=CONSTRAINTS, ids=str)
+def constraint(request):
+    return CONSTRAINTS[request.param]()
+
+
+def reachable(constraint, depth=3) -> set[int]:
+    found = {constraint.start()}
+    for _ in range(depth):
+        found |= {constraint.advance(s, t) for s in found - {0} for t in range(SIZE) if t not in VOCABULARY.eos}
+    return found
+
+
+def test_the_mask_is_allows_of_every_token(constraint):
+    for state in reachable(constraint):
+        packed = np.full(words(SIZE), 0xFFFFFFFF, np.uint32)
+        constraint.mask(state, packed)
+        np.testing.assert_array_equal(unpack(packed, SIZE), naive.mask(constraint, state, SIZE))
+
+
+def test_the_mask_has_no_bit_beyond_the_vocabulary(constraint):
+    for state in reachable(constraint):
+        packed = np.full(words(SIZE), 0xFFFFFFFF, np.uint32)
+        constraint.mask(state, packed)
+        assert not unpack(packed, 32 * words(SIZE))[SIZE:].any()
+
+
+def test_the_candidates_contain_every_allowed_token(constraint):
+    for state in reachable(constraint):
+        candidates = constraint.candidates(state)
+        if candidates is not None:
+            assert not (naive.mask(constraint, state, SIZE) & ~unpack(candidates, SIZE)).any()
+
+
+def test_advance_is_dead_exactly_where_a_token_is_not_allowed(constraint):
+    for state in reachable(constraint):
+        for token in set(range(SIZE)) - VOCABULARY.eos:
+            assert (constraint.advance(state, token) != 0) == constraint.allows(state, token)
+
+
+def test_the_text_may_end_exactly_where_it_is_complete(constraint):
+    for state in reachable(constraint):
+        assert {constraint.allows(state, token) for token in VOCABULARY.eos} == {constraint.complete(state)}
+
+
+def test_tokens_without_bytes_are_never_allowed(constraint):
+    empty = [t for t in range(SIZE) if VOCABULARY.tokens[t] == b"" and t not in VOCABULARY.eos]
+    assert not any(constraint.allows(state, token) for state in reachable(constraint) for token in empty)
+
+
+def test_tokens_with_the_same_bytes_lead_to_the_same_state(constraint):
+    for state in reachable(constraint):
+        assert constraint.advance(state, 0) == constraint.advance(state, 9)
+
+
+def test_nothing_is_allowed_in_the_dead_state(constraint):
+    assert not naive.mask(constraint, 0, SIZE).any()
+    assert not constraint.complete(0)
+
+
+def test_an_allowed_text_has_a_potential_above_minus_infinity(constraint):
+    for state in reachable(constraint) - {0}:
+        assert constraint.log_potential(state, done=False) > -np.inf
+        assert constraint.log_potential(state, done=True) > -np.inf or not constraint.complete(state)
