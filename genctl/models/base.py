@@ -1,0 +1,67 @@
+"""What a language model is to genctl: next-token logits for N sequences at once, with a state the caller owns.
+
+    logits, state = model.prefill([model.encode("Once upon")])     # (1, V)
+    state = model.select(state, np.array([0, 0, 0]))               # three rows that share the prompt
+    logits, state = model.extend(state, np.array([5, 7, 7]))       # (3, V)
+
+Laws (tests/laws/test_model.py): extending after selecting equals prefilling the whole sequence; a row does not
+depend on the other rows; a state that was extended is not used again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+import numpy as np
+
+from genctl.kernels.records import F32, I64
+from genctl.vocabulary import Vocabulary
+
+Messages: TypeAlias = Sequence[Mapping[str, Any]]  # [{"role": "user", "content": "..."}]
+Prompt: TypeAlias = str | bytes | Messages
+Logits: TypeAlias = Any  # (N, V): a torch tensor on the model's device, or a numpy array of a model without torch
+Tokens: TypeAlias = I64 | Sequence[Sequence[int]]  # (N,), one token a row, or N rows of at least one token each
+
+M = TypeVar("M")
+
+
+class LanguageModel(Protocol[M]):
+    """Next-token logits, nats up to a constant per row, V = len(vocabulary). Ids in `vocabulary.unused` get -inf.
+
+    M holds the key/value cache.
+    """
+
+    @property
+    def vocabulary(self) -> Vocabulary: ...
+
+    def encode(self, prompt: Prompt, /) -> list[int]:
+        """Token ids of a prompt: begin-of-text and chat template included, as the model was trained."""
+        ...
+
+    def prefill(self, prompts: Sequence[Sequence[int]], /) -> tuple[Logits, M]:
+        """N prompts of token ids, lengths may differ -> (N, V) logits of the next token, and the state."""
+        ...
+
+    def extend(self, state: M, tokens: Tokens, /) -> tuple[Logits, M]:
+        """Append tokens to each of the N rows -> (N, V) logits of the next token, and the new state."""
+        ...
+
+    def select(self, state: M, rows: I64, /) -> M:
+        """A state whose row i is row rows[i] of state; rows may repeat, be left out or change their order."""
+        ...
+
+
+def host_logits(logits: Logits) -> F32:
+    """(N, V) logits on any device -> float32 array on the host, C-contiguous; no copy where none is needed."""
+    if isinstance(logits, np.ndarray):
+        return np.ascontiguousarray(logits, dtype=np.float32)
+    array: F32 = logits.detach().float().cpu().contiguous().numpy()
+    return array
+
+
+def torch_seed(generator: Any) -> int:
+    """A seed drawn from a torch.Generator, which moves on: equal generators give equal seeds."""
+    import torch
+
+    return int(torch.randint(2**63 - 1, (1,), generator=generator, device=generator.device).item())

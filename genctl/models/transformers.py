@@ -1,0 +1,485 @@
+"""Causal language models of transformers, with a key/value cache that extends, repeats, drops and re-orders rows.
+
+    model = load_transformers("HuggingFaceTB/SmolLM2-135M-Instruct")       # or a folder, or a .gguf file
+    model = load_transformers(loaded_model, tokenizer=tokenizer)
+    logits, state = model.prefill([model.encode("Once upon"), model.encode("A")])
+
+Rows of different lengths are padded on the right while the model runs, where causal attention never looks, and then
+rolled so that the real tokens of a row are the last slots of the cache. Padding is then always on the left, has no
+position, and is hidden by the attention mask: positions and attention windows are as if the row were alone.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from genctl.errors import ArgumentError, ModelError, VocabularyError
+from genctl.kernels.records import I64
+from genctl.models import gguf
+from genctl.models.base import Prompt, Tokens
+from genctl.vocabulary import Vocabulary
+
+# Cache layers that hold nothing but keys and values by slot, or nothing at all because they use another layer's. A
+# recurrent state has no slots to mask or to roll.
+SLOTTED = frozenset({"DynamicLayer", "DynamicSlidingWindowLayer", "DummyLayer"})
+
+# Keyword arguments of `from_pretrained` that say where a model is, so that they say where its tokenizer is as well.
+WHERE = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token", "trust_remote_code")
+
+
+@dataclass(frozen=True)
+class CacheState:
+    """Keys and values of N rows; the tokens of row i are in its last lengths[i] slots."""
+
+    cache: Any  # transformers.DynamicCache
+    lengths: I64  # (N,)
+
+
+class TransformersModel:
+    """A loaded `PreTrainedModel` and its tokenizer as a `LanguageModel`; logits in the model's dtype on its device.
+
+    context: the most tokens a row may have, or None where the model states no limit.
+
+    Raises ModelError for a model without a key/value cache that rows can be taken from (recurrent state, encoder), and
+    VocabularyError for a tokenizer that does not belong to the model.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        config = model.config.get_text_config(decoder=True)
+        parameters = _forward_parameters(model)
+        _check_cache(model, config, parameters)
+        _check_tokenizer(tokenizer)
+        self.model, self.tokenizer = model.eval(), tokenizer
+        self.context: int | None = getattr(config, "max_position_embeddings", None)
+        self._vocabulary = _vocabulary(model, config, tokenizer)
+        self._unused = torch.tensor(sorted(self._vocabulary.unused), dtype=torch.long)
+        self._single_bytes = frozenset(token[0] for token in self._vocabulary.tokens if len(token) == 1)
+        self._keeps_logits = "logits_to_keep" in parameters
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return self._vocabulary
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """Token ids of a text, of UTF-8 bytes or of chat messages, as the model was trained to see them.
+
+        A text gets the special tokens that the tokenizer adds by itself, messages the chat template with the mark that
+        opens the answer. An empty text becomes the begin-of-text token, or else the end-of-text token.
+
+        Raises ArgumentError for bytes that are no UTF-8, malformed messages, characters the tokenizer has no token for
+        and an empty prompt that nothing can begin; ModelError for messages without a chat template.
+        """
+        if isinstance(prompt, bytes):
+            prompt = _decoded(prompt)
+        ids = self._encode_text(prompt) if isinstance(prompt, str) else self._encode_messages(prompt)
+        self._check_ids(ids)
+        return ids
+
+    def prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, CacheState]:
+        """N prompts of at least one token each -> (N, V) logits of the next token, and the state.
+
+        Raises ArgumentError for an empty prompt, an id outside the vocabulary and a prompt longer than `context`.
+        """
+        from transformers import DynamicCache
+
+        # Without the config every layer keeps all slots; attention windows are the mask's work. A sliding-window
+        # layer would drop the tokens of a short row for the padding that a long one puts after them.
+        return self.extend(CacheState(DynamicCache(), np.zeros(len(prompts), np.int64)), prompts)
+
+    def extend(self, state: CacheState, tokens: Tokens) -> tuple[torch.Tensor, CacheState]:
+        """(N,) token ids, or N rows of at least one -> (N, V) logits of the next token, and the new state.
+
+        Raises ArgumentError as `prefill`; the state that was given stays as it was.
+        """
+        rows = _rows(tokens)
+        counts = np.array([len(row) for row in rows], np.int64)
+        self._check_rows(rows, counts, state.lengths)
+        if not rows:
+            return torch.empty(0, len(self._vocabulary), dtype=self.model.dtype, device=self.model.device), state
+        cache = _fork(state.cache)
+        width = int(counts.max())
+        ids = np.zeros((len(rows), width), np.int64)
+        for row, text in zip(ids, rows, strict=True):
+            row[: len(text)] = text
+        logits = self._logits(self._run(cache, state.lengths, ids, counts), counts)
+        lengths = state.lengths + counts
+        with torch.inference_mode():
+            _align(cache, gaps=width - counts, keep=int(lengths.max()))
+        return logits, CacheState(cache, lengths)
+
+    def select(self, state: CacheState, rows: I64) -> CacheState:
+        """(M,) indices into the N rows -> the state of M rows; the given state stays as it was.
+
+        Raises ArgumentError for an index outside the rows.
+        """
+        rows = np.asarray(rows, np.int64)
+        count = len(state.lengths)
+        if rows.ndim != 1 or np.any((rows < 0) | (rows >= count)):
+            raise ArgumentError(f"rows {rows.tolist()} cannot be selected from {count} rows")
+        lengths = state.lengths[rows]
+        cache = _fork(state.cache)
+        with torch.inference_mode():
+            cache.batch_select_indices(torch.from_numpy(rows))
+            _align(cache, gaps=np.zeros_like(lengths), keep=int(lengths.max(initial=0)))
+        return CacheState(cache, lengths)
+
+    def _run(self, cache: Any, lengths: I64, ids: I64, counts: I64) -> torch.Tensor:
+        """Run the model on (N, k) ids, padded on the right, after the cache -> (N, 1 to k, V) logits."""
+        offsets = np.arange(ids.shape[1])
+        arguments: dict[str, Any] = {
+            "input_ids": ids,
+            "position_ids": lengths[:, None] + np.minimum(offsets, counts[:, None] - 1),
+            "attention_mask": _mask(lengths, ids.shape[1]),
+        }
+        if self._keeps_logits:
+            arguments["logits_to_keep"] = np.unique(counts - 1)
+        on_device = {name: torch.from_numpy(value).to(self.model.device) for name, value in arguments.items()}
+        with torch.inference_mode():
+            logits: torch.Tensor = self.model(**on_device, past_key_values=cache, use_cache=True).logits
+        return logits
+
+    def _logits(self, logits: torch.Tensor, counts: I64) -> torch.Tensor:
+        """Those after the last token of each row; an ordinary tensor, which hooks may change in place."""
+        kept = np.searchsorted(np.unique(counts - 1), counts - 1) if self._keeps_logits else counts - 1
+        picked = logits[torch.arange(len(counts)), torch.from_numpy(kept)]
+        return picked.index_fill_(1, self._unused.to(picked.device), -torch.inf)
+
+    def _encode_text(self, text: str) -> list[int]:
+        _check_unicode(text)
+        ids = list(self.tokenizer.encode(text))
+        self._check_nothing_lost(text, ids)
+        return ids or self._opening()
+
+    def _opening(self) -> list[int]:
+        opening = self.tokenizer.bos_token_id
+        if opening is None:
+            opening = self.tokenizer.eos_token_id
+        if opening is None:
+            raise ArgumentError(
+                "the prompt is empty and the tokenizer has no begin-of-text token\nhint: give at least one character"
+            )
+        return [opening]
+
+    def _check_nothing_lost(self, text: str, ids: Sequence[int]) -> None:
+        """Byte-level BPE drops a byte that has no token of its own; nobody would notice."""
+        data, known = text.encode(), self._vocabulary.join(i for i in ids if i < len(self._vocabulary))
+        for byte in sorted(set(data) - self._single_bytes):
+            if known.count(byte) < data.count(byte):
+                lost = next(character for character in text if byte in character.encode())
+                raise ArgumentError(f"the tokenizer has no token for {lost!r} (U+{ord(lost):04X}) in the prompt")
+
+    def _encode_messages(self, messages: Any) -> list[int]:
+        _check_messages(messages)
+        if not _has_chat_template(self.tokenizer):
+            raise ModelError(
+                "the tokenizer has no chat template, so messages cannot be encoded\n"
+                "hint: give the prompt as text, or set tokenizer.chat_template"
+            )
+        try:
+            ids = self.tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, return_dict=False)
+        except Exception as error:  # whatever the template's author raises for an order of roles it does not know
+            raise ArgumentError(f"the chat template refuses the messages: {error}") from error
+        self._check_nothing_lost("".join(message["content"] for message in messages), ids)
+        return list(ids)
+
+    def _check_ids(self, ids: Sequence[int]) -> None:
+        width = len(self._vocabulary)
+        for i in ids:
+            if not 0 <= i < width:
+                raise ArgumentError(f"token id {i} is outside the vocabulary of {width} ids")
+
+    def _check_rows(self, rows: Sequence[Sequence[int]], counts: I64, lengths: I64) -> None:
+        if len(rows) != len(lengths):
+            raise ArgumentError(f"{len(rows)} rows of tokens were given for a state of {len(lengths)} rows")
+        if np.any(counts == 0):
+            raise ArgumentError(
+                f"row {int(np.argmin(counts))} has no tokens\nhint: encode('') gives the token a text begins with"
+            )
+        for row in rows:
+            self._check_ids(row)
+        longest = int((lengths + counts).max(initial=0))
+        if self.context is not None and longest > self.context:
+            raise ArgumentError(f"a row of {longest} tokens does not fit into the model's context of {self.context}")
+
+
+# Slots of the cache.
+
+
+def _rows(tokens: Any) -> list[Sequence[int]]:
+    """(N,) ids or N rows of ids -> N rows of ids."""
+    rows = tokens.tolist() if hasattr(tokens, "tolist") else list(tokens)
+    return [[int(row)] if isinstance(row, int | np.integer) else [int(i) for i in row] for row in rows]
+
+
+def _fork(cache: Any) -> Any:
+    """A cache that shares the tensors: layers replace them, never write into them."""
+    fork = copy.copy(cache)
+    fork.layers = [copy.copy(layer) for layer in cache.layers]
+    return fork
+
+
+def _mask(lengths: I64, width: int) -> I64:
+    """(N, L + k) ones where the L slots so far hold a token, and for the k new ones."""
+    slots = int(lengths.max())
+    held = np.arange(slots) >= slots - lengths[:, None]
+    return np.concatenate([held.astype(np.int64), np.ones((len(lengths), width), np.int64)], axis=1)
+
+
+def _align(cache: Any, gaps: I64, keep: int) -> None:
+    """Roll row i of every layer right by gaps[i] slots and keep the last `keep` slots."""
+    for layer in cache.layers:
+        layer.keys, layer.values = _rolled(layer.keys, gaps, keep), _rolled(layer.values, gaps, keep)
+
+
+def _rolled(tensor: torch.Tensor, gaps: I64, keep: int) -> torch.Tensor:
+    """(N, heads, slots, dim) -> (N, heads, keep, dim)."""
+    slots = tensor.shape[-2]
+    if not gaps.any():
+        return tensor if slots == keep else tensor[..., slots - keep :, :]
+    sources = (np.arange(slots - keep, slots) - gaps[:, None]) % slots
+    index = torch.from_numpy(sources).to(tensor.device)
+    return torch.take_along_dim(tensor, index[:, None, :, None], dim=-2)
+
+
+# What does not fit is refused when the model is made, not after wrong text.
+
+
+def _forward_parameters(model: Any) -> frozenset[str]:
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model  # an adapter of peft
+    return frozenset(inspect.signature(type(base).forward).parameters)
+
+
+def _check_cache(model: Any, config: Any, parameters: frozenset[str]) -> None:
+    """Refuse a model whose cache is not made of slots, or that cannot be told the position of a token."""
+    missing = {"input_ids", "attention_mask", "position_ids", "past_key_values", "use_cache"} - parameters
+    recurrent = _cache_layers(config) - SLOTTED
+    reasons = {
+        "it keeps a recurrent state": bool(getattr(model, "_is_stateful", False)),
+        "it is an encoder-decoder model": bool(getattr(config, "is_encoder_decoder", False)),
+        "it has no next-token logits": model.get_output_embeddings() is None,
+        f"its forward takes no {', '.join(sorted(missing))}": bool(missing),
+        f"it keeps its state in {', '.join(sorted(recurrent))}": bool(recurrent),
+        "it attends in chunks": getattr(config, "attention_chunk_size", None) is not None,
+    }
+    reason = next((reason for reason, holds in reasons.items() if holds), None)
+    if reason is not None:
+        raise ModelError(
+            f"{type(model).__name__} cannot be used: {reason}\n"
+            "hint: give a causal language model with attention only, such as Llama, Qwen, Gemma, Mistral or GPT-2"
+        )
+
+
+def _cache_layers(config: Any) -> frozenset[str]:
+    """The kinds of layer that transformers would put into a cache of this model."""
+    from transformers import DynamicCache
+
+    try:
+        return frozenset(type(layer).__name__ for layer in DynamicCache(config=config).layers)
+    except KeyError as error:
+        return frozenset({f"layers of an unknown type {error}"})
+
+
+def _check_tokenizer(tokenizer: Any) -> None:
+    if not hasattr(tokenizer, "apply_chat_template"):
+        raise ArgumentError(
+            f"the tokenizer is a {type(tokenizer).__qualname__}, expected a tokenizer of transformers\n"
+            "hint: transformers.PreTrainedTokenizerFast(tokenizer_object=...) wraps one of `tokenizers`"
+        )
+
+
+def _vocabulary(model: Any, config: Any, tokenizer: Any) -> Vocabulary:
+    width = _logits_width(model, config)
+    stated = _stated_ids(model, config)
+    for name, i in stated:
+        if not 0 <= i < width:
+            raise VocabularyError(f"the model states {name} {i}, but has logits for {width} ids only")
+    ends = [i for name, i in stated if name == "eos_token_id"]
+    vocabulary = Vocabulary.from_tokenizer(tokenizer, width, eos=ends)
+    for name, i in stated:
+        _check_control(tokenizer, name, i)
+    unused = len(vocabulary.unused)
+    if unused > max(256, width // 10):  # rounding up a width for the hardware wastes far less
+        raise VocabularyError(
+            f"the tokenizer has {width - unused} ids, the model logits for {width}: it is another model's tokenizer\n"
+            "hint: give the tokenizer that the model was trained with"
+        )
+    return vocabulary
+
+
+def _logits_width(model: Any, config: Any) -> int:
+    width = getattr(model.get_output_embeddings(), "out_features", None)
+    return int(config.vocab_size if width is None else width)
+
+
+def _stated_ids(model: Any, config: Any) -> list[tuple[str, int]]:
+    """The begin- and end-of-text ids that the model's own files state, each with its name."""
+    stated: dict[tuple[str, int], None] = {}
+    for source in (config, getattr(model, "generation_config", None)):
+        for name in ("bos_token_id", "eos_token_id"):
+            value = getattr(source, name, None)
+            ids = [] if value is None else [value] if isinstance(value, int) else value
+            stated.update({(name, int(i)): None for i in ids})
+    return list(stated)
+
+
+def _check_control(tokenizer: Any, name: str, i: int) -> None:
+    """Refuse a tokenizer in which the model's begin- or end-of-text id is an ordinary piece of text."""
+    piece = tokenizer.convert_ids_to_tokens(i)
+    if i in tokenizer.all_special_ids or piece in getattr(tokenizer, "added_tokens_encoder", {}):
+        return
+    raise VocabularyError(
+        f"the model states {name} {i}, which is {piece!r} in this tokenizer, no control token\n"
+        "hint: give the tokenizer that the model was trained with; or, if the config states a default that "
+        f"means nothing, set model.config.{name} and model.generation_config.{name}"
+    )
+
+
+# Prompts.
+
+
+def _decoded(prompt: bytes) -> str:
+    try:
+        return prompt.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ArgumentError(
+            f"the prompt is not UTF-8: {error.reason}, {prompt[error.start]:#04x} at byte {error.start}"
+        ) from error
+
+
+def _check_unicode(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        lone = ord(text[error.start])
+        raise ArgumentError(f"the prompt has half a surrogate pair, U+{lone:04X} at character {error.start}") from error
+
+
+def _check_messages(messages: Any) -> None:
+    if not isinstance(messages, Sequence) or not messages:
+        raise ArgumentError(
+            f"a prompt is a str, bytes, or a non-empty list of messages; given was {type(messages).__name__}"
+        )
+    for index, message in enumerate(messages):
+        good = isinstance(message, Mapping) and all(isinstance(message.get(key), str) for key in ("role", "content"))
+        if not good:
+            raise ArgumentError(f'message {index} is {message!r}, expected {{"role": str, "content": str}}')
+        _check_unicode(message["content"])
+
+
+def _has_chat_template(tokenizer: Any) -> bool:
+    in_code = hasattr(getattr(tokenizer, "tokenizer", None), "instruct_tokenizer")  # mistral-common
+    return in_code or bool(getattr(tokenizer, "chat_template", None))
+
+
+# Loading.
+
+
+def load_transformers(
+    source: Any,
+    *,
+    tokenizer: Any = None,
+    progress: Callable[[str, float], None] | None = None,
+    **kwargs: Any,
+) -> TransformersModel:
+    """A model of transformers, ready for genctl.
+
+    source: a hub id, a folder, a .gguf file (converted once, see `genctl.models.gguf`), or a loaded model.
+    tokenizer: a tokenizer, or where one is; needed for a loaded model, otherwise looked for beside the model.
+    progress: told the stage and its fraction, 0 to 1, while a .gguf file is converted.
+    kwargs: for `AutoModelForCausalLM.from_pretrained`: dtype, device_map, revision, attn_implementation ...
+
+    Raises ModelError where there is no such model, ArgumentError for arguments that would have no effect, and what
+    `TransformersModel` raises.
+    """
+    if not isinstance(source, str | Path):
+        return _from_loaded(source, tokenizer, kwargs)
+    if "gguf_file" in kwargs:
+        raise ArgumentError(
+            "gguf_file= would give a tokenizer that cuts text in another way than the model's\n"
+            "hint: give the path of the .gguf file itself"
+        )
+    where = _located(source)
+    if where.endswith(".gguf"):
+        dtype = str(kwargs.get("dtype") or "float32").removeprefix("torch.").replace("auto", "float32")
+        folder = gguf.converted(Path(where), dtype=dtype, tokenizer=tokenizer is None, progress=progress)
+        where = str(folder)
+    return _from_pretrained(where, tokenizer, kwargs)
+
+
+def _from_loaded(model: Any, tokenizer: Any, kwargs: Mapping[str, Any]) -> TransformersModel:
+    if not hasattr(model, "get_output_embeddings"):
+        raise ArgumentError(
+            f"a model is a hub id, a folder, a .gguf file or a loaded model of transformers; given was {type(model)}"
+        )
+    if tokenizer is None or isinstance(tokenizer, str | Path):
+        raise ArgumentError(
+            "a loaded model needs its loaded tokenizer\nhint: tokenizer=AutoTokenizer.from_pretrained(...)"
+        )
+    if kwargs:
+        raise ArgumentError(f"{', '.join(sorted(kwargs))} would have no effect on a model that is loaded already")
+    return TransformersModel(model, tokenizer)
+
+
+def _located(source: str | Path) -> str:
+    """The folder, the .gguf file or the hub id that the source names."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelError(f"the folder {path} holds no config.json\nhint: give what model.save_pretrained wrote")
+        return str(path)
+    if path.is_file():
+        if path.suffix != ".gguf":
+            raise ModelError(f"{path} is no model\nhint: give a folder with a config.json, or a .gguf file")
+        return str(path)
+    if isinstance(source, Path) or not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", source) or path.suffix == ".gguf":
+        raise ModelError(f"there is no file or folder {path}\nhint: a hub id looks like name or organisation/name")
+    return source
+
+
+def _from_pretrained(where: str, tokenizer: Any, kwargs: Mapping[str, Any]) -> TransformersModel:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    place = {name: kwargs[name] for name in WHERE if name in kwargs}
+    with _quiet():
+        try:
+            if tokenizer is None or isinstance(tokenizer, str | Path):
+                tokenizer = AutoTokenizer.from_pretrained(tokenizer or where, **place)
+            model, info = AutoModelForCausalLM.from_pretrained(where, output_loading_info=True, **kwargs)
+        except TypeError as error:
+            raise ArgumentError(
+                f"{where} cannot be loaded with {', '.join(kwargs) or 'no options'}: {error}"
+            ) from error
+        except Exception as error:  # of the hub, of safetensors, of a model's own code
+            raise ModelError(
+                f"{where} cannot be loaded: {error}\nhint: give a hub id that can be reached, a folder or a .gguf file"
+            ) from error
+    missing = sorted(info["missing_keys"])
+    if missing:  # transformers fills them with random numbers and says so in a log line
+        raise ModelError(f"{where} has no weights for {missing[0]} and {len(missing) - 1} others of the model")
+    return TransformersModel(model, tokenizer)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the bars and the chatter of transformers; its errors are raised all the same."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
