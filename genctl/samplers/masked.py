@@ -1,0 +1,64 @@
+"""Samplers that look at the whole mask: exact local masking, and its greedy form.
+
+    draws = masked(rng, logits, constraint, states)      # log_weights: log of the allowed mass
+
+Drawing from the renormalised allowed tokens is properly weighted with the mass that was allowed. Left out, these
+weights would make the samples follow "mask and renormalise" instead of the model conditioned on the rule.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.random import Generator
+
+from genctl.constraints.base import Constraint, unpack, words
+from genctl.kernels.records import F32, I64, Bool
+from genctl.kernels.rejection import block_sums, draw, masked_draw
+from genctl.samplers.base import DEAD_TOKEN, Draws, Weights, token_logprobs, weigh
+
+# Below this share of the largest weight float32 loses digits: such rows are drawn in float64 from their logits.
+TAIL = 1e-24
+
+
+def masked(rng: Generator, logits: F32, constraint: Constraint, states: I64, /) -> Draws:
+    """A TokenSampler: one draw from the allowed tokens, weighted by their mass."""
+    weights = weigh(logits)
+    log_weights = np.full(len(states), -np.inf)
+    tokens = np.full(len(states), DEAD_TOKEN, np.int64)
+    for n, state in enumerate(states.tolist()):
+        allowed = allowed_row(constraint, state, logits.shape[1])
+        tokens[n], log_weights[n] = draw_allowed(logits, weights, n, allowed, rng.random())
+    checks = np.full(len(states), logits.shape[1], np.int64)
+    return Draws(tokens, log_weights, token_logprobs(logits, weights, tokens), checks)
+
+
+def greedy(rng: Generator, logits: F32, constraint: Constraint, states: I64, /) -> Draws:
+    """The likeliest allowed token, the first of equals. Not properly weighted: log_weights are the allowed masses."""
+    weights = weigh(logits)
+    draws = masked(rng, logits, constraint, states)
+    tokens = draws.tokens.copy()
+    for n in np.flatnonzero(tokens >= 0).tolist():
+        allowed = allowed_row(constraint, int(states[n]), logits.shape[1])
+        tokens[n] = np.where(allowed, logits[n], -np.inf).argmax()
+    return draws._replace(tokens=tokens, logprobs=token_logprobs(logits, weights, tokens))
+
+
+def allowed_row(constraint: Constraint, state: int, size: int) -> Bool:
+    """(V,) bool: the allowed tokens of a state."""
+    mask = np.zeros(words(size), np.uint32)
+    constraint.mask(state, mask)
+    return unpack(mask, size)
+
+
+def draw_allowed(logits: F32, weights: Weights, row: int, allowed: Bool, uniform: float) -> tuple[int, float]:
+    """(token, log of the allowed mass in nats) of one row; (DEAD_TOKEN, -inf) if nothing is allowed."""
+    values = np.where(allowed, weights.values[row], np.float32(0))
+    blocks = np.empty((1, weights.blocks.shape[1]))
+    block_sums(values[None], blocks)
+    mass = blocks.sum()
+    if mass > TAIL:
+        return draw(values, blocks[0], uniform), math.log(mass / weights.total[row])
+    token, log_mass = masked_draw(logits[row], allowed, uniform)
+    return token, log_mass - weights.log_normaliser(row)

@@ -1,0 +1,154 @@
+"""The law of whole generations: SMC's particles follow the model conditioned on the rule, and the evidence is unbiased.
+
+Exact answers come from enumerating all texts of a toy model. Dead ends are on purpose: predicates that judge only
+finished texts or notice late, and a vocabulary whose tokens straddle the rule's boundaries.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from genctl.compilers.regex import compile_regex
+from genctl.constraints.automaton import AutomatonConstraint
+from genctl.constraints.both import Both
+from genctl.constraints.predicate import PredicateConstraint
+from genctl.models.toy import ToyModel
+from genctl.samplers import smc
+from genctl.samplers.masked import masked
+from genctl.samplers.rejection import awrs
+from genctl.samplers.resampling import SCHEMES
+from genctl.vocabulary import Vocabulary
+from tests import naive
+from tests.statistics import assert_mean, total_variation
+
+VOCABULARY = Vocabulary((b"a", b"b", b"ab", b"ba", b"", b""), eos=frozenset({4}), unused=frozenset({5}))
+MODEL = ToyModel.random(VOCABULARY, order=3, seed=4, spread=1.5)
+LONGEST = 4
+RUNS = 1200
+PARTICLES = 4
+
+
+def by_automaton(pattern: str) -> AutomatonConstraint:
+    return AutomatonConstraint(compile_regex(pattern), VOCABULARY)
+
+
+def palindrome(text: str, done: bool) -> bool:
+    return not done or text == text[::-1]
+
+
+def late(text: str, done: bool) -> bool:
+    """Dead ends: what three b's rule out was allowed until then."""
+    return text.count("b") < 3 and (not done or len(text) >= 3)
+
+
+def soft(text: str, done: bool) -> float:
+    """A potential whose value on prefixes differs from its value on the whole text."""
+    return 0.7 * text.count("a") if done else 0.3 * text.count("a") - 0.2 * len(text)
+
+
+CONSTRAINTS = {
+    "automaton": lambda: by_automaton("a*(ba){0,2}b?"),
+    "length cut": lambda: by_automaton("(ab|b){3,}"),
+    "predicate": lambda: PredicateConstraint(palindrome, VOCABULARY),
+    "late predicate": lambda: PredicateConstraint(late, VOCABULARY),
+    "automaton & predicate": lambda: Both([by_automaton("a*b*a*b?"), PredicateConstraint(palindrome, VOCABULARY)]),
+    "potential": lambda: Both([by_automaton("[ab]{2,6}"), PredicateConstraint(soft, VOCABULARY)]),
+}
+WAYS = {
+    "awrs": (awrs, "systematic", 0.5),
+    "masked": (masked, "systematic", 0.5),
+    "awrs, never resampled": (awrs, "systematic", 0.0),
+    "masked, never resampled": (masked, "systematic", 0.0),
+    "awrs, always resampled": (awrs, "multinomial", 1.0),
+    "awrs, stratified": (awrs, "stratified", 0.9),
+    "masked, residual": (masked, "residual", 0.9),
+}
+
+
+def clouds(constraint, way, size=PARTICLES, runs=RUNS, seed=1):
+    """Many independent runs at once: one group of particles each."""
+    sampler, scheme, threshold = WAYS[way]
+    settings = smc.Settings(sampler, SCHEMES[scheme], threshold, LONGEST)
+    rng = np.random.default_rng(seed)
+    return smc.run(rng, MODEL, [[0]] * runs, [constraint] * runs, size, settings)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", CONSTRAINTS)
+def test_particles_follow_the_enumerated_posterior_and_the_evidence_is_unbiased(name, way):
+    constraint = CONSTRAINTS[name]()
+    exact, log_evidence = naive.posterior(MODEL, constraint, LONGEST, given=[0])
+    cloud = clouds(constraint, way)
+    weights = np.exp(cloud.log_weights - log_evidence)
+    assert_mean(weights.reshape(RUNS, PARTICLES).mean(axis=1), 1.0)
+    for tokens, probability in exact.items():
+        hits = np.array([t == tokens for t in cloud.tokens])
+        estimates = np.where(hits, weights, 0.0).reshape(RUNS, PARTICLES).mean(axis=1)
+        assert_mean(estimates, probability, largest=weights.max() / PARTICLES)
+    assert {t for t, w in zip(cloud.tokens, weights, strict=True) if w > 0} <= exact.keys()
+
+
+@pytest.mark.parametrize("way", ["awrs", "masked"])
+def test_the_law_of_a_drawn_particle_converges_to_the_posterior(way):
+    """The one text that generate returns is biased with few particles, and the bias dies out like 1 / N."""
+    constraint = CONSTRAINTS["automaton & predicate"]()
+    exact, _ = naive.posterior(MODEL, constraint, LONGEST, given=[0])
+    distance = {}
+    for size, runs in ((1, 4000), (4, 4000), (64, 1000)):
+        cloud = clouds(constraint, way, size, runs, seed=size)
+        law: dict = {}
+        for group in cloud.groups():
+            weights = smc.normalised(cloud.log_weights[group])
+            for tokens, weight in zip(cloud.tokens[group], weights, strict=True):
+                if weight:
+                    law[tokens] = law.get(tokens, 0.0) + weight
+        total = sum(law.values())
+        distance[size] = total_variation({t: w / total for t, w in law.items()}, exact)
+    noise = math.sqrt(len(exact) / (4 * 1000))
+    assert distance[64] < noise
+    assert distance[64] < distance[1]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES)
+@pytest.mark.parametrize(
+    "weights", [[0.2, 0.3, 0.5], [1.0], [0.0, 1.0, 0.0], [0.25] * 4, [0.0, 0.999, 0.001, 0.0], [0.1] * 10]
+)
+def test_a_particle_has_n_times_its_weight_offspring_on_average(scheme, weights):
+    weights = np.array(weights)
+    rng = np.random.default_rng(2)
+    counts = np.array([np.bincount(scheme(rng, weights), minlength=len(weights)) for _ in range(4000)])
+    assert (counts.sum(axis=1) == len(weights)).all()
+    for column, weight in zip(counts.T, weights, strict=True):
+        assert_mean(column, len(weights) * weight, largest=len(weights))
+        assert weight > 0 or not column.any()
+
+
+def test_all_particles_dead_is_a_defined_state():
+    constraint = PredicateConstraint(lambda text, done: False if done else len(text) < 3, VOCABULARY)
+    for way in WAYS:
+        cloud = clouds(constraint, way, runs=3)
+        assert (cloud.log_weights == -np.inf).all()
+        assert smc.log_mean_exp(cloud.log_weights) == -np.inf
+        assert smc.effective_sample_size(cloud.log_weights) == 0.0
+
+
+def test_resampling_leaves_every_weight_at_the_mean():
+    cloud = clouds(CONSTRAINTS["automaton"](), "awrs, always resampled", size=8, runs=1)
+    settings = smc.Settings(awrs, SCHEMES["multinomial"], 1.0, LONGEST)
+    rng = np.random.default_rng(0)
+    begun = smc.start(MODEL, [[0]], [CONSTRAINTS["automaton"]()], 8)
+    moved = smc.step(rng, begun, MODEL, [CONSTRAINTS["automaton"]()], settings)
+    assert cloud.size == 8
+    assert len(set(moved.log_weights.tolist())) == 1
+
+
+def test_without_a_rule_texts_have_the_model_s_own_law():
+    settings = smc.Settings(awrs, SCHEMES["systematic"], 0.5, 2)
+    cloud = smc.run(np.random.default_rng(3), MODEL, [[0]] * 4000, [None] * 4000, 1, settings)
+    assert (cloud.log_weights == 0).all()
+    for text in {(): None, (0,): None, (1, 2): None}:
+        ended = MODEL.logprob([*text, 4] if len(text) < 2 else text, given=[0])
+        assert_mean(np.array([t == text for t in cloud.tokens]), math.exp(ended))
