@@ -1,0 +1,149 @@
+"""What a generation returns: texts with their weights, and what can be estimated from them.
+
+g = lm.generate(prompt, rule, num_particles=16)
+g.value, g.text, g.finish_reason
+g.posterior().most_common(3), g.ess, g.log_evidence
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, overload
+
+import numpy as np
+
+from genctl.constraints.rules import Rule
+from genctl.errors import IncompleteError
+from genctl.kernels.records import F64
+from genctl.samplers.smc import effective_sample_size, log_mean_exp, normalised
+
+FinishReason = Literal["complete", "length", "dead_end"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One weighted text.
+
+    text: decoded; bytes that are no character (possible without a constraint, or in a text that was cut) show as
+    U+FFFD. tokens: ids, without the end-of-text token. logprob: of the tokens, and of the end where the text
+    ended, under the model as steered (nats). log_weight: importance weight (nats); -inf for a text that does not
+    count. finish_reason: "complete", "length" (cut at max_new_tokens) or "dead_end" (no token was allowed).
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    logprob: float
+    log_weight: float
+    finish_reason: FinishReason
+
+
+class WeightedSamples:
+    """Estimates that properly weighted samples give. Mixed into everything that has several of them."""
+
+    @property
+    def samples(self) -> Sequence[Sample]:
+        raise NotImplementedError  # pragma: no cover
+
+    @property
+    def log_weights(self) -> F64:
+        """(N,) nats."""
+        return np.array([sample.log_weight for sample in self.samples])
+
+    @property
+    def log_evidence(self) -> float:
+        """Estimate of the log-probability (nats) that the model obeys the rule; unbiased before the logarithm."""
+        return log_mean_exp(self.log_weights)
+
+    @property
+    def ess(self) -> float:
+        """Effective sample size: how many equally weighted samples these are worth; 0 if none counts."""
+        return effective_sample_size(self.log_weights)
+
+    def posterior(self) -> Counter[str]:
+        """Text -> estimated probability under the model conditioned on the rule; equal texts are merged.
+
+        Empty if no sample counts; `most_common(k)` gives the likeliest.
+        """
+        merged: Counter[str] = Counter()
+        for sample, weight in zip(self.samples, normalised(self.log_weights).tolist(), strict=True):
+            if weight > 0:
+                merged[sample.text] += weight
+        return merged
+
+
+@dataclass(frozen=True)
+class Generation(WeightedSamples):
+    """What `generate` returns for one prompt: a sample, and the particles it was drawn from (often itself alone).
+
+    checks: tokens whose admissibility was tested. resamplings: how often the particles were resampled.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    logprob: float
+    log_weight: float
+    finish_reason: FinishReason
+    particles: tuple[Sample, ...] = field(repr=False)
+    rule: Rule | None = field(repr=False)
+    checks: int = field(repr=False, default=0)
+    resamplings: int = field(repr=False, default=0)
+
+    @property
+    def samples(self) -> Sequence[Sample]:
+        return self.particles
+
+    @property
+    def value(self) -> Any:
+        """The text as what the rule stands for: an object of the given type, parsed JSON, or the text.
+
+        Raises IncompleteError if a rule was given and the text was cut before it obeyed.
+        """
+        if self.rule is None:
+            return self.text
+        if self.finish_reason != "complete":
+            raise IncompleteError(
+                f"the text is not complete ({self.finish_reason} after {len(self.tokens)} tokens): {self.text!r}"
+                "\nhint: raise max_new_tokens, or use more particles"
+            )
+        return self.rule.value(self.text)
+
+
+class Generations(WeightedSamples, Sequence[Generation]):
+    """Several generations for one prompt: a sequence of them, whose estimates pool all their particles."""
+
+    def __init__(self, items: Sequence[Generation]) -> None:
+        self._items = tuple(items)
+
+    @property
+    def samples(self) -> Sequence[Sample]:
+        return [sample for item in self._items for sample in item.particles]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @overload
+    def __getitem__(self, index: int) -> Generation: ...
+    @overload
+    def __getitem__(self, index: slice) -> Generations: ...
+    def __getitem__(self, index: int | slice) -> Generation | Generations:
+        return Generations(self._items[index]) if isinstance(index, slice) else self._items[index]
+
+    def __repr__(self) -> str:
+        return f"Generations({list(self._items)!r})"
+
+
+def choose(rng: np.random.Generator, samples: Sequence[Sample]) -> int:
+    """Index of a sample drawn by weight; where no sample counts, of the one that came furthest."""
+    weights = normalised(np.array([sample.log_weight for sample in samples]))
+    if weights.any():
+        return int(rng.choice(len(samples), p=weights))
+    furthest = [(s.finish_reason == "length", len(s.tokens)) for s in samples]
+    return furthest.index(max(furthest))
+
+
+def is_dead(samples: Sequence[Sample]) -> bool:
+    """Did every sample meet a dead end?"""
+    return all(sample.finish_reason == "dead_end" and sample.log_weight == -math.inf for sample in samples)
