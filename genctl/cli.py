@@ -1,0 +1,371 @@
+"""The command line: `genctl demo | generate | check | doctor | cache`.
+
+Exit codes: 0 done; 1 a text does not obey, or the doctor found something wrong; 2 bad input; 3 no complete text came
+out; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json as json_module
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+import genctl
+from genctl.errors import ConstraintError, DeadEndError, GenctlError, IncompleteError
+
+if TYPE_CHECKING:
+    from genctl.constraints.rules import Language, Rule
+    from genctl.generate import Model
+    from genctl.results import Generation
+
+FAILED, BAD_INPUT, NO_TEXT, INTERRUPTED = 1, 2, 3, 130
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False
+)
+cache = typer.Typer(no_args_is_help=True, help="The folder of converted models.")
+app.add_typer(cache, name="cache")
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+ModelOption = Annotated[
+    str | None, typer.Option("--model", "-m", help='Hub id, folder, .gguf file or "toy"; default: the packaged model.')
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+
+
+def main() -> None:
+    """Run the command line; errors that genctl raises on purpose become one message and an exit code."""
+    try:
+        app()
+    except (DeadEndError, IncompleteError) as error:
+        sys.exit(_fail(error, NO_TEXT))
+    except GenctlError as error:
+        sys.exit(_fail(error, BAD_INPUT))
+    except OSError as error:
+        sys.exit(_fail(error, BAD_INPUT))
+    except KeyboardInterrupt:
+        err.print("interrupted")
+        sys.exit(INTERRUPTED)
+
+
+def _fail(error: Exception, code: int) -> int:
+    err.print(f"[red]{type(error).__name__}[/red]: {escape(str(error))}")
+    return code
+
+
+@contextmanager
+def loading(source: str | None) -> Iterator[Model]:
+    """The model, with a progress bar while weights are converted or loaded."""
+    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn()
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task(f"loading {source or 'the packaged model'}", total=1.0)
+        model = genctl.load(source, progress=lambda stage, done: bar.update(task, description=stage, completed=done))
+    yield model
+
+
+def _spinner(total: int) -> tuple[Progress, Callable[[int, int], None]]:
+    bar = Progress(
+        TextColumn("generating"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f} tokens"), console=err,
+        transient=True, disable=not err.is_terminal,
+    )  # fmt: skip
+    task = bar.add_task("tokens", total=total)
+    return bar, lambda done, of: bar.update(task, completed=done, total=of)
+
+
+def _generate(model: Model, prompt: Any, rule: Any, **options: Any) -> Any:
+    bar, on_step = _spinner(options.get("max_new_tokens", 128))
+    with bar:
+        return model.generate(prompt, rule, progress=on_step, **options)
+
+
+# -- generate
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help='The prompt; "-" reads it from standard input.')],
+    regex: Annotated[str | None, typer.Option("--regex", "-r", help="Pattern that the whole text must match.")] = None,
+    schema: Annotated[
+        str | None, typer.Option("--schema", "-s", help="JSON Schema that the text must obey: JSON text or a file.")
+    ] = None,
+    model: ModelOption = None,
+    chat: Annotated[bool, typer.Option("--chat", help="Give the prompt as a user's message in a chat.")] = False,
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", "-t", help="Tokens of the text.")] = 128,
+    num_particles: Annotated[int, typer.Option("--particles", "-p", help="Particles of each run.")] = 1,
+    num_return_sequences: Annotated[int, typer.Option("--sequences", "-n", help="Independent runs.")] = 1,
+    temperature: Annotated[float, typer.Option(help="Below 1 sharper, above 1 flatter.")] = 1.0,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same text.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Generate text that obeys a rule.
+
+    Examples:
+
+    `genctl generate "The date is " --regex "[0-9]{4}-[0-9]{2}-[0-9]{2}" -n 4`
+
+    `genctl generate --chat "A trip to Rome, as JSON" --schema trip.json --seed 1`
+
+    `genctl generate "yes or no? " --regex "yes|no" --model toy --particles 16 --json`
+    """
+    if regex is not None and schema is not None:
+        raise ConstraintError("both --regex and --schema were given", hint="give one of them")
+    rule: Rule | None = None
+    if regex is not None:
+        rule = genctl.regex(regex)
+    elif schema is not None:
+        rule = genctl.json(_json_text(schema))
+    text = sys.stdin.read() if prompt == "-" else prompt
+    with loading(model) as lm:
+        result = _generate(
+            lm,
+            [{"role": "user", "content": text}] if chat else text,
+            rule,
+            max_new_tokens=max_new_tokens,
+            num_particles=num_particles,
+            num_return_sequences=num_return_sequences,
+            temperature=temperature,
+            seed=seed,
+        )
+    several = list(result) if num_return_sequences > 1 else [result]
+    if json:
+        record = [_record(one) for one in several]
+        print(json_module.dumps(record if num_return_sequences > 1 else record[0], ensure_ascii=False))
+    else:
+        for one in several:
+            print(one.text)
+    incomplete = [one for one in several if rule is not None and one.finish_reason != "complete"]
+    if incomplete:
+        raise typer.Exit(_fail(IncompleteError(f"{len(incomplete)} of {len(several)} texts were cut"), NO_TEXT))
+
+
+def _record(one: Generation) -> dict[str, Any]:
+    """A generation as JSON; -inf, which JSON has no number for, is null."""
+    numbers = {"logprob": one.logprob, "log_weight": one.log_weight, "log_evidence": one.log_evidence, "ess": one.ess}
+    return {
+        "text": one.text,
+        "tokens": list(one.tokens),
+        "finish_reason": one.finish_reason,
+        **{name: None if number == float("-inf") else number for name, number in numbers.items()},
+        "posterior": dict(one.posterior().most_common()),
+    }
+
+
+# -- check
+
+
+@app.command()
+def check(
+    rule: Annotated[str, typer.Argument(help="A .json file or JSON text: a JSON Schema; anything else: a pattern.")],
+    text: Annotated[str, typer.Argument(help='The text; "-" reads standard input, "@FILE" a file.')],
+    json: JsonOption = False,
+) -> None:
+    """Does a text obey a rule, and if not, where does it leave it?
+
+    Examples:
+
+    `genctl check '[0-9]{4}-[0-9]{2}' 2026-1`
+
+    `genctl check schema.json @answer.json`
+
+    `genctl check '{"type": "integer", "minimum": 3}' 2 --json`
+    """
+    from genctl.constraints.explain import explain
+
+    verdict = explain(_language(rule).automaton, _text(text))
+    if json:
+        print(json_module.dumps(vars(verdict), ensure_ascii=False))
+    elif verdict.status == "accepted":
+        print("accepted")
+    else:
+        print(f"{verdict.status} at byte {verdict.offset}: expected {verdict.expected}")
+        print(f"a shortest way to complete what was read: {verdict.completion!r}")
+    if verdict.status != "accepted":
+        raise typer.Exit(FAILED)
+
+
+def _language(rule: str) -> Language:
+    if rule.lstrip().startswith("{") or rule.endswith(".json"):
+        return genctl.json(_json_text(rule))
+    if rule.endswith((".lark", ".gbnf", ".ebnf")):
+        raise ConstraintError(f"grammar files such as {rule} are not supported yet", hint="give a pattern or a schema")
+    return genctl.regex(rule)
+
+
+def _json_text(schema: str) -> str:
+    return schema if schema.lstrip().startswith(("{", "true", "false")) else Path(schema).read_text("utf-8")
+
+
+def _text(text: str) -> str:
+    if text == "-":
+        return sys.stdin.read()
+    return Path(text[1:]).read_text("utf-8") if text.startswith("@") else text
+
+
+# -- doctor and cache
+
+
+@app.command()
+def doctor(
+    model: ModelOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Versions, compiled kernels, the model that `genctl.load()` finds, and whether its tokenizer reads back exactly.
+
+    Examples:
+
+    `genctl doctor`
+
+    `genctl doctor --model ./my-model --json`
+    """
+    findings = [*_versions(), _kernels(), _cache_size(), _tokenizer(model)]
+    if json:
+        print(json_module.dumps([{"what": w, "ok": ok, "found": found} for w, ok, found in findings]))
+    else:
+        table = Table(show_header=False, box=None)
+        for what, ok, found in findings:
+            table.add_row("[green]ok[/green]" if ok else "[red]no[/red]", what, escape(found))
+        out.print(table)
+    if not all(ok for _, ok, _ in findings):
+        raise typer.Exit(FAILED)
+
+
+Finding = tuple[str, bool, str]
+
+
+def _versions() -> Iterator[Finding]:
+    yield "python", sys.version_info >= (3, 11), platform.python_version()
+    for package in ("genctl", "numpy", "numba", "pydantic", "jsonschema", "torch", "transformers", "gguf"):
+        try:
+            yield package, True, metadata.version(package)
+        except metadata.PackageNotFoundError:
+            yield package, False, 'not installed: pip install "genctl[hf]"'
+
+
+def _kernels() -> Finding:
+    toy = genctl.load("toy").generate("The date is ", genctl.regex("[0-9]{4}"), seed=0, max_new_tokens=8)
+    return "kernels", len(toy.text) == 4, f"compiled, toy model says {toy.text!r}"
+
+
+def _cache_size() -> Finding:
+    from genctl.models.packaged import cache_folder
+
+    folder = cache_folder()
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else 0
+    return "cache", True, f"{folder} ({size / 2**20:.0f} MiB)"
+
+
+def _tokenizer(source: str | None) -> Finding:
+    try:
+        with loading(source) as lm:
+            vocabulary = lm.language_model.vocabulary
+            probe = 'Déjà vu in 2026: {"a": [1, 2]}\n\t日本 🙂'
+            exact = vocabulary.join(lm.language_model.encode(probe)).decode() == probe
+    except GenctlError as error:
+        return "model", False, str(error)
+    reads = "reads back exactly" if exact else "does not read back what it encodes"
+    return "model", exact, f"{source or 'packaged'}: {len(vocabulary)} tokens, {reads}"
+
+
+@cache.command("clear")
+def cache_clear() -> None:
+    """Delete the converted models; the next load converts again.
+
+    Example: `genctl cache clear`
+    """
+    from genctl.models.packaged import cache_folder, clear_cache
+
+    clear_cache()
+    print(f"cleared {cache_folder()}")
+
+
+@cache.command("path")
+def cache_path() -> None:
+    """Print the folder.
+
+    Example: `genctl cache path`
+    """
+    from genctl.models.packaged import cache_folder
+
+    print(cache_folder())
+
+
+# -- demo
+
+
+@app.command()
+def demo(model: ModelOption = None) -> None:
+    """Four things that genctl does, with a real model.
+
+    Examples:
+
+    `genctl demo`
+
+    `genctl demo --model toy`
+    """
+    with loading(model) as lm:
+        out.print("[bold]1. A pydantic model, filled from a prompt[/bold]")
+        _demo_object(lm)
+        out.print("\n[bold]2. A date by regex, four samples[/bold]")
+        _demo_samples(lm)
+        out.print("\n[bold]3. A text under regex & python predicate, 16 particles[/bold]")
+        prompt = _demo_posterior(lm)
+        out.print("\n[bold]4. The same prompt without a rule[/bold]")
+        g = _generate(lm, prompt, None, max_new_tokens=20, seed=0)
+        out.print(f"   {escape(repr(prompt))} -> {escape(repr(g.text))}")
+
+
+def _demo_object(lm: Model) -> None:
+    from pydantic import BaseModel, Field
+
+    class Trip(BaseModel):
+        city: str = Field(max_length=20)
+        days: int = Field(ge=1, le=14)
+        sights: list[Annotated[str, Field(min_length=1, max_length=24)]] = Field(min_length=1, max_length=2)
+
+    prompt = 'A short holiday in Lisbon, as JSON with "city", "days" and "sights": '
+    g = _generate(lm, prompt, Trip, max_new_tokens=80, temperature=0.7, seed=0)
+    out.print(f"   prompt      {escape(prompt)}")
+    out.print(f"   g.text      {escape(g.text)}")
+    if g.finish_reason == "complete":
+        out.print(f"   g.value     {escape(repr(g.value))}")
+    out.print(f"   finished    {g.finish_reason}, log-weight {g.log_weight:.2f} nats: what the rule cost")
+
+
+def _demo_samples(lm: Model) -> None:
+    several = _generate(
+        lm, "The Second World War ended in Europe on (YYYY-MM-DD): ", genctl.regex(r"\d{4}-\d\d-\d\d", 256),
+        num_return_sequences=4, max_new_tokens=16, temperature=0.8, seed=0,
+    )  # fmt: skip
+    for g in several:
+        out.print(f"   {escape(g.text)}   log-probability {g.logprob:7.2f}   log-weight {g.log_weight:7.2f}")
+
+
+def _demo_posterior(lm: Model) -> str:
+    def palindrome(text: str, done: bool) -> bool:
+        return not done or text == text[::-1]
+
+    prompt = "A word that reads the same backwards, in lower case: "
+    rule = genctl.regex("[a-z]{3,7}") & palindrome
+    g = _generate(lm, prompt, rule, num_particles=16, max_new_tokens=6, seed=0)
+    table = Table("text", "weight", box=None, padding=(0, 3))
+    for text, weight in g.posterior().most_common(6):
+        table.add_row(escape(text), f"{weight:.3f}")
+    out.print(table)
+    out.print(f"   ESS {g.ess:.1f} of 16, log evidence {g.log_evidence:.2f} nats, {g.checks} tokens checked")
+    return prompt
+
+
+if __name__ == "__main__":
+    main()

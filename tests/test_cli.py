@@ -1,0 +1,84 @@
+"""The command line: what it prints, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+
+def genctl(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "genctl.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, input=stdin, check=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "printed"),
+    [
+        (["check", "[0-9]{4}", "2026"], 0, "accepted"),
+        (["check", "[0-9]{4}", "20x"], 1, "rejected at byte 2: expected '0'-'9'"),
+        (["check", "[0-9]{4}", "20"], 1, "incomplete at byte 2"),
+        (["check", '{"type": "integer", "minimum": 3}', "12"], 0, "accepted"),
+        (["check", '{"type": "integer", "maximum": 3}', "12"], 1, "rejected at byte 1"),
+        (["generate", "the answer is ", "-r", "yes|no", "-m", "toy", "--seed", "0"], 0, ""),
+    ],
+)
+def test_a_command_prints_its_answer_and_exits_with_its_code(arguments, code, printed):
+    done = genctl(*arguments)
+    assert done.returncode == code, done.stderr
+    assert printed in done.stdout
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["check", "(abc", "x"], 2, "at characters"),
+        (["check", r"(a)\1", "x"], 2, "back-reference"),
+        (["check", '{"properties": {"a": {"not": {}}}}', "{}"], 2, "/properties/a/not"),
+        (["check", "missing.json", "{}"], 2, "missing.json"),
+        (["check", "grammar.lark", "{}"], 2, "not supported yet"),
+        (["generate", "x", "-r", "a", "-s", "{}", "-m", "toy"], 2, "both --regex and --schema"),
+        (["generate", "x", "-r", "a", "-m", "/no/such/folder"], 2, "/no/such/folder"),
+        (["generate", "x", "-r", "[a-z]{99}", "-m", "toy", "-t", "3"], 3, "were cut"),
+    ],
+)
+def test_bad_input_is_refused_with_the_place_on_standard_error(arguments, code, message):
+    done = genctl(*arguments)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_json_output_is_one_object(tmp_path):
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"enum": ["yes", "no"]}')
+    done = genctl(
+        "generate", "-", "-s", str(schema), "-m", "toy", "-p", "4", "--json", "--seed", "1", stdin="the answer is "
+    )
+    record = json.loads(done.stdout)
+    assert record["finish_reason"] == "complete"
+    assert sum(record["posterior"].values()) == pytest.approx(1)
+    verdict = json.loads(genctl("check", str(schema), '"maybe"', "--json").stdout)
+    assert (verdict["status"], verdict["offset"]) == ("rejected", 1)
+
+
+def test_a_text_can_come_from_a_file(tmp_path):
+    (tmp_path / "text").write_text("2026")
+    assert genctl("check", "[0-9]{4}", f"@{tmp_path / 'text'}").returncode == 0
+
+
+@pytest.mark.parametrize("command", [[], ["generate"], ["check"], ["doctor"], ["demo"], ["cache"]])
+def test_help_has_examples(command):
+    done = genctl(*command, "--help")
+    assert done.returncode == 0
+    assert command[:1] in ([], ["cache"]) or f"genctl {command[0]}" in done.stdout
+
+
+def test_the_demo_runs_on_the_toy_model():
+    done = genctl("demo", "-m", "toy")
+    assert done.returncode == 0, done.stderr
+    assert all(f"{number}." in done.stdout for number in (1, 2, 3, 4))
+    assert "log evidence" in done.stdout
