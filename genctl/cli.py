@@ -315,15 +315,23 @@ def demo(model: ModelOption = None) -> None:
     `genctl demo --model toy`
     """
     with loading(model) as lm:
+        if model is None:
+            from genctl.models.packaged import cache_folder
+
+            out.print(f"[dim]The packaged model; its converted weights are kept in {cache_folder()}[/dim]\n")
         out.print("[bold]1. A pydantic model, filled from a prompt[/bold]")
         _demo_object(lm)
         out.print("\n[bold]2. A date by regex, four samples[/bold]")
         _demo_samples(lm)
-        out.print("\n[bold]3. A text under regex & python predicate, 16 particles[/bold]")
+        out.print("\n[bold]3. A word under regex & python predicate, 16 particles[/bold]")
         prompt = _demo_posterior(lm)
         out.print("\n[bold]4. The same prompt without a rule[/bold]")
-        g = _generate(lm, prompt, None, max_new_tokens=20, seed=0)
-        out.print(f"   {escape(repr(prompt))} -> {escape(repr(g.text))}")
+        g = _generate(lm, _chat(prompt), None, max_new_tokens=24, seed=0)
+        out.print(f"   g.text      {escape(repr(g.text))}")
+
+
+def _chat(prompt: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": prompt}]
 
 
 def _demo_object(lm: Model) -> None:
@@ -332,33 +340,32 @@ def _demo_object(lm: Model) -> None:
     class Trip(BaseModel):
         city: str = Field(max_length=20)
         days: int = Field(ge=1, le=14)
-        sights: list[Annotated[str, Field(min_length=1, max_length=24)]] = Field(min_length=1, max_length=2)
+        sights: list[Annotated[str, Field(min_length=1, max_length=24)]] = Field(min_length=1, max_length=3)
 
-    prompt = 'A short holiday in Lisbon, as JSON with "city", "days" and "sights": '
-    g = _generate(lm, prompt, Trip, max_new_tokens=80, temperature=0.7, seed=0)
-    out.print(f"   prompt      {escape(prompt)}")
-    out.print(f"   g.text      {escape(g.text)}")
-    if g.finish_reason == "complete":
-        out.print(f"   g.value     {escape(repr(g.value))}")
-    out.print(f"   finished    {g.finish_reason}, log-weight {g.log_weight:.2f} nats: what the rule cost")
+    prompt = "Plan a short holiday in Lisbon. Answer as JSON with city, days and sights."
+    out.print(f"   prompt      {prompt}")
+    g = _generate(lm, _chat(prompt), Trip, max_new_tokens=96, temperature=0.7, seed=0)
+    shown = repr(g.value) if g.finish_reason == "complete" else f"none: the text was cut, {g.text!r}"
+    out.print(f"   g.value     {escape(shown)}")
+    out.print(f"   g.log_weight {g.log_weight:.2f} nats: what the rule cost")
 
 
 def _demo_samples(lm: Model) -> None:
-    several = _generate(
-        lm, "The Second World War ended in Europe on (YYYY-MM-DD): ", genctl.regex(r"\d{4}-\d\d-\d\d", 256),
-        num_return_sequences=4, max_new_tokens=16, temperature=0.8, seed=0,
-    )  # fmt: skip
-    for g in several:
+    prompt = "When did the Second World War end in Europe? Answer only with the date, as YYYY-MM-DD."
+    out.print(f"   prompt      {prompt}")
+    date = genctl.regex("[0-9]{4}-[0-9]{2}-[0-9]{2}")
+    for g in _generate(lm, _chat(prompt), date, num_return_sequences=4, max_new_tokens=12, temperature=0.7, seed=0):
         out.print(f"   {escape(g.text)}   log-probability {g.logprob:7.2f}   log-weight {g.log_weight:7.2f}")
 
 
 def _demo_posterior(lm: Model) -> str:
-    def palindrome(text: str, done: bool) -> bool:
-        return not done or text == text[::-1]
+    def no_letter_twice(text: str, done: bool) -> bool:
+        return len(set(text)) == len(text)
 
-    prompt = "A word that reads the same backwards, in lower case: "
-    rule = genctl.regex("[a-z]{3,7}") & palindrome
-    g = _generate(lm, prompt, rule, num_particles=16, max_new_tokens=6, seed=0)
+    prompt = "Name an animal. Answer with one word, in lower case, and nothing else."
+    out.print(f"   prompt      {prompt}")
+    rule = genctl.regex("[a-z]{3,10}") & no_letter_twice
+    g = _generate(lm, _chat(prompt), rule, num_particles=16, max_new_tokens=8, seed=0)
     table = Table("text", "weight", box=None, padding=(0, 3))
     for text, weight in g.posterior().most_common(6):
         table.add_row(escape(text), f"{weight:.3f}")

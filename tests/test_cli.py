@@ -82,3 +82,21 @@ def test_the_demo_runs_on_the_toy_model():
     assert done.returncode == 0, done.stderr
     assert all(f"{number}." in done.stdout for number in (1, 2, 3, 4))
     assert "log evidence" in done.stdout
+
+
+@pytest.mark.real
+def test_the_demo_parses_an_object_with_the_packaged_model():
+    pytest.importorskip("transformers")
+    done = genctl("demo")
+    assert done.returncode == 0, done.stderr
+    assert "Trip(city=" in done.stdout
+    assert done.stdout.count("log-probability") == 4
+    assert "ESS" in done.stdout
+
+
+@pytest.mark.real
+def test_the_doctor_finds_nothing_wrong():
+    pytest.importorskip("transformers")
+    done = genctl("doctor", "--json")
+    assert done.returncode == 0, done.stdout
+    assert all(finding["ok"] for finding in json.loads(done.stdout))
