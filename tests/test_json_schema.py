@@ -183,8 +183,8 @@ def test_every_text_that_a_random_walk_writes_is_a_valid_instance(data: Any, sch
 
 def exact(digits: str) -> int | float:
     """A decimal number without the loss of a float where it is whole."""
-    number = Fraction(digits)
-    return int(number) if number.denominator == 1 else float(digits)
+    number = Decimal(digits)
+    return int(number) if abs(number) < 10**30 and number == number.to_integral_value() else float(digits)
 
 
 def random_text(automaton: Automaton, rng: random.Random, length: int = 60) -> bytes:

@@ -145,10 +145,10 @@ class LazyAutomaton(ABC, Generic[K]):
         """
         best = {origin: 0}
         parent: dict[int, int] = {}
-        heap = [(self._estimate(origin), 0, origin)]
+        heap = [(self._estimate(origin), True, 0, origin)]  # of equal estimates the settled ones first
         done: set[int] = set()
         while heap:
-            _, cost, state = heappop(heap)
+            _, _, cost, state = heappop(heap)
             if state in done:
                 continue
             known = self._distances[state]
@@ -167,7 +167,8 @@ class LazyAutomaton(ABC, Generic[K]):
                 if target != DEAD and cost + 1 < best.get(target, UNREACHABLE):
                     best[target] = cost + 1
                     parent[target] = state
-                    heappush(heap, (cost + 1 + self._estimate(target), cost + 1, target))
+                    open_ = self._distances[target] is None
+                    heappush(heap, (cost + 1 + self._estimate(target), open_, cost + 1, target))
         for state in done:
             self._distances[state] = UNREACHABLE
         return UNREACHABLE

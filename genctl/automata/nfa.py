@@ -36,8 +36,9 @@ from genctl.automata.expressions import (
 from genctl.errors import ConstraintError
 from genctl.kernels.records import U8
 
-INLINE_COPIES = 3  # a counted loop with at most so many rounds is written out
-GUARDED_COPIES = 2_000  # the same for a body with look-around, whose empty rounds are not all alike
+INLINE_PARTS = 64  # a counted loop whose rounds have at most so many parts together is written out
+GUARDED_COPIES = 2_000  # rounds of a body with look-around are always written out: empty ones are not all alike
+MAX_STATES = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +124,15 @@ class NFA:
 
     def _closed(self, expression: Expression) -> int:
         entry = self._state()
-        self.final[self._build(expression, entry)] = True
+        try:
+            self.final[self._build(expression, entry)] = True
+        except RecursionError:
+            raise ConstraintError("the rule is nested too deeply", hint="use fewer groups inside groups") from None
         return entry
 
     def _state(self) -> int:
+        if len(self.moves) >= MAX_STATES:
+            raise ConstraintError(f"the rule needs more than {MAX_STATES:,} states", hint="use a simpler rule")
         self.moves.append([])
         self.empty.append([])
         self.instructions.append(None)
@@ -203,35 +209,29 @@ class NFA:
     @_build.register
     def _(self, expression: Repeat, source: int) -> int:
         body, least, most = expression.body, expression.least, expression.most
-        guarded = _looks_around(body)
-        copies = GUARDED_COPIES if guarded else INLINE_COPIES
-        if most is None and least <= copies:
-            for _ in range(least):
-                source = self._build(body, source)
-            return self._build_star(body, source)
-        if most is not None and most <= copies:
-            return self._build_copies(body, least, most, source)
-        if guarded:
+        copies = least if most is None else most
+        if copies <= 1 or _looks_around(body) or (copies <= INLINE_PARTS and _parts(body, INLINE_PARTS // copies)):
+            return self._build_rounds(body, least, most, source)
+        entry = self._closed(body)
+        return self._instruct(lambda target: Loop(entry, least, most, target), source)
+
+    def _build_rounds(self, body: Expression, least: int, most: int | None, source: int) -> int:
+        """The loop written out; without an upper bound the last round leads back to its own beginning."""
+        if max(least, most or 0) > GUARDED_COPIES:
             raise ConstraintError(
                 f"a part with look-around is repeated more than {GUARDED_COPIES:,} times",
                 hint="take the look-around out of the repeated part, or lower the bound",
             )
-        entry = self._closed(body)
-        return self._instruct(lambda target: Loop(entry, least, most, target), source)
-
-    def _build_star(self, body: Expression, source: int) -> int:
-        hub, target = self._state(), self._state()
-        self.empty[source].append(hub)
-        self.empty[hub].append(target)
-        self.empty[self._build(body, hub)].append(hub)
-        return target
-
-    def _build_copies(self, body: Expression, least: int, most: int, source: int) -> int:
         target = self._state()
-        for count in range(most):
+        last = max(least, 1) if most is None else most
+        for count in range(last):
             if count >= least:
                 self.empty[source].append(target)
-            source = self._build(body, source)
+            entry = self._state()
+            self.empty[source].append(entry)
+            source = self._build(body, entry)
+        if most is None:
+            self.empty[source].append(entry)
         self.empty[source].append(target)
         return target
 
@@ -278,6 +278,24 @@ def _looks_around(expression: Expression) -> bool:
         case Repeat(body, _, _):
             return _looks_around(body)
     return False
+
+
+def _parts(expression: Expression, limit: int) -> bool:
+    """Has the expression at most limit parts (bytes, calls, ...)? Looks at no more than that many."""
+    work, seen = [expression], 0
+    while work and seen <= limit:
+        match work.pop():
+            case Concat(parts) | Union(parts):
+                seen += 1
+                work.extend(parts)
+            case Repeat(body, least, most):
+                work.append(body)
+                seen += max(least, most or 0)
+            case Literal(text):
+                seen += len(text)
+            case _:
+                seen += 1
+    return seen <= limit
 
 
 def _shortest_lengths(nfa: NFA) -> list[int]:
