@@ -62,8 +62,10 @@ def _parsed(schema: object) -> object:
         return schema
     try:
         return json.loads(schema, parse_float=Decimal)
-    except ValueError as error:
-        raise ConstraintError(f"the schema is not JSON: {error}", source=schema) from error
+    except (ValueError, ArithmeticError, RecursionError) as error:
+        raise ConstraintError(
+            f"the schema is not JSON that can be read: {error or type(error).__name__}", source=schema
+        ) from error
 
 
 class Merged(NamedTuple):

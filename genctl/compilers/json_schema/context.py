@@ -115,7 +115,7 @@ class Place:
         number = decimal(self.schema[keyword])
         if number is None:
             self.wrong(keyword, "a finite number")
-        if not -MAX_DIGITS < number.adjusted() < MAX_DIGITS or len(number.as_tuple().digits) > MAX_DIGITS:
+        if too_long(number):
             refuse(self.at(keyword), f"`{keyword}` has more than {MAX_DIGITS:,} digits")
         return number
 
@@ -136,6 +136,11 @@ def decimal(value: object) -> Decimal | None:
     except (InvalidOperation, ValueError):
         return None
     return number if number.is_finite() else None
+
+
+def too_long(number: Decimal) -> bool:
+    """Has it more than MAX_DIGITS digits in plain notation?"""
+    return not -MAX_DIGITS < number.adjusted() < MAX_DIGITS or len(number.as_tuple().digits) > MAX_DIGITS
 
 
 def is_whole(number: Decimal) -> bool:

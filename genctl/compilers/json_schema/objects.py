@@ -168,10 +168,9 @@ def read(place: Place) -> Objects:
     return Objects(properties, place.optional_child("additionalProperties"), required)
 
 
-def speakable(text: str, pointer: str) -> str:
-    """The text itself; refused if it holds a lone surrogate, which UTF-8 cannot write."""
+def speakable(text: str, pointer: str) -> None:
+    """Refuse a text with a lone surrogate, which UTF-8 cannot write."""
     try:
         text.encode()
     except UnicodeEncodeError:
         refuse(pointer, f"{text!r} holds a lone surrogate, which UTF-8 text cannot have")
-    return text

@@ -16,7 +16,7 @@ from typing import Any
 
 from genctl.automata.expressions import Expression, Literal, concat, optional, union
 from genctl.compilers.json_schema.arrays import Arrays
-from genctl.compilers.json_schema.context import Context, Facet, Place, decimal
+from genctl.compilers.json_schema.context import MAX_DIGITS, Context, Facet, Place, Pointer, decimal, refuse, too_long
 from genctl.compilers.json_schema.decimals import MINUS, ZERO_FRACTION, ZEROS, equal, plain
 from genctl.compilers.json_schema.numbers import Numbers
 from genctl.compilers.json_schema.objects import Objects, key, speakable
@@ -110,20 +110,23 @@ def read_values(place: Place) -> list[Any] | None:
         const = place.schema["const"]
         both = listed is None or identity(const) in map(identity, listed)
         listed = [const] if both else []
-    return None if listed is None else [_speakable(value, place) for value in listed]
+    for value in listed or []:
+        _check_writable(value, place.at("enum" if "enum" in place.schema else "const"))
+    return listed
 
 
-def _speakable(value: Any, place: Place) -> Any:
+def _check_writable(value: Any, pointer: Pointer) -> None:
     work = [value]
     while work:
         item = work.pop()
         if isinstance(item, str):
-            speakable(item, place.at("enum" if "enum" in place.schema else "const"))
+            speakable(item, pointer)
         elif isinstance(item, list):
             work += item
         elif isinstance(item, dict):
             work += [*item, *item.values()]
-    return value
+        elif kind_of(item) == "number" and too_long(_exact(item)):
+            refuse(pointer, f"a number has more than {MAX_DIGITS:,} digits")
 
 
 def common(first: list[Any] | None, second: list[Any] | None) -> list[Any] | None:
@@ -165,12 +168,12 @@ def _numbers(numbers: Sequence[Decimal], fractions: bool) -> Expression:
     reals: list[Expression] = []
     extreme: list[Expression] = []
     for number in numbers:
-        whole, fraction = plain(abs(number))
+        whole, fraction = plain(number.copy_abs())
         for sign in ["-"] if number < 0 else ["", "-"] if not number else [""]:
             text = Literal(f"{sign}{whole}{'.' if fraction else ''}{fraction}".encode())
             (reals if fraction else wholes).append(text)
         if fractions and number and not -5 < number.adjusted() < 16:
-            extreme.append(concat(*([MINUS] if number < 0 else []), equal(abs(number))))
+            extreme.append(concat(*([MINUS] if number < 0 else []), equal(number.copy_abs())))
     tail = optional(ZERO_FRACTION) if fractions else concat()
     return union(concat(union(*wholes), tail), concat(union(*reals), ZEROS), *extreme)
 

@@ -16,17 +16,14 @@ side of the edge is decided there, outside, once for each possible answer (`Fact
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import product
 from math import inf
-from re import _compiler, _parser  # type: ignore[attr-defined]
 from re import _constants as c  # type: ignore[attr-defined]
-from typing import Any, NamedTuple, TypeAlias
+from re import _parser  # type: ignore[attr-defined]
+from typing import Any, NamedTuple
 from typing import Literal as Choice
-
-import numpy as np
 
 from genctl.automata.base import DEAD
 from genctl.automata.expressions import (
@@ -44,19 +41,38 @@ from genctl.automata.expressions import (
     union,
 )
 from genctl.automata.pushdown import GrammarAutomaton
-from genctl.compilers import ecma
-from genctl.compilers.characters import ALL, LAST, NONE, Characters, Encoder, utf8
-from genctl.compilers.pattern_source import constructs, printable
+from genctl.compilers.characters import ALL, Encoder, utf8
+from genctl.compilers.regex import ecma
+from genctl.compilers.regex.classes import NEWLINE, WORD_NODE, Node, characters_of
+from genctl.compilers.regex.sight import (
+    EDGE,
+    END,
+    LAST_LINE_END,
+    LINE_END,
+    LINE_START,
+    START,
+    TEXT,
+    Beside,
+    Facts,
+    Far,
+    Items,
+    Look,
+    Near,
+    Scope,
+    Side,
+    answer,
+    flagged,
+    in_loop,
+    ungrouped,
+    width,
+)
+from genctl.compilers.regex.source import Refusal, constructs, printable
 from genctl.errors import ArgumentError, ConstraintError, UnsatisfiableError
 
-Node: TypeAlias = "tuple[Any, Any]"  # an opcode of re._constants and its argument
-Items: TypeAlias = "Sequence[Node]"  # a re._parser.SubPattern, or a part of one
 NO_NODE: Node = (None, None)
 
 MAX_FACTS = 6  # things beyond one look-around's edge that may matter: each doubles the cases
 _IGNORED_FLAGS = re.DEBUG | getattr(re, "TEMPLATE", 0)
-_CHARACTER_FLAGS = int(re.IGNORECASE | re.ASCII | re.UNICODE | re.DOTALL)
-_NEWLINE = Characters.of("\n")
 _TOO_DEEP = ("the pattern is nested too deeply", None, "use fewer groups inside groups")
 
 
@@ -103,7 +119,7 @@ def pattern_expression(
         translator = _Translator(encode, source.ecma, tree.state)
         rest = translator.anything if search else None
         return translator.framed(tree, Scope(tree.state.flags, TEXT, TEXT), translator.frame(rest, rest))
-    except _Refusal as refusal:
+    except Refusal as refusal:
         raise _located(refusal, source, tree) from None
     except RecursionError:
         raise source.error(*_TOO_DEEP) from None
@@ -178,14 +194,6 @@ def _parse(source: _Source) -> Any:
         raise source.error(reason, span, hint) from None
 
 
-class _Refusal(Exception):
-    """A construct that no expression stands for exactly; `node` is the argument of its opcode."""
-
-    def __init__(self, kind: str, node: object, reason: str, hint: str) -> None:
-        super().__init__(reason)
-        self.kind, self.node, self.reason, self.hint = kind, node, reason, hint
-
-
 _KINDS = {
     c.POSSESSIVE_REPEAT: "possessive",
     c.ATOMIC_GROUP: "atomic",
@@ -194,7 +202,7 @@ _KINDS = {
 }
 
 
-def _located(refusal: _Refusal, source: _Source, tree: Any) -> ConstraintError:
+def _located(refusal: Refusal, source: _Source, tree: Any) -> ConstraintError:
     """The refusal with its span: the n-th construct of a kind in the tree is the n-th in the text."""
     spans = constructs(source.python, bool(tree.state.flags & re.VERBOSE)).get(refusal.kind, [])
     nodes = [av for op, av in _walk(tree) if _KINDS.get(op) == refusal.kind]
@@ -219,193 +227,6 @@ def _children(argument: object) -> Iterator[Items]:
     elif isinstance(argument, (tuple, list)):
         for part in argument:
             yield from _children(part)
-
-
-# -- characters
-
-
-@lru_cache(65536)
-def _characters(op: Any, av: Any, flags: int) -> Characters:
-    """The characters that a one-character node matches, as re has it. av is hashable, flags are _CHARACTER_FLAGS."""
-    members = _SETS[op](av, flags)
-    if flags & re.IGNORECASE and op is not c.ANY:
-        cased = Characters.of(_cased())
-        return (members - cased) | _matching_cased(op, av, flags)
-    return members
-
-
-def _literal(code: int, flags: int) -> Characters:
-    if 0xD800 <= code <= 0xDFFF:
-        raise _Refusal(
-            "surrogate", None, "a surrogate is not a character of a text", r"write \U0001F600, one character"
-        )
-    return Characters.of([(code, code)])
-
-
-def _range(bounds: tuple[int, int], flags: int) -> Characters:
-    return Characters.of([(_literal(bounds[0], flags).ranges[0][0], _literal(bounds[1], flags).ranges[0][1])])
-
-
-def _set(members: Sequence[Node], flags: int) -> Characters:
-    negated = bool(members) and members[0][0] is c.NEGATE
-    found = Characters.of([r for op, av in members[negated:] for r in _SETS[op](av, flags).ranges])
-    return ~found if negated else found
-
-
-def _category(code: Any, flags: int) -> Characters:
-    escape = _CATEGORIES[code]
-    found = _read_category(escape.lower(), bool(flags & re.ASCII))
-    return ~found if escape.isupper() else found
-
-
-_CATEGORIES = {
-    c.CATEGORY_DIGIT: "d",
-    c.CATEGORY_NOT_DIGIT: "D",
-    c.CATEGORY_SPACE: "s",
-    c.CATEGORY_NOT_SPACE: "S",
-    c.CATEGORY_WORD: "w",
-    c.CATEGORY_NOT_WORD: "W",
-}
-_SETS: dict[Any, Callable[[Any, int], Characters]] = {
-    c.LITERAL: _literal,
-    c.NOT_LITERAL: lambda code, flags: ~_literal(code, flags),
-    c.RANGE: _range,
-    c.CATEGORY: _category,
-    c.IN: _set,
-    c.ANY: lambda _, flags: ALL if flags & re.DOTALL else ~_NEWLINE,
-}
-_WORD_NODE = (c.IN, ((c.CATEGORY, c.CATEGORY_WORD),))
-
-
-@cache
-def _read_category(escape: str, ascii_only: bool) -> Characters:
-    r"""What \d, \s or \w matches in the running Python, with or without re.ASCII."""
-    everything = np.arange(LAST + 1, dtype="<u4").tobytes().decode("utf-32-le", "surrogatepass")
-    runs = re.finditer(rf"\{escape}+", everything, re.ASCII if ascii_only else 0)
-    return Characters.of((run.start(), run.end() - 1) for run in runs)
-
-
-@cache
-def _cased() -> str:
-    """The only characters that re.IGNORECASE can make a class gain or lose."""
-    upper = [code for code in range(LAST + 1) if _compiler._sre.unicode_iscased(code)]
-    return "".join(map(chr, sorted({*upper, *map(_compiler._sre.unicode_tolower, upper)})))
-
-
-def _matching_cased(op: Any, av: Any, flags: int) -> Characters:
-    """The cased characters that the node matches, found by compiling it alone with re's own compiler."""
-    state = _parser.State()
-    state.flags = flags
-    compiled = _compiler.compile(_parser.SubPattern(state, [(op, av)]), flags)
-    return Characters.of("".join(compiled.findall(_cased())))
-
-
-# -- look-around
-
-
-@dataclass(frozen=True)
-class Near:
-    """Is the character next to here (behind or ahead) one of `characters`? `edge`: the answer where there is none."""
-
-    behind: bool
-    characters: Characters
-    edge: bool
-
-    depth = 1.0
-
-    def flip(self) -> Near:
-        return Near(self.behind, ~self.characters, not self.edge)
-
-    def plain(self) -> tuple[Near, bool]:
-        """This or its opposite, whichever is simpler, and was it the opposite?"""
-        other = self.flip()
-        flipped = (len(other.characters.ranges), other.edge) < (len(self.characters.ranges), self.edge)
-        return (other, True) if flipped else (self, False)
-
-
-@dataclass(frozen=True)
-class Far:
-    """Does the text next to here (behind or ahead) match the body (negated: does it not)?"""
-
-    behind: bool
-    body: Any  # re._parser.SubPattern, compared by identity
-    flags: int
-    negated: bool
-
-    @property
-    def depth(self) -> float:
-        return _width(self.body)[1]
-
-    def flip(self) -> Far:
-        return replace(self, negated=not self.negated)
-
-    def plain(self) -> tuple[Far, bool]:
-        return replace(self, negated=False), self.negated
-
-
-Look: TypeAlias = "Near | Far"
-
-
-class Facts(dict[Look, bool]):
-    """What holds at the edge of what a look-around can see. Asking for an unknown fact notes it (as False)."""
-
-    def __missing__(self, look: Look) -> bool:
-        self[look] = False
-        return False
-
-    def holds(self, look: Look) -> bool:
-        plain, flipped = look.plain()
-        return self[plain] != flipped
-
-
-class Side(NamedTuple):
-    """What can be seen on one side of here: at least and at most so many characters, then an edge.
-
-    facts: what holds at the edge; None where all of the text can be seen.
-    """
-
-    least: float
-    most: float
-    facts: Facts | None
-
-    def moved(self, least: float, most: float) -> Side:
-        """Further from the edge by least to most characters."""
-        return Side(self.least + least, self.most + most, self.facts)
-
-    def shortened(self, least: float, most: float) -> Side:
-        """Nearer to the edge by least to most characters."""
-        return self if self.facts is None else Side(self.least - most, self.most - least, self.facts)
-
-
-TEXT = Side(inf, inf, None)
-START = Near(True, NONE, True)
-END = Near(False, NONE, True)
-LINE_START = Near(True, _NEWLINE, True)
-LINE_END = Near(False, _NEWLINE, True)
-LAST_LINE_END = Far(False, _parser.parse(r"\n?\Z"), 0, False)  # what $ means without MULTILINE
-
-
-class Beside(NamedTuple):
-    """What stands next to here on one side: the items of a sequence on that side of the place, then `beyond`."""
-
-    items: Items
-    place: int
-    flags: int
-    behind: bool
-    beyond: Beside | None  # None: anything may stand there, the edge of the text too
-
-
-EDGE = Beside((), 0, 0, True, None)  # the edge of the text
-
-
-class Scope(NamedTuple):
-    """The flags that hold, what look-around can see, and what is known to stand next to here."""
-
-    flags: int
-    left: Side
-    right: Side
-    before: Beside | None = None
-    after: Beside | None = None
 
 
 class Frame(NamedTuple):
@@ -439,7 +260,7 @@ class _Translator:
 
     def frame(self, before: Expression | None, after: Expression | None) -> Frame:
         """The frame of a whole text: with any text before or after the match (None: without)."""
-        newline = self.encode(_NEWLINE)
+        newline = self.encode(NEWLINE)
         heads = [EMPTY, EMPTY if before is None else optional(concat(before, newline)), before or EMPTY]
         ends = EMPTY if after is None else optional(newline)
         lines = EMPTY if after is None else optional(concat(newline, after))
@@ -470,7 +291,7 @@ class _Translator:
             for branch in av[1]:
                 yield from self._branches(branch, scope, frame)
         elif op is c.SUBPATTERN:
-            yield from self._branches(av[3], _flagged(scope, av), frame)
+            yield from self._branches(av[3], flagged(scope, av), frame)
         else:
             yield items, scope, frame
 
@@ -493,29 +314,29 @@ class _Translator:
             yield item, here
 
     def _item_width(self, node: Node) -> tuple[float, float]:
-        return _width(_parser.SubPattern(self.state, [node]))
+        return width(_parser.SubPattern(self.state, [node]))
 
     def character(self, node: Node, scope: Scope) -> Expression:
-        return self.encode(_node_characters(node, scope.flags))
+        return self.encode(characters_of(node, scope.flags))
 
     def group(self, node: Node, scope: Scope) -> Expression:
-        return self.sequence(node[1][3], _flagged(scope, node[1]))
+        return self.sequence(node[1][3], flagged(scope, node[1]))
 
     def branch(self, node: Node, scope: Scope) -> Expression:
         return union(*(self.sequence(part, scope) for part in node[1][1]))
 
     def repetition(self, node: Node, scope: Scope) -> Expression:
         least, most, body = node[1]
-        inner = scope if most == 1 else _in_loop(scope, body)
+        inner = scope if most == 1 else in_loop(scope, body)
         return repeat(self.sequence(body, inner), least, None if most is c.MAXREPEAT else most)
 
     def possessive(self, node: Node, scope: Scope) -> Expression:
         """Rounds of one width: as many as there are, which is to say that no further round follows, or `most`."""
         least, most, body = node[1]
-        low, high = _width(body)
+        low, high = width(body)
         if low != high:
             hint = "use a plain quantifier; a possessive one needs a body of fixed width"
-            raise _Refusal("possessive", node[1], "this possessive quantifier cannot be honoured exactly", hint)
+            raise Refusal("possessive", node[1], "this possessive quantifier cannot be honoured exactly", hint)
         if least == most or high == 0:
             return self.repetition(node, scope)
         fewer = (c.MAX_REPEAT, (least, c.MAXREPEAT if most is c.MAXREPEAT else most - 1, body))
@@ -528,22 +349,22 @@ class _Translator:
     def atomic(self, node: Node, scope: Scope) -> Expression:
         """Harmless where every match has one width, or all but a greedy last repetition has."""
         items = list(node[1])
-        low, high = _width(node[1])
+        low, high = width(node[1])
         if low == high:
             return self.sequence(items, scope)
-        *init, (op, av) = _ungrouped(items)
+        *init, (op, av) = ungrouped(items)
         fixed = all(a == b for a, b in map(self._item_width, init))
-        if not fixed or op not in (c.MAX_REPEAT, c.POSSESSIVE_REPEAT) or len(set(_width(av[2]))) > 1:
+        if not fixed or op not in (c.MAX_REPEAT, c.POSSESSIVE_REPEAT) or len(set(width(av[2]))) > 1:
             hint = "use (?:...); an atomic group needs a fixed width, or a greedy repetition at its end"
-            raise _Refusal("atomic", node[1], "this atomic group cannot be honoured exactly", hint)
+            raise Refusal("atomic", node[1], "this atomic group cannot be honoured exactly", hint)
         return self.sequence([*init, (c.POSSESSIVE_REPEAT, av)], scope)
 
     def back_reference(self, node: Node, scope: Scope) -> Expression:
         hint = "repeat the pattern of the group, or check the text with a predicate"
-        raise _Refusal("backreference", None, "a back-reference is not a regular language", hint)
+        raise Refusal("backreference", None, "a back-reference is not a regular language", hint)
 
     def conditional(self, node: Node, scope: Scope) -> Expression:
-        raise _Refusal("conditional", None, "a conditional group is not supported", "write both cases out: ab|c")
+        raise Refusal("conditional", None, "a conditional group is not supported", "write both cases out: ab|c")
 
     def failure(self, node: Node, scope: Scope) -> Expression:
         return NOTHING
@@ -573,15 +394,15 @@ class _Translator:
         return union(both, concat(*neither))
 
     def _word_sides(self, scope: Scope) -> tuple[Near, Near]:
-        word = _node_characters(_WORD_NODE, scope.flags & ~re.IGNORECASE)
+        word = characters_of(WORD_NODE, scope.flags & ~re.IGNORECASE)
         return Near(True, word, False), Near(False, word, False)
 
     def look_around(self, node: Node, scope: Scope) -> Expression:
         op, (direction, body) = node
         behind, negated = direction < 0, op is c.ASSERT_NOT
-        low, high = _width(body)
+        low, high = width(body)
         if behind and low != high and not self.ecma:
-            raise _Refusal("look", node[1], "look-behind requires a fixed width", "use alternatives of one width")
+            raise Refusal("look", node[1], "look-behind requires a fixed width", "use alternatives of one width")
         self._around.append(node[1])
         try:
             return self.look(_simplified(Far(behind, body, scope.flags, negated)), scope)
@@ -591,7 +412,7 @@ class _Translator:
     def look(self, look: Look, scope: Scope) -> Expression:
         """The demand, with what lies beyond an edge taken from the facts."""
         side = scope.left if look.behind else scope.right
-        known = _answer(look, scope) if isinstance(look, Near) else None
+        known = answer(look, scope) if isinstance(look, Near) else None
         if known is not None:
             return EMPTY if known else NOTHING
         if side.facts is None or side.least >= look.depth:
@@ -601,7 +422,7 @@ class _Translator:
         if isinstance(look, Near):
             return self._near(replace(look, edge=side.facts.holds(look)))
         reason = "this look-around depends on text on both sides of its edge"
-        raise _Refusal("look", self._around[0], reason, "move what is inside of it to the outside, or use a predicate")
+        raise Refusal("look", self._around[0], reason, "move what is inside of it to the outside, or use a predicate")
 
     def _near(self, look: Near) -> Expression:
         plain, negated = look.plain()
@@ -613,7 +434,7 @@ class _Translator:
         """One case for each possible answer to what the body asks about the other side of its edge."""
         facts = Facts()
         edge = Side(0, 0, facts)
-        low, high = _width(look.body)
+        low, high = width(look.body)
         if look.behind:
             inner = Scope(look.flags, scope.left.shortened(low, high), edge, after=scope.after)
             frame = self.frame(self.anything, None)._replace(tails=(EMPTY,), tail=0)
@@ -626,7 +447,7 @@ class _Translator:
             return self._guard(look.behind, language, look.negated)
         if len(facts) > MAX_FACTS:
             reason = f"this look-around depends on more than {MAX_FACTS} conditions beyond its edge"
-            raise _Refusal("look", self._around[-1], reason, "split it into several")
+            raise Refusal("look", self._around[-1], reason, "split it into several")
         cases = []
         questions = tuple(facts)
         for answers in product((False, True), repeat=len(questions)):
@@ -677,25 +498,12 @@ _ANCHORS: dict[Any, Look] = {
 }
 
 
-def _node_characters(node: Node, flags: int) -> Characters:
-    op, av = node
-    key: Hashable = tuple(av) if op is c.IN else av
-    return _characters(op, key, flags & _CHARACTER_FLAGS)
-
-
 def _simplified(look: Far) -> Look:
     """A look at one character is a Near."""
     if len(look.body) != 1 or RULES[look.body[0][0]] is not _Translator.character:
         return look
-    near = Near(look.behind, _node_characters(look.body[0], look.flags), False)
+    near = Near(look.behind, characters_of(look.body[0], look.flags), False)
     return near.flip() if look.negated else near
-
-
-def _flagged(scope: Scope, group: tuple[Any, int, int, Any]) -> Scope:
-    """The scope within a group that switches flags on or off."""
-    _, on, off, _ = group
-    kept = scope.flags & ~_parser.TYPE_FLAGS if on & _parser.TYPE_FLAGS else scope.flags
-    return scope._replace(flags=(kept | on) & ~off)
 
 
 def _at(code: Any, flags: int) -> Any:
@@ -730,100 +538,3 @@ def _joined(parts: Sequence[Expression]) -> Expression:
         else:
             joined.append(part)
     return concat(*joined)
-
-
-# -- what stands next to a look-around
-
-
-def _answer(look: Near, scope: Scope) -> bool | None:
-    """The answer that the neighbouring items give, None where it depends on the text."""
-    beside = scope.before if look.behind else scope.after
-    if beside is None:
-        return None
-    characters, edge = _neighbours(beside)
-    yes = bool(characters & look.characters) or (edge and look.edge)
-    no = bool(characters - look.characters) or (edge and not look.edge)
-    return None if yes and no else yes
-
-
-def _neighbours(beside: Beside | None) -> tuple[Characters, bool]:
-    """The characters that may stand there, and may it be the edge of the text?"""
-    if beside is None or beside is EDGE:
-        return ALL if beside is None else NONE, True
-    items, place = beside.items, beside.place
-    places = range(place - 1, -1, -1) if beside.behind else range(place, len(items))
-    characters, empty = _outermost((items[i] for i in places), beside.flags, not beside.behind)
-    if not empty:
-        return characters, False
-    further, edge = _neighbours(beside.beyond)
-    return characters | further, edge
-
-
-def _outermost(nodes: Iterable[Node], flags: int, first: bool) -> tuple[Characters, bool]:
-    """At most these characters are the first (or the last) of a match; can it be empty? The outermost node first."""
-    found = NONE
-    for node in nodes:
-        characters, empty = _OUTERMOST.get(node[0], _characters_at_edge)(node, flags, first)
-        found |= characters
-        if not empty:
-            return found, False
-    return found, True
-
-
-def _edge_of(items: Items, flags: int, first: bool) -> tuple[Characters, bool]:
-    return _outermost(iter(items) if first else reversed(list(items)), flags, first)
-
-
-def _characters_at_edge(node: Node, flags: int, first: bool) -> tuple[Characters, bool]:
-    return (_node_characters(node, flags), False) if node[0] in _SETS else (NONE, True)
-
-
-def _group_at_edge(node: Node, flags: int, first: bool) -> tuple[Characters, bool]:
-    return _edge_of(node[1][3], _flagged(Scope(flags, TEXT, TEXT), node[1]).flags, first)
-
-
-def _branches_at_edge(node: Node, flags: int, first: bool) -> tuple[Characters, bool]:
-    parts = [_edge_of(part, flags, first) for part in node[1][1]]
-    ranges = [r for characters, _ in parts for r in characters.ranges]
-    return Characters.of(ranges), any(empty for _, empty in parts)
-
-
-def _rounds_at_edge(node: Node, flags: int, first: bool) -> tuple[Characters, bool]:
-    characters, empty = _edge_of(node[1][2], flags, first)
-    return characters, empty or node[1][0] == 0
-
-
-# Other nodes than these and characters are empty, and then nothing is known of what they ask for.
-_OUTERMOST: dict[Any, Callable[[Node, int, bool], tuple[Characters, bool]]] = {
-    c.SUBPATTERN: _group_at_edge,
-    c.BRANCH: _branches_at_edge,
-    c.ATOMIC_GROUP: lambda node, flags, first: _edge_of(node[1], flags, first),
-    **dict.fromkeys((c.MAX_REPEAT, c.MIN_REPEAT, c.POSSESSIVE_REPEAT), _rounds_at_edge),
-}
-
-
-def _in_loop(scope: Scope, body: Items) -> Scope:
-    """The scope of a body that is read again and again: next to it may stand another round."""
-    rounds = ((c.MAX_REPEAT, (0, c.MAXREPEAT, body)),)
-    return scope._replace(
-        left=scope.left.moved(0, inf),
-        right=scope.right.moved(0, inf),
-        before=Beside(rounds, 1, scope.flags, True, scope.before),
-        after=Beside(rounds, 0, scope.flags, False, scope.after),
-    )
-
-
-# -- widths
-
-
-def _width(body: Any) -> tuple[float, float]:
-    """Fewest and most characters of a match."""
-    low, high = body.getwidth()
-    return low, inf if high >= c.MAXREPEAT else high
-
-
-def _ungrouped(items: list[Node]) -> list[Node]:
-    """The items, with a last group that switches no flags opened up."""
-    while items and items[-1][0] is c.SUBPATTERN and not any(items[-1][1][1:3]):
-        items = [*items[:-1], *items[-1][1][3]]
-    return items

@@ -65,3 +65,11 @@ def constructs(pattern: str, verbose: bool = False) -> dict[str, list[Span]]:
 def printable(pattern: str) -> str:
     """The pattern for an error message, a replacement character for each surrogate."""
     return re.sub("[\ud800-\udfff]", "\ufffd", pattern)
+
+
+class Refusal(Exception):
+    """A construct that no expression stands for exactly; `node` is the argument of its opcode."""
+
+    def __init__(self, kind: str, node: object, reason: str, hint: str) -> None:
+        super().__init__(reason)
+        self.kind, self.node, self.reason, self.hint = kind, node, reason, hint

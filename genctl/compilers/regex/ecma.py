@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import NoReturn, TypeAlias
 
 from genctl.compilers.characters import ALL, Characters, general_category
-from genctl.compilers.pattern_source import printable
+from genctl.compilers.regex.source import printable
 from genctl.errors import ConstraintError
 
 Token: TypeAlias = "re.Match[str]"
