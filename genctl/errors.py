@@ -36,14 +36,14 @@ class ConstraintError(GenctlError, ValueError):
         super().__init__(self._message())
 
     def _message(self) -> str:
-        lines = [self.reason]
-        if self.pointer is not None:
-            lines[0] = f"at {self.pointer or 'the root of the schema'!s}: {self.reason}"
+        places = [] if self.pointer is None else [self.pointer or "the root of the schema"]
+        quote: list[str] = []
         if self.span is not None:
             start, end = self.span
-            lines[0] = f"at characters {start}-{end}: {self.reason}"
+            places.append(f"characters {start}-{end}")
             if self.source is not None and "\n" not in self.source and len(self.source) <= 120:
-                lines += [f"    {self.source}", "    " + " " * start + "^" * max(1, end - start)]
+                quote = [f"    {self.source}", "    " + " " * start + "^" * max(1, end - start)]
+        lines = [f"at {', '.join(places)}: {self.reason}" if places else self.reason, *quote]
         if self.hint:
             lines.append(f"hint: {self.hint}")
         return "\n".join(lines)

@@ -10,7 +10,7 @@ import builtins
 import json as json_module
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from genctl.compilers.json_schema import compile_json_schema
 from genctl.compilers.regex import compile_regex
@@ -18,6 +18,8 @@ from genctl.compilers.types import schema_of
 from genctl.constraints.predicate import PredicateFunction
 from genctl.constraints.rules import Language, Predicate, Rule
 from genctl.errors import ConstraintError
+
+Style: TypeAlias = Literal["bounded", "compact", "spaced"] | int
 
 
 def regex(pattern: str | re.Pattern[str], flags: int = 0) -> Language:
@@ -29,11 +31,12 @@ def regex(pattern: str | re.Pattern[str], flags: int = 0) -> Language:
     return Language(compile_regex(pattern, flags), source)
 
 
-def json(schema: Any, *, whitespace: Literal["bounded", "compact", "spaced"] = "bounded") -> Language:
+def json(schema: Any, *, whitespace: Style = "bounded") -> Language:
     """JSON texts for a schema (a mapping, a bool, or JSON text) or for a type; the value is parsed.
 
     A type gives a value of that type, a schema what `json.loads` gives. whitespace: "bounded" (none, a blank, or a
-    line break with indentation), "compact" (none), or "spaced" (one blank behind each comma and colon).
+    line break with indentation), "compact" (none), "spaced" (one blank behind each comma and colon), or the number of
+    blanks to indent by.
     Raises ConstraintError with the JSON pointer of what is wrong or not supported.
     """
     if isinstance(schema, Mapping | bool | str):

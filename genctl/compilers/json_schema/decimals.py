@@ -4,8 +4,8 @@ r"""Decimal numbers compared with a bound, digit by digit, as expressions.
     whole_range(1, 65535)                   # whole numbers without sign
 
 Magnitudes (numbers without a sign) are spelled in plain decimal notation of any length, or in normalised scientific
-notation: one digit but 0 before the point, any exponent. A number in another scientific notation (`12e3`, `0.5e3`)
-is not in a bounded language. Zero may have any exponent.
+notation: one digit but 0 before the point, and an exponent. A number in another scientific notation (`12e3`, `0.5e3`)
+is not in a bounded language. Zero may have any exponent. Exponents have at most three digits, as far as floats reach.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ E = Bytes(((0x45, 0x45), (0x65, 0x65)))
 WHOLE = union(ZERO, concat(NONZERO, repeat(DIGIT)))
 FRACTION = concat(POINT, DIGITS)
 ZERO_FRACTION = concat(POINT, repeat(ZERO, 1))
-EXPONENT = concat(E, optional(Bytes(((0x2B, 0x2B), (0x2D, 0x2D)))), DIGITS)
+EXPONENT_DIGITS = repeat(DIGIT, 1, 3)
+EXPONENT = concat(E, optional(Bytes(((0x2B, 0x2B), (0x2D, 0x2D)))), EXPONENT_DIGITS)
 MAGNITUDE = concat(WHOLE, optional(FRACTION), optional(EXPONENT))  # every JSON number without sign
 ZERO_MAGNITUDE = concat(ZERO, optional(ZERO_FRACTION), optional(EXPONENT))
 MANTISSA = concat(NONZERO, optional(FRACTION))
@@ -113,21 +114,25 @@ def _fraction_equal(digits: str) -> Expression:
     return concat(POINT, text(digits), ZEROS) if digits else optional(ZERO_FRACTION)
 
 
-# -- exponents: a sign and any number of zeros may stand before the digits
+# -- exponents: a sign and zeros may stand before the digits
 
 
 def _exponent_at_least(bound: int) -> Expression:
     if bound > 0:
-        return concat(E, PLUS, ZEROS, union(text(str(bound)), whole_above(str(bound))))
-    least = concat(MINUS, ZEROS, union(text(str(-bound)), whole_below(str(-bound))))
-    return concat(E, union(concat(PLUS, DIGITS), least))
+        return concat(E, PLUS, _exponent_digits(str(bound), larger=True))
+    return concat(E, union(concat(PLUS, EXPONENT_DIGITS), concat(MINUS, _exponent_digits(str(-bound), larger=False))))
 
 
 def _exponent_at_most(bound: int) -> Expression:
     if bound < 0:
-        return concat(E, MINUS, ZEROS, union(text(str(-bound)), whole_above(str(-bound))))
-    most = concat(PLUS, ZEROS, union(text(str(bound)), whole_below(str(bound))))
-    return concat(E, union(concat(MINUS, DIGITS), most))
+        return concat(E, MINUS, _exponent_digits(str(-bound), larger=True))
+    return concat(E, union(concat(MINUS, EXPONENT_DIGITS), concat(PLUS, _exponent_digits(str(bound), larger=False))))
+
+
+def _exponent_digits(digits: str, *, larger: bool) -> Expression:
+    """Up to three digits that are at least (or at most) the given ones."""
+    beyond = whole_above(digits) if larger else whole_below(digits)
+    return both(EXPONENT_DIGITS, concat(ZEROS, union(text(digits), beyond)))
 
 
 # -- magnitudes

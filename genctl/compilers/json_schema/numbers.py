@@ -3,7 +3,7 @@
     read(Place("", {"minimum": 0, "exclusiveMaximum": 1.5}, DRAFTS[2020]))
 
 Bounds are exact decimals: 0.1 is one tenth. Which spellings of a number are produced is said in decimals.py; an integer
-is plain digits and, where the draft counts 1.0 as an integer, a fraction of zeros.
+is plain digits and, where the draft counts 1.0 as an integer, perhaps `.0`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ from fractions import Fraction
 from math import ceil, floor
 from typing import Any, NamedTuple
 
-from genctl.automata.expressions import EMPTY, NOTHING, Expression, concat, optional, union
+from genctl.automata.expressions import EMPTY, NOTHING, Expression, Literal, concat, optional, union
 from genctl.automata.pushdown import GrammarAutomaton
 from genctl.compilers.json_schema.context import Context, Facet, Place, decimal, is_whole
 from genctl.compilers.json_schema.decimals import (
     MINUS,
-    ZERO_FRACTION,
     above,
     below,
     both,
@@ -97,7 +96,7 @@ class Numbers(Facet):
         if low is None or low <= 0:
             least = 0 if high is None else max(-high, 0)
             parts.append(concat(MINUS, whole_range(least, None if low is None else -low)))
-        tail = optional(ZERO_FRACTION) if context.draft.whole_fractions else EMPTY
+        tail = optional(Literal(b".0")) if context.draft.whole_fractions else EMPTY
         return concat(union(*parts), tail)
 
     def _real(self) -> Expression:
