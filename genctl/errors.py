@@ -71,3 +71,7 @@ class DeadEndError(GenctlError, RuntimeError):
 
 class IncompleteError(GenctlError, ValueError):
     """The value of a text that was cut before it was complete was asked for."""
+
+
+class GenctlWarning(UserWarning):
+    """Something in a rule that is legal but hardly meant, such as a misspelt keyword."""

@@ -8,6 +8,7 @@ g.posterior().most_common(3), g.ess, g.log_evidence
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -40,12 +41,12 @@ class Sample:
     finish_reason: FinishReason
 
 
-class WeightedSamples:
+class WeightedSamples(ABC):
     """Estimates that properly weighted samples give. Mixed into everything that has several of them."""
 
     @property
-    def samples(self) -> Sequence[Sample]:
-        raise NotImplementedError  # pragma: no cover
+    @abstractmethod
+    def samples(self) -> Sequence[Sample]: ...
 
     @property
     def log_weights(self) -> F64:

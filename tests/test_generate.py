@@ -205,6 +205,8 @@ def test_an_interrupted_run_leaves_everything_usable(lm):
         ({"temperature": 0}, genctl.ArgumentError, "do_sample=False"),
         ({"temperature": float("nan")}, genctl.ArgumentError, "temperature is nan"),
         ({"top_p": 1.5}, genctl.ArgumentError, "top_p is 1.5"),
+        ({"temperature": "hot"}, genctl.ArgumentError, "temperature is 'hot'"),
+        ({"top_k": 2.5}, genctl.ArgumentError, "top_k is 2.5"),
         ({"top_k": 0}, genctl.ArgumentError, "top_k is 0"),
         ({"min_p": -1}, genctl.ArgumentError, "min_p is -1"),
         ({"ess_threshold": 2}, genctl.ArgumentError, "ess_threshold is 2"),

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 
 from genctl.automata.base import Automaton, accepts
 from genctl.automata.pushdown import GrammarAutomaton
-from genctl.compilers.json_schema import RULES, GenctlWarning, compile_json_schema
+from genctl.compilers.json_schema import RULES, compile_json_schema
 from genctl.compilers.json_schema.decimals import above, below
 from genctl.compilers.json_schema.words import Words
-from genctl.errors import ConstraintError, UnsatisfiableError
+from genctl.errors import ConstraintError, GenctlWarning, UnsatisfiableError
 from tests.schema_order import schema_order, validator_of
 
 DRAFT_4 = "http://json-schema.org/draft-04/schema#"
@@ -648,7 +648,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in file]
 
 
-@pytest.mark.filterwarnings("ignore::genctl.compilers.json_schema.GenctlWarning")
+@pytest.mark.filterwarnings("ignore::genctl.errors.GenctlWarning")
 def test_the_official_suite_agrees_wherever_its_schema_compiles(data: Path) -> None:
     counts: Counter[str] = Counter()
     for group in lines(data / "json-schema-test-suite.jsonl.gz"):
@@ -701,7 +701,7 @@ def keywords_of(schema: Any) -> Iterator[str]:
                     yield from keywords_of(part)
 
 
-@pytest.mark.filterwarnings("ignore::genctl.compilers.json_schema.GenctlWarning")
+@pytest.mark.filterwarnings("ignore::genctl.errors.GenctlWarning")
 def test_two_hundred_real_schemas_are_enforced_exactly_or_refused_with_a_pointer(data: Path) -> None:
     rows = lines(data / "json-schemas.jsonl.gz")
     rows = [row for row in rows if not LATER & set(keywords_of(row["schema"]))][:200]
@@ -712,7 +712,7 @@ def test_two_hundred_real_schemas_are_enforced_exactly_or_refused_with_a_pointer
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::genctl.compilers.json_schema.GenctlWarning")
+@pytest.mark.filterwarnings("ignore::genctl.errors.GenctlWarning")
 def test_all_real_schemas_are_enforced_exactly_or_refused_with_a_pointer(data: Path) -> None:
     counts = Counter(_judge(row["schema"], row["tests"], row["name"]) for row in lines(data / "json-schemas.jsonl.gz"))
     print(counts)

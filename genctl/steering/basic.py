@@ -24,6 +24,7 @@ class Temperature:
     temperature: float
 
     def __post_init__(self) -> None:
+        _check_number("temperature", self.temperature)
         if not 0 < self.temperature < np.inf:
             hint = "; for the likeliest token use do_sample=False" if self.temperature == 0 else ""
             raise ArgumentError(f"temperature is {self.temperature}, it must be a finite number above 0{hint}")
@@ -39,8 +40,8 @@ class TopK:
     k: int
 
     def __post_init__(self) -> None:
-        if self.k < 1:
-            raise ArgumentError(f"top_k is {self.k}, it must be at least 1")
+        if isinstance(self.k, bool) or not isinstance(self.k, int | np.integer) or self.k < 1:
+            raise ArgumentError(f"top_k is {self.k!r}, it must be an integer of at least 1")
 
     def __call__(self, logits: F32) -> F32:
         if self.k >= logits.shape[1]:
@@ -56,6 +57,7 @@ class TopP:
     p: float
 
     def __post_init__(self) -> None:
+        _check_number("top_p", self.p)
         if not 0 < self.p <= 1:
             raise ArgumentError(f"top_p is {self.p}, it must be in (0, 1]")
 
@@ -77,6 +79,7 @@ class MinP:
     p: float
 
     def __post_init__(self) -> None:
+        _check_number("min_p", self.p)
         if not 0 <= self.p <= 1:
             raise ArgumentError(f"min_p is {self.p}, it must be in [0, 1]")
 
@@ -85,6 +88,11 @@ class MinP:
             return logits
         least = logits.max(axis=1, keepdims=True) + np.float32(np.log(self.p))
         return np.where(logits >= least, logits, np.float32(-np.inf))
+
+
+def _check_number(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, float | int | np.floating | np.integer):
+        raise ArgumentError(f"{name} is {value!r}, it must be a number")
 
 
 def _softmax(logits: F32) -> F32:

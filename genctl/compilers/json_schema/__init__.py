@@ -7,7 +7,6 @@ One file a keyword family (numbers, strings, arrays, objects, values); rules.py 
 """
 
 from genctl.compilers.json_schema.compile import compile_json_schema
-from genctl.compilers.json_schema.context import GenctlWarning
 from genctl.compilers.json_schema.rules import RULES, Rule
 
-__all__ = ["RULES", "GenctlWarning", "Rule", "compile_json_schema"]
+__all__ = ["RULES", "Rule", "compile_json_schema"]

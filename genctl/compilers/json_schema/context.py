@@ -27,10 +27,6 @@ ANYTHING: Node = ()
 MAX_DIGITS = 4_000  # of a number in a schema, written without exponent
 
 
-class GenctlWarning(UserWarning):
-    """Something in a rule that is legal but hardly meant."""
-
-
 class Draft(NamedTuple):
     """What differs between the versions of JSON Schema."""
 

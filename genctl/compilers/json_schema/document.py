@@ -14,7 +14,8 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin
 
-from genctl.compilers.json_schema.context import DRAFTS, Draft, GenctlWarning, Place, Pointer, decimal, escaped, refuse
+from genctl.compilers.json_schema.context import DRAFTS, Draft, Place, Pointer, decimal, escaped, refuse
+from genctl.errors import GenctlWarning
 
 MAX_DEPTH = 1_000
 DIALECTS = {

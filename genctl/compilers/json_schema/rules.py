@@ -15,8 +15,9 @@ from functools import lru_cache
 from typing import Literal, NamedTuple, TypeAlias
 
 from genctl.compilers.json_schema import arrays, numbers, objects, strings
-from genctl.compilers.json_schema.context import DRAFTS, Facet, GenctlWarning, Place, refuse
+from genctl.compilers.json_schema.context import DRAFTS, Facet, Place, refuse
 from genctl.compilers.json_schema.values import read_types
+from genctl.errors import GenctlWarning
 
 # automaton: enforced byte by byte. reference: brings in the schemas of other places. container: holds schemas
 # for references. annotation: constrains nothing. refused: the schema is not compiled.
