@@ -9,8 +9,7 @@ from __future__ import annotations
 import json as json_module
 import platform
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -65,29 +64,24 @@ def _fail(error: Exception, code: int) -> int:
     return code
 
 
-@contextmanager
-def loading(source: str | None) -> Iterator[Model]:
-    """The model, with a progress bar while weights are converted or loaded."""
+def _load(source: str | None) -> Model:
+    """The model, with a progress bar on a terminal while weights are converted or loaded."""
+    if not err.is_terminal:
+        return genctl.load(source)
     columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn()
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+    with Progress(*columns, console=err, transient=True) as bar:
         task = bar.add_task(f"loading {source or 'the packaged model'}", total=1.0)
-        model = genctl.load(source, progress=lambda stage, done: bar.update(task, description=stage, completed=done))
-    yield model
-
-
-def _spinner(total: int) -> tuple[Progress, Callable[[int, int], None]]:
-    bar = Progress(
-        TextColumn("generating"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f} tokens"), console=err,
-        transient=True, disable=not err.is_terminal,
-    )  # fmt: skip
-    task = bar.add_task("tokens", total=total)
-    return bar, lambda done, of: bar.update(task, completed=done, total=of)
+        return genctl.load(source, progress=lambda stage, done: bar.update(task, description=stage, completed=done))
 
 
 def _generate(model: Model, prompt: Any, rule: Any, **options: Any) -> Any:
-    bar, on_step = _spinner(options.get("max_new_tokens", 128))
-    with bar:
-        return model.generate(prompt, rule, progress=on_step, **options)
+    """`generate`, with a progress bar on a terminal."""
+    if not err.is_terminal:
+        return model.generate(prompt, rule, **options)
+    columns = TextColumn("generating"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f} tokens")
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task("tokens", total=options["max_new_tokens"])
+        return model.generate(prompt, rule, progress=lambda done, of: bar.update(task, completed=done), **options)
 
 
 # -- generate
@@ -127,17 +121,16 @@ def generate(
     elif schema is not None:
         rule = genctl.json(_json_text(schema))
     text = sys.stdin.read() if prompt == "-" else prompt
-    with loading(model) as lm:
-        result = _generate(
-            lm,
-            [{"role": "user", "content": text}] if chat else text,
-            rule,
-            max_new_tokens=max_new_tokens,
-            num_particles=num_particles,
-            num_return_sequences=num_return_sequences,
-            temperature=temperature,
-            seed=seed,
-        )
+    result = _generate(
+        _load(model),
+        _chat(text) if chat else text,
+        rule,
+        max_new_tokens=max_new_tokens,
+        num_particles=num_particles,
+        num_return_sequences=num_return_sequences,
+        temperature=temperature,
+        seed=seed,
+    )
     several = list(result) if num_return_sequences > 1 else [result]
     if json:
         record = [_record(one) for one in several]
@@ -268,14 +261,13 @@ def _cache_size() -> Finding:
 
 def _tokenizer(source: str | None) -> Finding:
     try:
-        with loading(source) as lm:
-            vocabulary = lm.language_model.vocabulary
-            probe = 'Déjà vu in 2026: {"a": [1, 2]}\n\t日本 🙂'
-            exact = vocabulary.join(lm.language_model.encode(probe)).decode() == probe
+        model = _load(source).language_model
+        probe = 'Déjà vu in 2026: {"a": [1, 2]}\n\t日本 🙂'
+        exact = model.vocabulary.join(model.encode(probe)).decode() == probe
     except GenctlError as error:
         return "model", False, str(error)
     reads = "reads back exactly" if exact else "does not read back what it encodes"
-    return "model", exact, f"{source or 'packaged'}: {len(vocabulary)} tokens, {reads}"
+    return "model", exact, f"{source or 'packaged'}: {len(model.vocabulary)} tokens, {reads}"
 
 
 @cache.command("clear")
@@ -314,20 +306,20 @@ def demo(model: ModelOption = None) -> None:
 
     `genctl demo --model toy`
     """
-    with loading(model) as lm:
-        if model is None:
-            from genctl.models.packaged import cache_folder
+    lm = _load(model)
+    if model is None:
+        from genctl.models.packaged import cache_folder
 
-            out.print(f"[dim]The packaged model; its converted weights are kept in {cache_folder()}[/dim]\n")
-        out.print("[bold]1. A pydantic model, filled from a prompt[/bold]")
-        _demo_object(lm)
-        out.print("\n[bold]2. A date by regex, four samples[/bold]")
-        _demo_samples(lm)
-        out.print("\n[bold]3. A word under regex & python predicate, 16 particles[/bold]")
-        prompt = _demo_posterior(lm)
-        out.print("\n[bold]4. The same prompt without a rule[/bold]")
-        g = _generate(lm, _chat(prompt), None, max_new_tokens=24, seed=0)
-        out.print(f"   g.text      {escape(repr(g.text))}")
+        out.print(f"[dim]The packaged model; its converted weights are kept in {cache_folder()}[/dim]\n")
+    out.print("[bold]1. A pydantic model, filled from a prompt[/bold]")
+    _demo_object(lm)
+    out.print("\n[bold]2. A date by regex, four samples[/bold]")
+    _demo_samples(lm)
+    out.print("\n[bold]3. A word under regex & python predicate, 16 particles[/bold]")
+    prompt = _demo_posterior(lm)
+    out.print("\n[bold]4. The same prompt without a rule[/bold]")
+    g = _generate(lm, _chat(prompt), None, max_new_tokens=24, seed=0)
+    out.print(f"   g.text      {escape(repr(g.text))}")
 
 
 def _chat(prompt: str) -> list[dict[str, str]]:

@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import enum
 import random
+import re
 import subprocess
 import sys
 import typing
@@ -100,7 +101,7 @@ TYPES: list[Any] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("type_", TYPES, ids=str)
+@pytest.mark.parametrize("type_", TYPES, ids=lambda type_: re.sub(r" object at 0x\w+", "", str(type_)))
 def test_every_text_of_a_type_parses_to_a_value_that_is_written_back(type_: Any) -> None:
     schema, parse = schema_of(type_)
     automaton = compile_json_schema(schema)
