@@ -1,7 +1,7 @@
 """The command line: `genctl demo | generate | check | doctor | cache`.
 
 Exit codes: 0 done; 1 a text does not obey, or the doctor found something wrong; 2 bad input; 3 no complete text came
-out; 130 interrupted.
+out; 130 interrupted (by typer).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from genctl.generate import Model
     from genctl.results import Generation
 
-FAILED, BAD_INPUT, NO_TEXT, INTERRUPTED = 1, 2, 3, 130
+FAILED, BAD_INPUT, NO_TEXT = 1, 2, 3
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False
@@ -54,9 +54,6 @@ def main() -> None:
         sys.exit(_fail(error, BAD_INPUT))
     except OSError as error:
         sys.exit(_fail(error, BAD_INPUT))
-    except KeyboardInterrupt:
-        err.print("interrupted")
-        sys.exit(INTERRUPTED)
 
 
 def _fail(error: Exception, code: int) -> int:

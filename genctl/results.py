@@ -79,7 +79,8 @@ class WeightedSamples(ABC):
 class Generation(WeightedSamples):
     """What `generate` returns for one prompt: a sample, and the particles it was drawn from (often itself alone).
 
-    checks: tokens whose admissibility was tested. resamplings: how often the particles were resampled.
+    checks: tokens whose admissibility was tested, resamplings: how often particles were resampled, both by the whole
+    call of `generate` that this is from.
     """
 
     text: str

@@ -26,6 +26,7 @@ from genctl.automata.expressions import (
 from genctl.automata.product import Product
 from genctl.automata.pushdown import GrammarAutomaton
 from genctl.compilers.json_schema import compile_json_schema
+from genctl.compilers.json_schema.words import Words
 from genctl.compilers.regex import compile_regex
 from genctl.errors import ConstraintError
 from tests import naive
@@ -63,6 +64,7 @@ AUTOMATA = {
     "intersection": lambda: Product(GrammarAutomaton(repeat(concat(AB, AB))), ends_with(b"ab")),
     "difference": lambda: Product(GrammarAutomaton(repeat(AB)), ends_with(b"a"), difference=True),
     "empty intersection": lambda: Product(GrammarAutomaton(repeat(A)), GrammarAutomaton(repeat(B, 1))),
+    "words": lambda: Words(["ab", "a", "(", "b\u00e9"]),
     "regex": lambda: compile_regex(r"(?i)a{2,}b?|\bab\b"),
     "json": lambda: compile_json_schema({"type": "array", "items": {"type": "boolean"}}, whitespace="compact"),
 }

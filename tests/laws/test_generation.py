@@ -7,10 +7,12 @@ finished texts or notice late, and a vocabulary whose tokens straddle the rule's
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
 
+import genctl
 from genctl.compilers.regex import compile_regex
 from genctl.constraints.automaton import AutomatonConstraint
 from genctl.constraints.both import Both
@@ -152,3 +154,24 @@ def test_without_a_rule_texts_have_the_model_s_own_law():
     for text in {(): None, (0,): None, (1, 2): None}:
         ended = MODEL.logprob([*text, 4] if len(text) < 2 else text, given=[0])
         assert_mean(np.array([t == text for t in cloud.tokens]), math.exp(ended))
+
+
+@pytest.mark.parametrize("method", ["awrs", "masked"])
+def test_what_generate_returns_has_the_law_of_the_posterior_with_many_particles(method):
+    """The law of the text itself, not of weighted particles: one particle is off, 48 are within the noise."""
+    rule = genctl.regex("a*b*a*b?") & palindrome
+    exact: dict[str, float] = {}
+    by_tokens, log_evidence = naive.posterior(MODEL, rule.bind(VOCABULARY), LONGEST, given=[0])
+    for tokens, probability in by_tokens.items():
+        text = VOCABULARY.join(tokens).decode()
+        exact[text] = exact.get(text, 0.0) + probability
+    lm, runs = genctl.load(MODEL), 1500
+    distance = {}
+    for size in (1, 48):
+        options = {"num_particles": size, "max_new_tokens": LONGEST, "method": method, "seed": 5}
+        drawn = lm.generate("a", rule, num_return_sequences=runs, **options)
+        counted = Counter(g.text for g in drawn if g.log_weight > -math.inf)
+        distance[size] = total_variation({t: n / counted.total() for t, n in counted.items()}, exact)
+        assert_mean(np.exp([g.log_evidence - log_evidence for g in drawn]), 1.0)
+    assert distance[48] < math.sqrt(len(exact) / runs)
+    assert distance[48] < distance[1]
