@@ -236,7 +236,7 @@ Finding = tuple[str, bool, str]
 
 def _versions() -> Iterator[Finding]:
     yield "python", sys.version_info >= (3, 11), platform.python_version()
-    for package in ("genctl", "numpy", "numba", "pydantic", "jsonschema", "torch", "transformers", "gguf"):
+    for package in ("genctl", "numpy", "numba", "pydantic", "torch", "transformers", "gguf"):
         try:
             yield package, True, metadata.version(package)
         except metadata.PackageNotFoundError:

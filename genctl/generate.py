@@ -18,7 +18,7 @@ from numpy.random import Generator
 
 from genctl.constraints.notations import as_rule
 from genctl.constraints.rules import Rule
-from genctl.errors import ArgumentError, DeadEndError
+from genctl.errors import ArgumentError, DeadEndError, ModelError
 from genctl.kernels.records import F32
 from genctl.models.base import LanguageModel, Messages, Prompt
 from genctl.models.toy import packaged_toy
@@ -212,13 +212,23 @@ def load(
         return Model(packaged_toy())
     if all(hasattr(source, name) for name in ("vocabulary", "prefill", "extend", "select")):
         return Model(source)
-    if source is None:
-        from genctl.models.packaged import load_packaged
+    with _needing_extra("hf"):
+        if source is None:
+            from genctl.models.packaged import load_packaged
 
-        return Model(load_packaged(progress=progress, **kwargs))
-    from genctl.models.transformers import load_transformers
+            return Model(load_packaged(progress=progress, **kwargs))
+        from genctl.models.transformers import load_transformers
 
-    return Model(load_transformers(source, tokenizer=tokenizer, progress=progress, **kwargs))
+        return Model(load_transformers(source, tokenizer=tokenizer, progress=progress, **kwargs))
+
+
+@contextmanager
+def _needing_extra(extra: str) -> Iterator[None]:
+    """A package that is not installed is a ModelError that says how to install it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ModelError(f'{error.name} is not installed\nhint: pip install "genctl[{extra}]"') from error
 
 
 def make_rng(seed: int | None, generator: Any) -> Generator:
