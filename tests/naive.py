@@ -66,12 +66,6 @@ def mask(constraint: Constraint, state: int, size: int) -> np.ndarray:
     return np.array([constraint.allows(state, token) for token in range(size)])
 
 
-def advance(automaton: Automaton, vocabulary: Vocabulary, state: int, token: int) -> int:
-    for byte in vocabulary.tokens[token]:
-        state = automaton.step(state, byte)
-    return state if vocabulary.tokens[token] else 0
-
-
 def distances(automaton: Automaton, states: Iterable[int], limit: int) -> dict[int, int]:
     """Fewest bytes to acceptance, by breadth-first search from each state, up to limit."""
     return {state: _distance(automaton, state, limit) for state in states}
@@ -119,3 +113,29 @@ def posterior(
         mass[tokens] = math.exp(model.logprob(tokens, given) + end + potential)
     total = sum(mass.values())
     return {tokens: m / total for tokens, m in mass.items()}, math.log(total) if total else -math.inf
+
+
+def awrs(weights: Sequence[float], allowed: Sequence[bool], uniforms: Iterable[float]) -> tuple[int, float]:
+    """(token, importance mass) by the definition of the recursive estimator; (-1, 0) when nothing allowed is left."""
+    left = dict(enumerate(weights))
+    accepted, mass = -1, 0.0
+    for uniform in uniforms:
+        left = {token: weight for token, weight in left.items() if weight > 0}
+        if not left:
+            break
+        total = math.fsum(left.values())
+        token = _inverse_cdf(left, uniform * total)
+        if accepted >= 0:
+            return accepted, mass if allowed[token] else weights[accepted]
+        if allowed[token]:
+            accepted, mass = token, total
+        del left[token]
+    return accepted, mass
+
+
+def _inverse_cdf(weights: Mapping[int, float], point: float) -> int:
+    for token, weight in weights.items():
+        point -= weight
+        if point < 0:
+            return token
+    return token

@@ -92,6 +92,29 @@ def test_removing_a_token_leaves_the_blocks_as_if_it_had_never_been(row, data):
     assert row[token] == 0
 
 
+LETTERS = Vocabulary((*(bytes((97 + i,)) for i in range(20)), b""), frozenset({20}))
+
+
+@given(st.lists(st.integers(0, 50), min_size=20, max_size=20), st.sets(st.integers(0, 19), min_size=1), st.integers(0))
+def test_the_awrs_kernel_is_the_recursive_estimator(raw, members, seed):
+    row = np.array([*raw, 0], np.float32)
+    allowed = [token in members for token in range(21)]
+    uniforms = np.random.default_rng(seed).random((1, 23))
+    automaton, flat = compile_regex(f"[{''.join(chr(97 + i) for i in members)}]"), Tokens.of(LETTERS).bytes
+    blocks = np.zeros((1, 1))
+    rejection.block_sums(row[None], blocks)
+    work, mass, status = np.array([[0, -1, 0, 0, 0]]), np.zeros((1, 3)), np.array([rejection.MISS])
+    expected = naive.awrs(row.astype(float).tolist(), allowed, uniforms[0].tolist())
+    states = np.array([automaton.start])
+    rest = row[None].copy(), blocks
+    while rejection.awrs(*rest, automaton.table, flat, states, uniforms, work, mass, status, 0.5):
+        automaton.step(int(work[0, 3]), int(work[0, 4]))
+    if expected[0] < 0:  # nothing allowed has a weight: the caller draws from the mask
+        assert status[0] == rejection.MORE
+    else:
+        assert (work[0, 1], mass[0, 2]) == (expected[0], pytest.approx(expected[1]))
+
+
 @given(st.lists(st.floats(-300, 30), min_size=1, max_size=30), st.data())
 def test_a_masked_draw_knows_the_allowed_mass_however_small(row, data):
     logits = np.array(row, np.float32)

@@ -1,6 +1,6 @@
 """Compiled inner loops: arrays and records of arrays in, arrays out.
 
 Kernels are compiled on first use and kept on disk by numba (next to the source, or in the user's cache folder
-where that is read-only; NUMBA_CACHE_DIR overrides). Each has a plain-Python twin in tests/naive.py, and all of
-them run uncompiled under NUMBA_DISABLE_JIT=1.
+where that is read-only; NUMBA_CACHE_DIR overrides). tests/test_kernels.py compares each with the slow, obvious way, and
+runs them uncompiled too, under NUMBA_DISABLE_JIT=1.
 """
