@@ -61,4 +61,4 @@ def draw_allowed(logits: F32, weights: Weights, row: int, allowed: Bool, uniform
     if mass > TAIL:
         return draw(values, blocks[0], uniform), math.log(mass / weights.total[row])
     token, log_mass = masked_draw(logits[row], allowed, uniform)
-    return token, log_mass - weights.log_normaliser(row)
+    return token, log_mass - weights.log_normaliser(row) if token >= 0 else -math.inf

@@ -57,8 +57,9 @@ def _by_kernel(
         for n in np.flatnonzero(status == rejection.MISS):
             automaton.step(int(work[n, 3]), int(work[n, 4]))
     chosen = work[:, 1].copy()
-    with np.errstate(divide="ignore"):
-        log_weights = np.log(mass[:, 2]) - np.log(weights.total)
+    log_weights = np.full(n_rows, -np.inf)
+    drawn = status == rejection.DONE
+    log_weights[drawn] = np.log(mass[drawn, 2]) - np.log(weights.total[drawn])
     for n in np.flatnonzero(status == rejection.MORE).tolist():
         chosen[n], log_weights[n] = _by_mask(rng, logits, weights, n, constraint, int(states[n]))
     return chosen, log_weights, work[:, 2]

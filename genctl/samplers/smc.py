@@ -298,7 +298,8 @@ def log_end_mass(logits: F32, eos: Sequence[int]) -> F64:
     """(N, V) logits -> (N,) log-probability that the text ends, nats."""
     weights = weigh(logits)
     ends: F64 = np.logaddexp.reduce(logits[:, eos].astype(np.float64), axis=1)
-    ends -= np.array([weights.log_normaliser(n) for n in range(len(logits))])
+    possible = ends > -np.inf  # elsewhere the normaliser may be -inf too
+    ends[possible] -= np.array([weights.log_normaliser(n) for n in np.flatnonzero(possible)])
     return ends
 
 

@@ -63,6 +63,16 @@ def test_weighted_draws_have_the_law_of_the_allowed_tokens(sampler, constraint, 
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+@pytest.mark.parametrize("constraint", CONSTRAINTS.values(), ids=CONSTRAINTS)
+def test_a_row_without_a_possible_token_is_a_dead_end(sampler, constraint):
+    constraint = constraint()
+    logits = np.full((2, 10), -np.inf, np.float32)
+    draws = sampler(np.random.default_rng(0), logits, constraint, np.full(2, constraint.start()))
+    assert draws.tokens.tolist() == [-1, -1]
+    assert (draws.log_weights == -np.inf).all()
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
 def test_a_dead_end_is_a_weight_of_minus_infinity_and_no_token(sampler):
     constraint = by_automaton("[x-z]")  # no token of the vocabulary begins it
     draws = sampler(np.random.default_rng(0), np.zeros((3, 10), np.float32), constraint, np.full(3, constraint.start()))
