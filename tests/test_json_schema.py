@@ -632,6 +632,12 @@ def test_ten_thousand_strings_compile_and_are_told_apart() -> None:
     assert not accepts(automaton, b'"word 1"')
 
 
+def test_a_pattern_that_is_too_large_for_the_automaton_is_refused_with_its_pointer() -> None:
+    with pytest.raises(ConstraintError, match="repeated more than") as caught:
+        compile_json_schema({"properties": {"a": {"pattern": "^(?:(?!ab)[ab]){1,9000}$"}}})
+    assert caught.value.pointer == "/properties/a/pattern"
+
+
 def test_thousands_of_properties_compile() -> None:
     names = [f"property {i}" for i in range(2_000)]
     automaton = compile_json_schema({"type": "object", "properties": {name: {"type": "integer"} for name in names}})

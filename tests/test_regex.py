@@ -481,3 +481,10 @@ def test_a_large_pattern_compiles_quickly(make: Callable[[], str], text: str, se
     assert time.process_time() - start < seconds
     assert accepts(automaton, text.encode())
     assert not accepts(automaton, b"\xff")
+
+
+def test_a_pattern_that_is_too_large_for_the_automaton_is_refused_with_its_place() -> None:
+    with pytest.raises(ConstraintError, match="repeated more than") as caught:
+        compile_regex("(?:(?!ab)[ab]){1,9000}")
+    assert caught.value.span == (0, 22)
+    assert caught.value.hint

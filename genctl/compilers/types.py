@@ -129,7 +129,7 @@ def _schema_errors() -> tuple[type[Exception], ...]:
 
 
 def _name(type_: Any) -> str:
-    return getattr(type_, "__name__", None) if isinstance(type_, type) else str(type_)  # type: ignore[return-value]
+    return type_.__name__ if isinstance(type_, type) else str(type_)
 
 
 def _refuse(type_: Any, error: Exception) -> NoReturn:

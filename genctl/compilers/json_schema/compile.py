@@ -99,9 +99,9 @@ class Compiler:
     def admits(self, node: Node, value: object, /) -> bool:
         return node == ANYTHING or any(self._admits_case(case, value) for case in self.cases(node))
 
-    def found(self, pattern: str, make: Callable[[], Expression], text: str, /) -> bool:
+    def found(self, pattern: str, make: Callable[[], Automaton], text: str, /) -> bool:
         if pattern not in self._patterns:
-            self._patterns[pattern] = GrammarAutomaton(make())
+            self._patterns[pattern] = make()
         return accepts(self._patterns[pattern], text.encode())
 
     def rule(self, key: Hashable, make: Callable[[], Expression], /) -> Expression:

@@ -155,7 +155,7 @@ class Context(Protocol):
 
     def admits(self, node: Node, value: object, /) -> bool: ...
 
-    def found(self, pattern: str, make: Callable[[], Expression], text: str, /) -> bool:
+    def found(self, pattern: str, make: Callable[[], Automaton], text: str, /) -> bool:
         """Is the pattern found in the text? `make` gives its expression in UTF-8."""
         ...
 

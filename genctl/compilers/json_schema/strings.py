@@ -15,7 +15,7 @@ from genctl.automata.base import Automaton
 from genctl.automata.expressions import NOTHING, Expression, Literal, concat, repeat
 from genctl.automata.product import Product
 from genctl.automata.pushdown import GrammarAutomaton
-from genctl.compilers.characters import ALL, json_string, utf8
+from genctl.compilers.characters import ALL, Encoder, json_string, utf8
 from genctl.compilers.json_schema.context import Context, Facet, Place, Pointer
 from genctl.compilers.json_schema.words import Words
 from genctl.compilers.regex import pattern_expression
@@ -31,10 +31,10 @@ class Pattern:
     source: str
     pointer: Pointer = field(compare=False)
 
-    def expression(self, encode: Any = json_string) -> Expression:
+    def automaton(self, encode: Encoder = json_string) -> Automaton:
         """The strings in which it is found, without quotes; refused with its pointer where it cannot be honoured."""
         try:
-            return pattern_expression(self.source, encode=encode, search=True, dialect="ecma")
+            return GrammarAutomaton(pattern_expression(self.source, encode=encode, search=True, dialect="ecma"))
         except ConstraintError as error:
             raise ConstraintError(
                 error.reason, source=self.source, pointer=self.pointer, span=error.span, hint=error.hint
@@ -57,7 +57,7 @@ class Strings(Facet):
     def admits(self, value: Any, context: Context, /) -> bool:
         if len(value) < self.least or (self.most is not None and len(value) > self.most):
             return False
-        return all(context.found(p.source, partial(p.expression, utf8), value) for p in self.patterns)
+        return all(context.found(p.source, partial(p.automaton, utf8), value) for p in self.patterns)
 
     def conflict(self, context: Context, /) -> str | None:
         if self.most is not None and self.least > self.most:
@@ -74,7 +74,7 @@ class Strings(Facet):
 
     def content(self) -> Automaton:
         """The strings without their quotes."""
-        parts: list[Automaton] = [GrammarAutomaton(pattern.expression()) for pattern in self.patterns]
+        parts: list[Automaton] = [pattern.automaton() for pattern in self.patterns]
         if self.least or self.most is not None or not parts:
             parts.append(GrammarAutomaton(repeat(json_string(ALL), self.least, self.most)))
         return reduce(Product, parts)
@@ -84,8 +84,11 @@ def strings_but(names: frozenset[str], context: Context) -> Expression:
     """Every string that is not one of the names, however it is spelled, with its quotes."""
     if not names:
         return Strings().expression(context)
-    make = lambda: Product(Strings().content(), Words(sorted(names)), difference=True)  # noqa: E731
-    return concat(QUOTE, context.automaton(("but", names), make), QUOTE)
+
+    def others() -> Automaton:
+        return Product(Strings().content(), Words(sorted(names)), difference=True)
+
+    return concat(QUOTE, context.automaton(("but", names), others), QUOTE)
 
 
 def read(place: Place) -> Strings:

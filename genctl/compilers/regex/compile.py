@@ -88,8 +88,9 @@ def compile_regex(pattern: str | re.Pattern[str], flags: int = 0) -> GrammarAuto
     expression = pattern_expression(pattern, flags)
     try:
         automaton = GrammarAutomaton(expression)
-    except RecursionError:
-        raise _Source(pattern, pattern, 0, None).error(*_TOO_DEEP) from None
+    except ConstraintError as error:  # too large or too deep; the automaton knows no places
+        span = (0, len(pattern))
+        raise ConstraintError(error.reason, source=printable(pattern), span=span, hint=error.hint) from None
     if automaton.start == DEAD:
         raise UnsatisfiableError(
             "no text matches the pattern",
