@@ -129,14 +129,3 @@ def repeat(body: Expression, least: int = 0, most: int | None = None) -> Express
     if body == NOTHING:
         return EMPTY if least == 0 else NOTHING
     return body if (least, most) == (1, 1) else Repeat(body, least, most)
-
-
-def separated(item: Expression, separator: Expression, least: int = 0, most: int | None = None) -> Expression:
-    """`least` to `most` items with the separator between each two."""
-    if most is not None and least > most:
-        return NOTHING
-    if most == 0:
-        return EMPTY
-    tail = repeat(concat(separator, item), max(least - 1, 0), None if most is None else most - 1)
-    full = concat(item, tail)
-    return optional(full) if least == 0 else full
