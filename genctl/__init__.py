@@ -13,8 +13,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from genctl.constraints.notations import json, predicate, regex
+    from genctl.constraints.notations import gbnf, json, lark, predicate, regex
+    from genctl.constraints.operators import after, choice, substring, until
     from genctl.constraints.rules import Rule
+    from genctl.constraints.template import template
     from genctl.errors import (
         ArgumentError,
         ConstraintError,
@@ -34,8 +36,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "genctl.constraints.notations": ("json", "predicate", "regex"),
+    "genctl.constraints.notations": ("gbnf", "json", "lark", "predicate", "regex"),
+    "genctl.constraints.operators": ("after", "choice", "substring", "until"),
     "genctl.constraints.rules": ("Rule",),
+    "genctl.constraints.template": ("template",),
     "genctl.errors": (
         "ArgumentError",
         "ConstraintError",
@@ -70,11 +74,18 @@ __all__ = [
     "Vocabulary",
     "VocabularyError",
     "__version__",
+    "after",
+    "choice",
+    "gbnf",
     "json",
+    "lark",
     "load",
     "predicate",
     "processor",
     "regex",
+    "substring",
+    "template",
+    "until",
 ]
 
 

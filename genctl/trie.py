@@ -1,7 +1,7 @@
 """The prefix tree of a vocabulary: all tokens at once, without reading a shared beginning twice.
 
 tokens = Tokens.of(vocabulary)
-tokens.trie.end[0]                       # number of nodes
+tokens.trie.node.shape                   # (number of nodes, 4)
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from genctl.kernels.automaton import build_trie
+from genctl.kernels.automaton import BYTE, DEPTH, build_trie
 from genctl.kernels.records import I64, TokenBytes, TokenTrie
 from genctl.vocabulary import Vocabulary
 
@@ -46,12 +46,10 @@ def token_bytes(vocabulary: Vocabulary) -> TokenBytes:
 
 def _trie(flat: TokenBytes, order: I64) -> TokenTrie:
     room = int(np.diff(flat.offset)[order].sum()) + 1
-    trie = TokenTrie(
-        byte=np.zeros(room, np.uint8),
-        depth=np.zeros(room, np.int32),
-        end=np.ones(room, np.int32),
-        token=np.full(room, -1, np.int32),
-        same=np.full(len(flat.eos), -1, np.int32),
-    )
-    n = build_trie(flat.data, flat.offset, order, trie)
-    return TokenTrie(trie.byte[:n].copy(), trie.depth[:n].copy(), trie.end[:n].copy(), trie.token[:n].copy(), trie.same)
+    node = np.zeros((room, 4), np.int32)
+    same = np.full(len(flat.eos), -1, np.int32)
+    node = node[: build_trie(flat.data, flat.offset, order, node, same)].copy()
+    first = np.full(256, -1, np.int32)
+    children = np.flatnonzero(node[:, DEPTH] == 1)
+    first[node[children, BYTE]] = children
+    return TokenTrie(node, same, first)

@@ -22,43 +22,54 @@ from genctl.models.toy import ToyModel
 from genctl.vocabulary import Vocabulary
 
 
-def language(expression: Expression, rules: Mapping[str, Expression], text: bytes) -> bool:
-    """Is text in the language of the expression? By the definition of each operator, over sets of end positions."""
+def language(start: Expression, rules: Mapping[str, Expression], text: bytes) -> bool:
+    """Is text in the language of the expression? By the definition of each operator, over sets of end positions.
 
-    def ends(part: Expression, start: int, open_: frozenset[tuple[str, int]]) -> frozenset[int]:
+    `known` grows to the least fixed point of where each rule can end (what Earley's items say, without an agenda), so
+    recursion of every kind is fine.
+    """
+    known: dict[tuple[str, int], frozenset[int]] = {}
+
+    def ends(part: Expression, at: int) -> frozenset[int]:
         match part:
             case Literal(word):
-                return frozenset({start + len(word)} if text.startswith(word, start) else ())
+                return frozenset({at + len(word)} if text.startswith(word, at) else ())
             case Bytes(ranges):
-                inside = start < len(text) and any(low <= text[start] <= high for low, high in ranges)
-                return frozenset({start + 1} if inside else ())
+                inside = at < len(text) and any(low <= text[at] <= high for low, high in ranges)
+                return frozenset({at + 1} if inside else ())
             case Concat(parts):
-                here = frozenset({start})
+                here = frozenset({at})
                 for one in parts:
-                    here = frozenset().union(*(ends(one, at, open_ if at == start else frozenset()) for at in here))
+                    here = frozenset().union(*(ends(one, middle) for middle in here))
                 return here
             case Union(parts):
-                return frozenset().union(*(ends(one, start, open_) for one in parts))
+                return frozenset().union(*(ends(one, at) for one in parts))
             case Repeat(body, least, most):
-                return repeated(body, least, most, start, open_)
+                return repeated(body, least, most, at)
             case Call(rule):
-                if (rule, start) in open_:
-                    return frozenset()
-                return ends(rules[rule], start, open_ | {(rule, start)})
+                return known.setdefault((rule, at), frozenset())
         raise TypeError(part)
 
-    def repeated(body, least, most, start, open_):
-        layers, found = frozenset({start}), frozenset()
+    def repeated(body: Expression, least: int, most: int | None, at: int) -> frozenset[int]:
+        layer, found = frozenset({at}), frozenset()
         # An empty round can be repeated at will, so len(text) + least rounds show all there is.
         for count in range((len(text) + least + 1 if most is None else most) + 1):
             if count >= least:
-                found |= layers
-            layers = frozenset().union(*(ends(body, at, open_ if at == start else frozenset()) for at in layers))
-            if not layers:
+                found |= layer
+            layer = frozenset().union(*(ends(body, middle) for middle in layer))
+            if not layer:
                 break
         return found
 
-    return len(text) in ends(expression, 0, frozenset())
+    while True:
+        changed = False
+        result = len(text) in ends(start, 0)
+        for rule, at in list(known):
+            more = ends(rules[rule], at)
+            changed = changed or more != known[rule, at]
+            known[rule, at] = more
+        if not changed:
+            return result
 
 
 def mask(constraint: Constraint, state: int, size: int) -> np.ndarray:

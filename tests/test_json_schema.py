@@ -18,10 +18,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from genctl.automata.base import Automaton, accepts
+from genctl.automata.expressions import Tracked
 from genctl.automata.pushdown import GrammarAutomaton
 from genctl.compilers.json_schema import RULES, compile_json_schema
 from genctl.compilers.json_schema.decimals import above, below
-from genctl.compilers.json_schema.words import Words
+from genctl.compilers.json_schema.strings import CONTENT
+from genctl.compilers.json_schema.words import Names
 from genctl.errors import ConstraintError, GenctlWarning, UnsatisfiableError
 from tests.schema_order import schema_order, validator_of
 
@@ -294,25 +296,36 @@ def test_numbers_are_spelled_and_bounded_as_documented(schema: Any, good: list[s
 WORDS = st.lists(st.text('ab"\\/é😀\n', max_size=4), max_size=5)
 
 
-@given(
-    WORDS,
-    st.lists(
-        st.sampled_from(
-            ["a", "b", "\\u0061", '\\"', "\\\\", "\\/", "/", "é", "\\u00E9", "😀", "\\ud83d\\uDE00", "\\n", "\\uD83D"]
-        ),
-        max_size=4,
+SPELLED = st.lists(
+    st.sampled_from(
+        ["a", "b", "\\u0061", '\\"', "\\\\", "\\/", "/", "é", "\\u00E9", "😀", "\\ud83d\\uDE00", "\\n", "\\uD83D"]
     ),
+    max_size=4,
 )
-def test_a_spelling_is_accepted_exactly_when_it_decodes_to_a_word(words: list[str], parts: list[str]) -> None:
+
+
+@given(WORDS, SPELLED, st.booleans())
+def test_a_spelling_is_accepted_exactly_when_it_decodes_to_a_word(words: list[str], parts: list[str], inside: bool):
     text = "".join(parts)
-    assert accepts(Words(words), text.encode()) == (json.loads(f'"{text}"') in words)
+    automaton = GrammarAutomaton(Tracked(CONTENT, Names(words), inside))
+    expected = (json.loads(f'"{text}"') in words) == inside and "\\uD83D" not in parts
+    assert accepts(automaton, text.encode()) == expected
 
 
-@given(WORDS)
-def test_the_distance_of_a_set_of_words_is_the_length_of_its_shortest_spelling(words: list[str]) -> None:
-    shortest = min((len(json.dumps(word, ensure_ascii=False).encode()) - 2 for word in words), default=2**31 - 1)
-    automaton = Words(words)
-    assert automaton.distance(automaton.start) == shortest
+@given(WORDS, SPELLED, st.booleans())
+def test_the_distance_to_a_word_is_the_length_of_its_shortest_spelling(words, parts, inside):
+    automaton = GrammarAutomaton(Tracked(CONTENT, Names(words), inside))
+    if inside:
+        shortest = min((len(json.dumps(word, ensure_ascii=False).encode()) - 2 for word in words), default=2**31 - 1)
+        assert automaton.distance(automaton.start) == shortest
+    state = automaton.start
+    for byte in "".join(parts).encode():
+        if automaton.accepts(state):
+            assert automaton.distance(state) == 0
+        elif state != 0:
+            nearest = min(automaton.distance(automaton.step(state, b)) for b in range(256))
+            assert nearest == automaton.distance(state) - 1
+        state = automaton.step(state, byte)
 
 
 def test_lengths_count_code_points_and_patterns_are_searched_for() -> None:

@@ -12,10 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genctl.automata.base import UNKNOWN
 from genctl.compilers.regex import compile_regex
 from genctl.kernels import rejection
-from genctl.kernels.automaton import run_token
+from genctl.kernels.automaton import DEPTH, END, run_known, run_token
 from genctl.kernels.resampling import inverse_cdf
 from genctl.trie import Tokens
 from genctl.vocabulary import Vocabulary
@@ -30,12 +29,11 @@ def test_the_trie_spells_exactly_the_readable_tokens(texts, eos):
     trie = Tokens.of(vocabulary).trie
     spelled: dict[int, bytes] = {}
     path = b""
-    for node in range(1, len(trie.byte)):
-        path = path[: trie.depth[node] - 1] + bytes([trie.byte[node]])
-        token = trie.token[node]
+    for byte, depth, _, token in trie.node[1:].tolist():
+        path = path[: depth - 1] + bytes([byte])
         while token >= 0:
-            spelled[int(token)] = path
-            token = trie.same[token]
+            spelled[token] = path
+            token = int(trie.same[token])
     readable = {i: t for i, t in enumerate(texts) if t and i not in vocabulary.eos}
     assert spelled == readable
 
@@ -43,9 +41,10 @@ def test_the_trie_spells_exactly_the_readable_tokens(texts, eos):
 @given(tokens)
 def test_the_end_of_a_trie_node_is_behind_its_subtree(texts):
     trie = Tokens.of(Vocabulary(texts, frozenset({0}))).trie
-    for node in range(len(trie.byte)):
-        below = [n for n in range(node + 1, len(trie.byte)) if trie.depth[n] <= trie.depth[node]]
-        assert trie.end[node] == (below[0] if below and node else len(trie.byte))
+    depth, end = trie.node[:, DEPTH], trie.node[:, END]
+    for node in range(len(trie.node)):
+        below = [n for n in range(node + 1, len(trie.node)) if depth[n] <= depth[node]]
+        assert end[node] == (below[0] if below and node else len(trie.node))
 
 
 @given(tokens, st.sampled_from(["(ab)*", "[^a]{2,4}", "a.*b|é+", "\\x00+"]))
@@ -53,10 +52,12 @@ def test_running_a_token_is_stepping_through_its_bytes(texts, pattern):
     vocabulary = Vocabulary((*texts, b"ab", b"abab", "é".encode(), b""), frozenset({len(texts) + 3}))
     automaton, flat = compile_regex(pattern), Tokens.of(vocabulary).bytes
     for token in range(len(vocabulary)):
-        state, at, byte = run_token(automaton.table, flat, automaton.start, token)
-        while state == UNKNOWN:
-            automaton.step(at, byte)
-            state, at, byte = run_token(automaton.table, flat, automaton.start, token)
+        state = run_token(automaton.machine, flat, automaton.start, token)
+        while state < 0:
+            automaton.extend(state)
+            state = run_token(automaton.machine, flat, automaton.start, token)
+        machine = automaton.machine
+        assert run_known(machine.next, machine.classes, flat.data, flat.offset, automaton.start, token) == state
         expected = automaton.start
         for byte in vocabulary.tokens[token]:
             expected = automaton.step(expected, byte)
@@ -103,12 +104,12 @@ def test_the_awrs_kernel_is_the_recursive_estimator(raw, members, seed):
     automaton, flat = compile_regex(f"[{''.join(chr(97 + i) for i in members)}]"), Tokens.of(LETTERS).bytes
     blocks = np.zeros((1, 1))
     rejection.block_sums(row[None], blocks)
-    work, mass, status = np.array([[0, -1, 0, 0, 0]]), np.zeros((1, 3)), np.array([rejection.MISS])
+    work, mass, status = np.array([[0, -1, 0, 0]]), np.zeros((1, 3)), np.array([rejection.WAITING])
     expected = naive.awrs(row.astype(float).tolist(), allowed, uniforms[0].tolist())
     states = np.array([automaton.start])
     rest = row[None].copy(), blocks
-    while rejection.awrs(*rest, automaton.table, flat, states, uniforms, work, mass, status, 0.5):
-        automaton.step(int(work[0, 3]), int(work[0, 4]))
+    while lacking := rejection.awrs(*rest, automaton.machine, flat, states, uniforms, work, mass, status, 0.5):
+        automaton.extend(lacking)
     if expected[0] < 0:  # nothing allowed has a weight: the caller draws from the mask
         assert status[0] == rejection.MORE
     else:

@@ -12,21 +12,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from genctl.kernels.records import DEAD, UNKNOWN, Table
+from genctl.kernels.records import DEAD, UNKNOWN, UNREACHABLE, Machine
 
 __all__ = [
     "DEAD",
     "UNKNOWN",
     "UNREACHABLE",
     "Automaton",
-    "Table",
+    "Machine",
     "accepts",
     "next_bytes",
     "run",
     "shortest_completion",
 ]
-
-UNREACHABLE = 2**31 - 1  # distance of a state from which nothing is accepted
 
 
 class Automaton(Protocol):
@@ -35,7 +33,14 @@ class Automaton(Protocol):
     @property
     def start(self) -> int: ...
     @property
-    def table(self) -> Table: ...
+    def machine(self) -> Machine:
+        """The part that is built, and what kernels build more with."""
+        ...
+
+    def extend(self, status: int, /) -> None:
+        """Provide what a kernel lacked that stopped with MISS or FULL; it is called again afterwards."""
+        ...
+
     def step(self, state: int, byte: int, /) -> int: ...
     def accepts(self, state: int, /) -> bool: ...
     def distance(self, state: int, /) -> int:

@@ -10,10 +10,12 @@ another automaton: as one symbol, as a demand on the rest of the text, as a dema
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from genctl.automata.base import Automaton
+from genctl.kernels.records import U8
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,49 @@ class Embedded:
     automaton: Automaton
 
 
+class Words(Protocol):
+    """A finite set of words, and how a text spells them, character by character."""
+
+    @property
+    def code_points(self) -> Sequence[Sequence[int]]:
+        """The words in sorted order; their prefix tree numbers its nodes as they are met, the root 0."""
+        ...
+
+    @property
+    def classes(self) -> U8:
+        """(256,) class of each byte; bytes that spell something are alone in theirs."""
+        ...
+
+    def plain(self, code_point: int, /) -> bool:
+        """Is the character spelled by its UTF-8 alone, but for spellings that begin with a backslash?"""
+        ...
+
+    def size(self, code_point: int, /) -> int:
+        """Fewest bytes that spell the character."""
+        ...
+
+    def shortest(self, inside: bool, /) -> int:
+        """Fewest bytes of a word (or of a text that is none); UNREACHABLE if there is no word."""
+        ...
+
+    def after(self, node: int, begun: bytes, byte: int, /) -> tuple[int, bytes] | None:
+        """The node and the beginning of a spelling after one more byte, None if no word goes on like that."""
+        ...
+
+    def detour(self, node: int, begun: bytes, inside: bool, /) -> int:
+        """Bytes to the end of the nearest word (or text that is none) beyond those that end this character."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """A text of the body, any characters, that spells one of the words (or, not inside, none of them)."""
+
+    body: Expression
+    words: Words
+    inside: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Ahead:
     """The empty text, where the whole rest of the text is (negated: is not) accepted by the automaton."""
@@ -88,7 +133,18 @@ class Everything:
     """Any bytes at all; only at the very end of an expression. Used for the rest behind a look-ahead."""
 
 
-Expression: TypeAlias = Bytes | Literal | Concat | Union | Repeat | Call | Embedded | Ahead | Behind | Everything
+Expression: TypeAlias = (
+    Bytes | Literal | Concat | Union | Repeat | Call | Embedded | Tracked | Ahead | Behind | Everything
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """An expression and the rules that its calls refer to."""
+
+    start: Expression
+    rules: Mapping[str, Expression]
+
 
 EMPTY = Concat(())  # the language of the empty text
 NOTHING = Union(())  # the language without texts

@@ -16,9 +16,10 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from genctl.automata.base import DEAD, UNKNOWN, UNREACHABLE, Table
+from genctl.automata.base import DEAD, UNKNOWN, UNREACHABLE
 from genctl.errors import ConstraintError
-from genctl.kernels.records import U8
+from genctl.kernels.configurations import CODE, HEAD, MISS_COLUMN, MISS_ROW
+from genctl.kernels.records import U8, Machine
 
 K = TypeVar("K", bound=Hashable)
 
@@ -37,6 +38,7 @@ class LazyAutomaton(ABC, Generic[K]):
     def __init__(self, classes: U8, start: K | None) -> None:
         self._classes = classes
         self._byte_of = [int(np.flatnonzero(classes == c)[0]) for c in range(int(classes.max()) + 1)]
+        self._no_program = np.zeros(CODE, np.int32), np.zeros(1, np.int32), np.zeros(HEAD, np.int64)
         self._next = np.full((16, len(self._byte_of)), UNKNOWN, np.int32)
         self._accepting = np.zeros(16, np.bool_)
         self._next[DEAD] = DEAD
@@ -67,8 +69,12 @@ class LazyAutomaton(ABC, Generic[K]):
     # -- the Automaton protocol
 
     @property
-    def table(self) -> Table:
-        return Table(self._next, self._classes, self._accepting)
+    def machine(self) -> Machine:
+        return Machine(self._next, self._classes, self._accepting, *self._no_program)
+
+    def extend(self, status: int) -> None:
+        state, column = self._no_program[2][[MISS_ROW, MISS_COLUMN]].tolist()
+        self.step(state, self._byte_of[column])
 
     def step(self, state: int, byte: int, /) -> int:
         """The state after byte; builds the transition where it was unknown."""

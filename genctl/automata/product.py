@@ -23,7 +23,7 @@ class Product(LazyAutomaton[Pair]):
 
     def __init__(self, first: Automaton, second: Automaton, *, difference: bool = False) -> None:
         self._first, self._second, self._difference = first, second, difference
-        both = np.stack([first.table.classes, second.table.classes])
+        both = np.stack([first.machine.classes, second.machine.classes])
         classes = np.unique(both, axis=1, return_inverse=True)[1].reshape(256).astype(np.uint8)
         super().__init__(classes, self._pair(first.start, second.start))
 

@@ -13,15 +13,15 @@ from collections import OrderedDict
 
 import numpy as np
 
-from genctl.automata.base import DEAD, UNKNOWN, Automaton
+from genctl.automata.base import DEAD, Automaton
 from genctl.constraints.base import words
-from genctl.kernels.automaton import allowed_tokens, run_token
+from genctl.kernels.automaton import BYTE, mark_subtree, mark_tokens, run_known, run_token
+from genctl.kernels.configurations import FULL
 from genctl.kernels.records import U32, TokenBytes
 from genctl.trie import Tokens
 from genctl.vocabulary import Vocabulary
 
 MASK_CACHE_BYTES = 64 * 2**20
-MISSES = 4096  # transitions that one walk over the trie may ask for
 
 
 class AutomatonConstraint:
@@ -34,7 +34,8 @@ class AutomatonConstraint:
         self._words = words(len(vocabulary))
         self._masks: OrderedDict[int, U32] = OrderedDict()
         self._path = np.zeros(self._tokens.depth + 1, np.int32)
-        self._misses = np.zeros((MISSES, 2), np.int32)
+        self._missed = np.zeros((len(self._tokens.trie.node), 2), np.int32)
+        self._count = np.zeros(1, np.int64)
 
     @property
     def token_bytes(self) -> TokenBytes:
@@ -52,11 +53,13 @@ class AutomatonConstraint:
         flat = self._tokens.bytes
         if flat.eos[token] or flat.offset[token] == flat.offset[token + 1]:
             return DEAD
-        while True:
-            target, at, byte = run_token(self.automaton.table, flat, state, token)
-            if target != UNKNOWN:
-                return int(target)
-            self.automaton.step(at, byte)
+        machine = self.automaton.machine
+        target = run_known(machine.next, machine.classes, flat.data, flat.offset, state, token)
+        while target < 0:
+            target = run_token(self.automaton.machine, flat, state, token)
+            if target < 0:
+                self.automaton.extend(target)
+        return int(target)
 
     def complete(self, state: int, /) -> bool:
         return self.automaton.accepts(state)
@@ -75,19 +78,29 @@ class AutomatonConstraint:
         return known
 
     def _build_mask(self, state: int) -> U32:
-        """Each walk reads one byte further into the part that was missing: at most one walk a byte of a token."""
         out = np.zeros(self._words, np.uint32)
         if state != DEAD:
-            while found := allowed_tokens(
-                self._tokens.trie, self.automaton.table, state, out, self._path, self._misses
-            ):
-                for at, byte in self._misses[:found].tolist():
-                    self.automaton.step(at, byte)
+            self._mark(state, out)
         if self.complete(state):
             for token in self._eos:
                 out[token >> 5] |= np.uint32(1 << (token & 31))
         out.flags.writeable = False
         return out
+
+    def _mark(self, state: int, out: U32) -> None:
+        """Walk over the trie. What the kernel cannot build is built here, and its subtree walked afterwards."""
+        trie, count = self._tokens.trie, self._count
+        scratch = out, self._path, self._missed, count
+        count[0], byte = 0, 0
+        while (byte := mark_tokens(trie, self.automaton.machine, state, byte, *scratch)) < 256:
+            self.automaton.extend(FULL)
+        while count[0]:
+            waiting = self._missed[: count[0]].tolist()
+            count[0] = 0
+            for node, before in waiting:
+                self.automaton.step(before, int(trie.node[node, BYTE]))
+                while not mark_subtree(trie, self.automaton.machine, node, before, *scratch):
+                    self.automaton.extend(FULL)
 
     def log_potential(self, state: int, /, *, done: bool) -> float:
         return 0.0

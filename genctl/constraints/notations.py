@@ -1,7 +1,8 @@
-"""Rules from what users write: patterns, schemas, types, functions.
+"""Rules from what users write: patterns, schemas, types, grammars, functions.
 
 regex(r"\\d{4}-\\d\\d-\\d\\d") & (lambda text, done: not done or int(text[:4]) > 1999)
 json(Trip)                                # a pydantic model, a dataclass, list[int], a JSON Schema ...
+lark("arithmetic"), gbnf(Path("chess.gbnf"))
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import builtins
 import json as json_module
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from genctl.compilers.grammar import Keywords, compile_gbnf, compile_lark, given
 from genctl.compilers.json_schema import compile_json_schema
 from genctl.compilers.regex import compile_regex
 from genctl.compilers.types import schema_of
@@ -45,6 +48,34 @@ def json(schema: Any, *, whitespace: Style = "bounded") -> Language:
         return Language(automaton, source, json_module.loads)
     plain, parse = schema_of(schema)
     return Language(compile_json_schema(plain, whitespace=whitespace), getattr(schema, "__name__", str(schema)), parse)
+
+
+def lark(
+    grammar: str | Path,
+    *,
+    start: str = "start",
+    keywords: Keywords = "free",
+    import_paths: Sequence[str | Path] = (),
+) -> Language:
+    """Texts of a grammar in Lark's notation, as Lark's Earley parser with the lexer "dynamic_complete" reads them.
+
+    grammar: the grammar itself, a pathlib.Path, or the name of one that ships with genctl ("arithmetic").
+    keywords: "reserved" takes the strings of the grammar out of its regexps, as a lexer would. import_paths: folders
+    in which `%import` looks first. The value is the text; see docs/grammars.md.
+    Raises ConstraintError with line, column and span of what is wrong or cannot be honoured.
+    """
+    text, folder = given(grammar, shipped=True)
+    paths = [Path(path) for path in import_paths]
+    return Language(compile_lark(text, start=start, keywords=keywords, import_paths=paths, folder=folder), text)
+
+
+def gbnf(grammar: str | Path, *, root: str = "root") -> Language:
+    """Texts of a grammar in the notation of llama.cpp, given as a str or a pathlib.Path; the value is the text.
+
+    Raises ConstraintError with line, column and span of what is wrong or cannot be honoured (tokens such as <think>).
+    """
+    text, _ = given(grammar)
+    return Language(compile_gbnf(text, root=root), text)
 
 
 def predicate(function: PredicateFunction) -> Predicate:

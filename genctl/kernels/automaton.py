@@ -1,91 +1,126 @@
 """Automaton meets vocabulary: run a token, mark all tokens that can be read.
 
-state, at, byte = run_token(table, tokens, state, token)
-if state == UNKNOWN: automaton.step(at, byte)            # build the missing transition, then ask again
+state = run_token(machine, tokens, state, token)
+if state < 0: automaton.extend(state)               # something only Python can provide; then ask again
 """
 
 from __future__ import annotations
 
-from genctl.kernels.compiled import kernel
-from genctl.kernels.records import DEAD, I32, I64, U8, U32, UNKNOWN, Table, TokenBytes, TokenTrie
+from genctl.kernels.compiled import kernel, making_kernel, wide
+from genctl.kernels.configurations import FULL, step
+from genctl.kernels.records import DEAD, I32, I64, U8, U32, UNKNOWN, Machine, TokenBytes, TokenTrie
+
+# Columns of TokenTrie.node.
+BYTE, DEPTH, END, TOKEN = range(4)
 
 
 @kernel
-def run_token(table: Table, tokens: TokenBytes, state: int, token: int) -> tuple[int, int, int]:
-    """(state after the token, 0, 0), or (UNKNOWN, state, byte) for the first transition that is not built."""
-    for i in range(tokens.offset[token], tokens.offset[token + 1]):
-        byte = tokens.data[i]
-        target = table.next[state, table.classes[byte]]
-        if target == UNKNOWN:
-            return UNKNOWN, state, byte
-        state = target
-        if state == DEAD:
-            break
-    return state, 0, 0
-
-
-@kernel
-def allowed_tokens(trie: TokenTrie, table: Table, start: int, out: U32, path: I32, misses: I32) -> int:
-    """Set the bit of each token that can be read from start in out (ceil(V/32),), zeroed by the caller.
-
-    path: (deepest node + 1,) scratch. Transitions that are not built are written to misses (K, 2) as
-    (state, byte); their number is returned (at most K), and with any the mask is not complete yet.
-    """
-    path[0] = start
-    found = 0
-    node = 1
-    while node < trie.byte.shape[0]:
-        depth = trie.depth[node]
-        byte = trie.byte[node]
-        state = table.next[path[depth - 1], table.classes[byte]]
-        if state == UNKNOWN and found < misses.shape[0]:
-            misses[found, 0] = path[depth - 1]
-            misses[found, 1] = byte
-            found += 1
+def run_known(next_: I32, classes: U8, data: U8, offset: I64, state: int, token: int) -> int:
+    """The state after the token, UNKNOWN where a transition is not built. Few arguments: it is called most."""
+    for i in range(offset[token], offset[token + 1]):
+        state = next_[state, classes[data[i]]]
         if state <= DEAD:
-            node = trie.end[node]
+            break
+    return wide(state)
+
+
+@kernel
+def run_token(machine: Machine, tokens: TokenBytes, state: int, token: int) -> int:
+    """The state after the token; MISS or FULL where the automaton cannot be built further by itself."""
+    for i in range(tokens.offset[token], tokens.offset[token + 1]):
+        column = wide(machine.classes[tokens.data[i]])
+        state = step(machine.next, machine.accepting, machine.code, machine.heap, machine.head, state, column)
+        if state <= DEAD:
+            break
+    return state
+
+
+@kernel
+def mark_subtree(
+    trie: TokenTrie, machine: Machine, node: int, before: int, out: U32, path: I32, missed: I32, count: I64
+) -> bool:
+    """Set the bits in out (ceil(V/32),) of the tokens at a node and below it that can be read.
+
+    before: the state at the parent; path: (deepest node + 1,) scratch. A node that only Python can reach is left
+    out, and written to missed (M, 2) with the state before it; count[0] of them. False if the memory was full:
+    with more of it, all is to be done again.
+    """
+    end, waiting = trie.node[node, END], count[0]
+    path[trie.node[node, DEPTH] - 1] = before
+    while node < end:
+        depth = trie.node[node, DEPTH]
+        column = wide(machine.classes[trie.node[node, BYTE]])
+        before = wide(path[depth - 1])
+        state = wide(machine.next[before, column])
+        if state == UNKNOWN:
+            state = step(machine.next, machine.accepting, machine.code, machine.heap, machine.head, before, column)
+            if state == FULL:
+                count[0] = waiting
+                return False
+            if state < 0:
+                missed[count[0], 0] = node
+                missed[count[0], 1] = before
+                count[0] += 1
+        if state <= DEAD:
+            node = wide(trie.node[node, END])
             continue
         path[depth] = state
-        token = trie.token[node]
+        token = trie.node[node, TOKEN]
         while token >= 0:
             out[token >> 5] |= 1 << (token & 31)
             token = trie.same[token]
         node += 1
-    return found
+    return True
 
 
 @kernel
-def build_trie(data: U8, offset: I64, order: I64, trie: TokenTrie) -> int:
-    """Fill the trie from the tokens of order (sorted by their bytes, none empty); returns the number of nodes.
-
-    The trie's arrays have room for one node a byte and the root.
+def mark_tokens(
+    trie: TokenTrie, machine: Machine, state: int, byte: int, out: U32, path: I32, missed: I32, count: I64
+) -> int:
+    """`mark_subtree` of all tokens that begin with `byte` or a larger one; 256, or the byte at which to go on
+    when there is more memory.
     """
-    path = trie.depth.copy()  # path[d]: the node at depth d of the last token; depths are written behind it
+    while byte < 256:
+        node = wide(trie.first[byte])
+        alive = node >= 0 and machine.next[state, machine.classes[byte]] != DEAD
+        if alive and not mark_subtree(trie, machine, node, state, out, path, missed, count):
+            break
+        byte += 1
+    return byte
+
+
+@making_kernel
+def build_trie(data: U8, offset: I64, order: I64, node: I32, same: I32) -> int:
+    """Fill the rows of a trie from the tokens of order (sorted by their bytes, none empty); returns how many.
+
+    node has room for one row a byte and the root; same is all -1.
+    """
+    path = node[:, DEPTH].copy()  # path[d]: the node at depth d of the last token
     path[0] = 0
-    trie.token[0] = -1
+    node[0, TOKEN] = -1
     nodes = 1
     reach = 0  # length of the last token
     last = -1
     for token in order:
-        first, length = offset[token], offset[token + 1] - offset[token]
+        start, length = offset[token], offset[token + 1] - offset[token]
         shared = 0
         if last >= 0:
-            while shared < min(length, reach) and data[offset[last] + shared] == data[first + shared]:
+            while shared < min(length, reach) and data[offset[last] + shared] == data[start + shared]:
                 shared += 1
         if shared == length and length == reach:
-            trie.same[last] = token
+            same[last] = token
             last = token
             continue
         for depth in range(shared + 1, reach + 1):
-            trie.end[path[depth]] = nodes
+            node[path[depth], END] = nodes
         for depth in range(shared + 1, length + 1):
-            trie.byte[nodes] = data[first + depth - 1]
-            trie.depth[nodes] = depth
-            trie.token[nodes] = -1
+            node[nodes, BYTE] = data[start + depth - 1]
+            node[nodes, DEPTH] = depth
+            node[nodes, TOKEN] = -1
             path[depth] = nodes
             nodes += 1
-        trie.token[path[length]] = token
+        node[path[length], TOKEN] = token
         last, reach = token, length
     for depth in range(reach + 1):
-        trie.end[path[depth]] = nodes
+        node[path[depth], END] = nodes
     return nodes

@@ -9,16 +9,34 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+import numpy as np
 from numba import njit
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def kernel(function: F) -> F:
-    """Compile in nopython mode."""
+    """Compile in nopython mode, for functions that make no arrays: theirs need not be counted, which costs more
+    than many a kernel does."""
+    return cast(F, njit(cache=True, nogil=True, _nrt=False)(function))
+
+
+def making_kernel(function: F) -> F:
+    """The same for functions that make arrays."""
     return cast(F, njit(cache=True, nogil=True)(function))
+
+
+def inlined(function: F) -> F:
+    """A few lines that are written into each kernel that calls them."""
+    return cast(F, njit(inline="always")(function))
 
 
 def summing_kernel(function: F) -> F:
     """The same, and additions may be reordered so that sums use vector instructions."""
     return cast(F, njit(cache=True, nogil=True, fastmath={"reassoc"})(function))
+
+
+@inlined
+def wide(value: Any) -> int:
+    """An int64, whatever int or constant was given: kernels are then compiled for one type each."""
+    return np.int64(value)  # type: ignore[return-value]

@@ -17,17 +17,21 @@ F64: TypeAlias = NDArray[np.float64]
 
 DEAD = 0  # the automaton state from which nothing is accepted
 UNKNOWN = -1  # a transition that was never taken yet
+UNREACHABLE = 2**31 - 1  # length of what can never be finished
 
 
-class Table(NamedTuple):
-    """The part of a lazy automaton that is built so far.
+class Machine(NamedTuple):
+    """An automaton as kernels read it: a table, and what builds its rows; see kernels/configurations.py.
 
-    Only the first rows are in use; a caller that meets UNKNOWN asks the automaton to `step` and comes back.
+    An automaton that only Python can build has a program without nodes.
     """
 
     next: I32  # (S, C) next state, UNKNOWN where not built yet
     classes: U8  # (256,) class of each byte
     accepting: Bool  # (S,)
+    code: I32  # the program
+    heap: I32  # configurations and stacks
+    head: I64  # where in the heap they are
 
 
 class TokenBytes(NamedTuple):
@@ -39,10 +43,8 @@ class TokenBytes(NamedTuple):
 
 
 class TokenTrie(NamedTuple):
-    """Prefix tree of a vocabulary in preorder, node 0 the root; a rejected node is skipped by going to `end`."""
+    """Prefix tree of a vocabulary in preorder, node 0 the root; a rejected node is skipped by going to its end."""
 
-    byte: U8  # (M,) label of the edge into the node
-    depth: I32  # (M,) bytes from the root
-    end: I32  # (M,) first node after the subtree
-    token: I32  # (M,) a token spelled by the path, -1 if none
+    node: I32  # (M, 4) byte of the edge into the node, bytes from the root, end of the subtree, token or -1
     same: I32  # (V,) next token with the same bytes, -1 if none
+    first: I32  # (256,) the root's child by byte, -1 if none

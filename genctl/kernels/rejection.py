@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 
 from genctl.kernels.automaton import run_token
-from genctl.kernels.compiled import kernel, summing_kernel
-from genctl.kernels.records import DEAD, F32, F64, I64, UNKNOWN, Bool, Table, TokenBytes
+from genctl.kernels.compiled import kernel, summing_kernel, wide
+from genctl.kernels.records import DEAD, F32, F64, I64, Bool, Machine, TokenBytes
 
 BLOCK = 256
 
-DONE, MISS, MORE = 0, 1, 2  # status of a row: drawn (or dead), a transition is missing, uniforms are used up
+DONE, WAITING, MORE = 0, 1, 2  # status of a row: drawn (or dead), to be (further) drawn, uniforms are used up
 ALLOWED, REFUSED = 1, 0
 
 
@@ -74,23 +74,37 @@ def remove(weights: F32, blocks: F64, token: int) -> None:
 
 
 @kernel
-def check_token(table: Table, tokens: TokenBytes, state: int, token: int) -> tuple[int, int, int]:
-    """(ALLOWED or REFUSED, 0, 0), or (UNKNOWN, state, byte) where the automaton has to be built further."""
+def check_token(machine: Machine, tokens: TokenBytes, state: int, token: int) -> int:
+    """ALLOWED or REFUSED; MISS or FULL where the automaton cannot be built further by itself."""
     if tokens.eos[token]:
-        return (ALLOWED if table.accepting[state] else REFUSED), 0, 0
+        return ALLOWED if machine.accepting[state] else REFUSED
     if tokens.offset[token] == tokens.offset[token + 1]:
-        return REFUSED, 0, 0
-    target, at, byte = run_token(table, tokens, state, token)
-    if target == UNKNOWN:
-        return UNKNOWN, at, byte
-    return (REFUSED if target == DEAD else ALLOWED), 0, 0
+        return REFUSED
+    target = run_token(machine, tokens, state, token)
+    if target < 0:
+        return target
+    return REFUSED if target == DEAD else ALLOWED
+
+
+@kernel
+def check_tokens(machine: Machine, tokens: TokenBytes, state: int, candidates: I64, verdicts: I64, done: int) -> int:
+    """`check_token` of the (K,) candidates from number `done` on; K, or the number of the one that has to wait.
+
+    A verdict below 0 is the status to extend the automaton with.
+    """
+    while done < candidates.shape[0]:
+        verdicts[done] = check_token(machine, tokens, state, wide(candidates[done]))
+        if verdicts[done] < 0:
+            break
+        done += 1
+    return done
 
 
 @kernel
 def awrs_row(
     weights: F32,
     blocks: F64,
-    table: Table,
+    machine: Machine,
     tokens: TokenBytes,
     state: int,
     uniforms: F64,
@@ -100,9 +114,9 @@ def awrs_row(
 ) -> int:
     """One token by the recursive estimator of AWRS (arXiv 2504.05410); returns a status.
 
-    work: (draws made, accepted token or -1, tokens checked, missing state, missing byte);
+    work: (draws made, accepted token or -1, tokens checked, what the automaton has to be extended with);
     mass: (weight of the accepted token, mass not refused when it was accepted, importance mass).
-    Called again with the same work and mass after a MISS, it goes on where it stopped. At DONE the importance
+    Called again with the same work and mass when WAITING, it goes on where it stopped. At DONE the importance
     weight is mass[2] over the row's total mass before the first call. Unbiased: with R the mass not refused so
     far, accepting x is worth R if the next draw without replacement is allowed too, and w(x) if it is not, since
     E f = q f(x) + (1 - q) E[f | not x] with q = w(x) / R. MORE: the uniforms are used up, or less than tail is
@@ -115,10 +129,10 @@ def awrs_row(
         if token < 0:
             mass[2] = mass[1]
             return DONE
-        verdict, at, byte = check_token(table, tokens, state, token)
-        if verdict == UNKNOWN:
-            work[3], work[4] = at, byte
-            return MISS
+        verdict = check_token(machine, tokens, state, token)
+        if verdict < 0:
+            work[3] = verdict
+            return WAITING
         work[0] += 1
         work[2] += 1
         if work[1] >= 0:
@@ -136,7 +150,7 @@ def awrs_row(
 def awrs(
     weights: F32,
     blocks: F64,
-    table: Table,
+    machine: Machine,
     tokens: TokenBytes,
     states: I64,
     uniforms: F64,
@@ -145,13 +159,13 @@ def awrs(
     status: I64,
     tail: float,
 ) -> int:
-    """`awrs_row` on each of the N rows whose status is MISS; returns how many are MISS afterwards."""
-    missing = 0
+    """`awrs_row` on each of the N rows whose status is WAITING. 0, or what the automaton has to be extended with."""
     for n in range(states.shape[0]):
-        if status[n] == MISS:
-            status[n] = awrs_row(weights[n], blocks[n], table, tokens, states[n], uniforms[n], work[n], mass[n], tail)
-            missing += status[n] == MISS
-    return missing
+        if status[n] == WAITING:
+            status[n] = awrs_row(weights[n], blocks[n], machine, tokens, states[n], uniforms[n], work[n], mass[n], tail)
+            if status[n] == WAITING:
+                return wide(work[n, 3])
+    return 0
 
 
 @kernel

@@ -46,16 +46,15 @@ def _by_kernel(
     """(tokens, log-weights, checks). The kernel stops where the automaton is not built yet, and goes on after."""
     n_rows = len(states)
     uniforms = rng.random((n_rows, REJECTS + 2))
-    work = np.zeros((n_rows, 5), np.int64)
+    work = np.zeros((n_rows, 4), np.int64)
     work[:, 1] = DEAD_TOKEN
     mass = np.zeros((n_rows, 3))
-    status = np.full(n_rows, rejection.MISS, np.int64)
+    status = np.full(n_rows, rejection.WAITING, np.int64)
     automaton, tokens = constraint.automaton, constraint.token_bytes
-    while rejection.awrs(
-        weights.values, weights.blocks, automaton.table, tokens, states, uniforms, work, mass, status, TAIL
+    while lacking := rejection.awrs(
+        weights.values, weights.blocks, automaton.machine, tokens, states, uniforms, work, mass, status, TAIL
     ):
-        for n in np.flatnonzero(status == rejection.MISS):
-            automaton.step(int(work[n, 3]), int(work[n, 4]))
+        automaton.extend(lacking)
     chosen = work[:, 1].copy()
     log_weights = np.full(n_rows, -np.inf)
     drawn = status == rejection.DONE

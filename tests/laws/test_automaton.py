@@ -18,6 +18,7 @@ from genctl.automata.expressions import (
     Embedded,
     Everything,
     Literal,
+    Tracked,
     concat,
     optional,
     repeat,
@@ -26,7 +27,8 @@ from genctl.automata.expressions import (
 from genctl.automata.product import Product
 from genctl.automata.pushdown import GrammarAutomaton
 from genctl.compilers.json_schema import compile_json_schema
-from genctl.compilers.json_schema.words import Words
+from genctl.compilers.json_schema.strings import CONTENT
+from genctl.compilers.json_schema.words import Names
 from genctl.compilers.regex import compile_regex
 from genctl.errors import ConstraintError
 from tests import naive
@@ -50,6 +52,11 @@ AUTOMATA = {
     "counted, empty rounds": lambda: GrammarAutomaton(repeat(union(EMPTY, A, Literal(b"ba")), 4, 5)),
     "nested": lambda: GrammarAutomaton(Call("list"), NESTED),
     "right recursion": lambda: GrammarAutomaton(Call("s"), {"s": union(B, concat(A, Call("s")))}),
+    "left recursion": lambda: GrammarAutomaton(Call("s"), {"s": union(A, concat(Call("s"), B))}),
+    "mutual left recursion": lambda: GrammarAutomaton(
+        Call("s"), {"s": union(A, concat(Call("t"), B)), "t": union(B, concat(Call("s"), optional(Call("t")), A))}
+    ),
+    "highly ambiguous": lambda: GrammarAutomaton(Call("s"), {"s": union(A, concat(Call("s"), Call("s")), EMPTY)}),
     "palindromes": lambda: GrammarAutomaton(
         Call("s"), {"s": union(EMPTY, A, B, concat(A, Call("s"), A), concat(B, Call("s"), B))}
     ),
@@ -64,7 +71,8 @@ AUTOMATA = {
     "intersection": lambda: Product(GrammarAutomaton(repeat(concat(AB, AB))), ends_with(b"ab")),
     "difference": lambda: Product(GrammarAutomaton(repeat(AB)), ends_with(b"a"), difference=True),
     "empty intersection": lambda: Product(GrammarAutomaton(repeat(A)), GrammarAutomaton(repeat(B, 1))),
-    "words": lambda: Words(["ab", "a", "(", "b\u00e9"]),
+    "words": lambda: GrammarAutomaton(Tracked(CONTENT, Names(["ab", "a", "(", "b\u00e9"]), inside=True)),
+    "not the words": lambda: GrammarAutomaton(Tracked(CONTENT, Names(["ab", "a", "", "b\u00e9"]), inside=False)),
     "regex": lambda: compile_regex(r"(?i)a{2,}b?|\bab\b"),
     "json": lambda: compile_json_schema({"type": "array", "items": {"type": "boolean"}}, whitespace="compact"),
 }
@@ -110,9 +118,9 @@ def test_stepping_twice_gives_the_same_state(automaton):
         assert [automaton.step(state, b) for b in range(256)] == [automaton.step(state, b) for b in range(256)]
 
 
-def test_the_table_agrees_with_step_wherever_it_is_built(automaton):
+def test_the_machine_agrees_with_step_wherever_it_is_built(automaton):
     states = reachable(automaton, depth=3)
-    table = automaton.table
+    table = automaton.machine
     for state in states:
         for byte in range(256):
             known = table.next[state, table.classes[byte]]
@@ -138,8 +146,7 @@ def expressions(rules: list[str]) -> st.SearchStrategy:
             st.tuples(inner, inner).map(lambda p: concat(*p)),
             st.tuples(inner, inner).map(lambda p: union(*p)),
             st.tuples(inner, counts).map(lambda p: repeat(p[0], *p[1])),
-            # A rule is called behind a byte, so that it cannot call itself at once.
-            st.sampled_from(rules).map(lambda r: concat(A, Call(r), optional(B))) if rules else inner,
+            st.sampled_from(rules).map(Call) if rules else inner,
         )
 
     return st.recursive(leaves, grow, max_leaves=6)
@@ -175,9 +182,20 @@ def test_right_recursion_does_not_pile_up_stacks():
     assert len(automaton) < 10
 
 
-def test_left_recursion_is_refused_by_name():
-    with pytest.raises(ConstraintError, match="'s' is left-recursive"):
-        GrammarAutomaton(Call("s"), {"s": union(B, concat(Call("s"), A))})
+def test_ambiguity_does_not_pile_up_stacks():
+    automaton = GrammarAutomaton(Call("s"), {"s": union(A, concat(Call("s"), Call("s")))})
+    assert accepts(automaton, b"a" * 5000)
+    assert len(automaton) < 10
+
+
+@pytest.mark.parametrize("rule", [concat(Call("s"), A), concat(A, Call("s"))], ids=["left", "right"])
+def test_a_rule_that_cannot_end_has_no_texts(rule):
+    assert GrammarAutomaton(Call("s"), {"s": rule}).start == DEAD
+
+
+def test_a_left_recursive_rule_may_count_itself():
+    automaton = GrammarAutomaton(Call("s"), {"s": union(B, concat(repeat(Call("s"), 3, 40), A))})
+    assert [accepts(automaton, text) for text in (b"b", b"bba", b"bbba", b"bbbabba")] == [True, False, True, True]
 
 
 def test_an_undefined_rule_is_refused_by_name():

@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 from genctl.automata.base import DEAD, UNREACHABLE, Automaton, accepts
 from genctl.automata.expressions import NOTHING, Call, Embedded, Expression, union
-from genctl.automata.nfa import NFA
 from genctl.automata.pushdown import GrammarAutomaton
 from genctl.compilers.json_schema.cases import Case, Cases, cases
 from genctl.compilers.json_schema.context import ANYTHING, Facet, Node, Pointer, Space
@@ -52,7 +51,7 @@ def compile_json_schema(
     except RecursionError as error:
         raise ConstraintError("a listed value is nested too deep", pointer="") from error
     if automaton.start == DEAD:
-        pointer, reason = compiler.explain(("",), automaton.nfa)
+        pointer, reason = compiler.explain(("",), automaton.lengths)
         raise UnsatisfiableError(reason, pointer=pointer)
     return automaton
 
@@ -171,7 +170,7 @@ class Compiler:
 
     # -- why a schema admits nothing
 
-    def explain(self, node: Node, nfa: NFA) -> tuple[Pointer, str]:
+    def explain(self, node: Node, lengths: Mapping[str, int]) -> tuple[Pointer, str]:
         """The place that leaves a node without any finite value, and the reason.
 
         Every way leads to such a place, or in a circle; the first one is followed.
@@ -190,7 +189,7 @@ class Compiler:
             if reason is not None:
                 return case[-1], reason + role
             needs = (need for facet in self.merged(case).kinds.values() for need in facet.needs())
-            what, node = next((what, node) for what, node in needs if not self._can_end(node, nfa))
+            what, node = next((what, node) for what, node in needs if not self._can_end(node, lengths))
             role = f" (needed for {what})"
 
     def _conflict(self, case: Case) -> str | None:
@@ -201,6 +200,6 @@ class Compiler:
             return "no value is listed" if not values else "none of the listed values obeys the other keywords"
         return next(filter(None, (facet.conflict(self) for facet in kinds.values())), None)
 
-    def _can_end(self, node: Node, nfa: NFA) -> bool:
+    def _can_end(self, node: Node, lengths: Mapping[str, int]) -> bool:
         names = (self._names["case", case] for case in self.cases(node))
-        return any(nfa.length[nfa.rules[name]] < UNREACHABLE for name in names)
+        return any(lengths[name] < UNREACHABLE for name in names)

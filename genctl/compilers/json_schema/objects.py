@@ -79,7 +79,7 @@ class _Row:
         self._last_required = max((i for i, required in enumerate(self._required) if required), default=-1)
         self._stops = self._next_stops()
         names = frozenset(name for name, _ in self._members)
-        self._free = concat(strings_but(names, context), context.space.colon, context.expression(facet.rest))
+        self._free = concat(strings_but(names), context.space.colon, context.expression(facet.rest))
         self._comma = context.rule("comma", lambda: context.space.comma)
 
     def next(self, i: int) -> Expression:

@@ -7,21 +7,23 @@ A string is produced in every way JSON can spell it, raw UTF-8 or escapes; lone 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial, reduce
 from typing import Any
 
 from genctl.automata.base import Automaton
-from genctl.automata.expressions import NOTHING, Expression, Literal, concat, repeat
+from genctl.automata.expressions import NOTHING, Expression, Literal, Tracked, concat, repeat
 from genctl.automata.product import Product
 from genctl.automata.pushdown import GrammarAutomaton
 from genctl.compilers.characters import ALL, Encoder, json_string, utf8
 from genctl.compilers.json_schema.context import Context, Facet, Place, Pointer
-from genctl.compilers.json_schema.words import Words
+from genctl.compilers.json_schema.words import Names
 from genctl.compilers.regex import pattern_expression
 from genctl.errors import ConstraintError
 
 QUOTE = Literal(b'"')
+CONTENT = repeat(json_string(ALL))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,25 +72,30 @@ class Strings(Facet):
         return None
 
     def expression(self, context: Context, /) -> Expression:
-        return concat(QUOTE, context.automaton(self, self.content), QUOTE)
+        return concat(QUOTE, self._content(context), QUOTE)
 
-    def content(self) -> Automaton:
+    def _content(self, context: Context) -> Expression:
         """The strings without their quotes."""
+        sized = repeat(json_string(ALL), self.least, self.most)
+        if not self.patterns:
+            return sized
+        return context.automaton(self, partial(self._product, sized))
+
+    def _product(self, sized: Expression) -> Automaton:
         parts: list[Automaton] = [pattern.automaton() for pattern in self.patterns]
-        if self.least or self.most is not None or not parts:
-            parts.append(GrammarAutomaton(repeat(json_string(ALL), self.least, self.most)))
+        if self.least or self.most is not None:
+            parts.append(GrammarAutomaton(sized))
         return reduce(Product, parts)
 
 
-def strings_but(names: frozenset[str], context: Context) -> Expression:
+def strings_but(names: frozenset[str]) -> Expression:
     """Every string that is not one of the names, however it is spelled, with its quotes."""
-    if not names:
-        return Strings().expression(context)
+    return concat(QUOTE, Tracked(CONTENT, Names(names), inside=False) if names else CONTENT, QUOTE)
 
-    def others() -> Automaton:
-        return Product(Strings().content(), Words(sorted(names)), difference=True)
 
-    return concat(QUOTE, context.automaton(("but", names), others), QUOTE)
+def strings_of(names: Iterable[str]) -> Expression:
+    """Each of the names, however it is spelled, with its quotes."""
+    return concat(QUOTE, Tracked(CONTENT, Names(names), inside=True), QUOTE)
 
 
 def read(place: Place) -> Strings:

@@ -20,8 +20,7 @@ from genctl.compilers.json_schema.context import MAX_DIGITS, Context, Facet, Pla
 from genctl.compilers.json_schema.decimals import MINUS, ZERO_FRACTION, ZEROS, equal, plain
 from genctl.compilers.json_schema.numbers import Numbers
 from genctl.compilers.json_schema.objects import Objects, key, speakable
-from genctl.compilers.json_schema.strings import QUOTE, Strings
-from genctl.compilers.json_schema.words import Words
+from genctl.compilers.json_schema.strings import Strings, strings_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +146,7 @@ def spellings(values: Iterable[Any], context: Context, *, fractions: bool = True
         by_kind.setdefault(kind_of(value), []).append(value)
     parts = []
     if strings := by_kind.pop("string", None):
-        words = context.automaton(("words", frozenset(strings)), lambda: Words(dict.fromkeys(strings)))
-        parts.append(concat(QUOTE, words, QUOTE))
+        parts.append(strings_of(strings))
     if numbers := by_kind.pop("number", None):
         parts.append(_numbers(list(map(_exact, numbers)), fractions))
     for kind, items in by_kind.items():

@@ -1,99 +1,127 @@
-r"""A finite set of strings in every way JSON can spell them: a prefix tree of characters, read through the escapes.
+r"""A finite set of strings in every way JSON can spell them: what a string must, or must not, be.
 
-    words = Words(["red", "blue"])
-    accepts(words, b"red"), accepts(words, rb"\u0072ed")     # True, True: the quotes are not part of it
+    Tracked(repeat(json_string(ALL)), Names(["red", "blue"]), inside=True)       # red, r\u0065d, blue ...
 
-Ten thousand words cost their prefix tree; spellings are worked out where a text passes.
+Ten thousand names cost their prefix tree; spellings with escapes are worked out where a text uses them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
 from genctl.automata.base import UNREACHABLE
-from genctl.automata.lazy import LazyAutomaton
 from genctl.kernels.records import U8
 
 SHORT_ESCAPES = {'"': '"', "\\": "\\", "/": "/", "\b": "b", "\f": "f", "\n": "n", "\r": "r", "\t": "t"}
 
-# A node of the prefix tree and the beginning of a spelling, the digits behind `\u` in lower case.
-Position = tuple[int, bytes]
 
+class Names:
+    """Words, in the sense of automata/expressions.py, inside a JSON string, without the quotes."""
 
-class Words(LazyAutomaton[Position]):
-    """The spellings of the words inside a JSON string, without the quotes."""
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = sorted(set(names))
+        self._edges: dict[int, dict[bytes, int | None]] = {}
 
-    def __init__(self, words: Iterable[str]) -> None:
-        self._children: list[dict[str, int]] = [{}]
-        self._terminal = [False]
-        for word in words:
-            self._insert(word)
-        self._lengths = self._shortest()
-        self._edges: dict[int, dict[bytes, tuple[int | None, int]]] = {}
-        super().__init__(self._byte_classes(), (0, b"") if self._lengths[0] != UNREACHABLE else None)
+    @property
+    def code_points(self) -> list[list[int]]:
+        return [list(map(ord, name)) for name in self._names]
 
-    def _insert(self, word: str) -> None:
-        node = 0
-        for character in word:
-            child = self._children[node].get(character)
-            if child is None:
-                child = self._children[node][character] = len(self._children)
-                self._children.append({})
-                self._terminal.append(False)
-            node = child
-        self._terminal[node] = True
-
-    def _shortest(self) -> list[int]:
-        """Fewest bytes from each node to the end of a word; children come after their parents."""
-        lengths = [0 if terminal else UNREACHABLE for terminal in self._terminal]
-        for node in range(len(lengths) - 1, -1, -1):
-            for character, child in self._children[node].items():
-                lengths[node] = min(lengths[node], len(spellings(character)[0]) + lengths[child])
-        return lengths
-
-    def _byte_classes(self) -> U8:
-        """Each byte of a spelling by itself, all others together."""
-        characters = {character for children in self._children for character in children}
-        used = {byte for character in characters for spelling in spellings(character) for byte in spelling}
-        used |= {ord(chr(byte).upper()) for byte in used if chr(byte) in "abcdef"}
-        first = 0 if len(used) == 256 else 1
+    @cached_property
+    def classes(self) -> U8:
+        """Every byte of a spelling by itself, all others together."""
+        used = {*"".join(self._names).encode(), *b'\\"/bfnrtu0123456789abcdefABCDEF'}
         classes = np.zeros(256, np.uint8)
-        classes[sorted(used)] = np.arange(first, len(used) + first)
+        classes[sorted(used)] = np.arange(1, len(used) + 1)
         return classes
 
-    def _from(self, node: int) -> dict[bytes, tuple[int | None, int]]:
-        """Beginnings of spellings of the next character: the child if complete, fewest bytes to the end of a word."""
-        edges = self._edges.get(node)
-        if edges is None:
-            edges = self._edges[node] = {}
-            for character, child in self._children[node].items():
-                for spelling in spellings(character):
-                    for end in range(1, len(spelling) + 1):
-                        missing = len(spelling) - end + self._lengths[child]
-                        known = edges.get(spelling[:end], (None, UNREACHABLE))[1]
-                        edges[spelling[:end]] = (child if end == len(spelling) else None), min(known, missing)
-        return edges
+    def plain(self, code_point: int, /) -> bool:
+        return code_point >= 0x20 and code_point not in (0x22, 0x5C)
 
-    def _successor(self, key: Position, byte: int) -> Position | None:
-        node, begun = key
+    def size(self, code_point: int, /) -> int:
+        return len(spellings(chr(code_point))[0])
+
+    def shortest(self, inside: bool, /) -> int:
+        if not inside:
+            return int("" in self._names)
+        return min((sum(map(self.size, map(ord, name))) for name in self._names), default=UNREACHABLE)
+
+    def after(self, node: int, begun: bytes, byte: int, /) -> tuple[int, bytes] | None:
         if begun[:2] == b"\\u" and byte in b"ABCDEF":
             byte |= 0x20
         spelling = begun + bytes((byte,))
-        found = self._from(node).get(spelling)
-        if found is None:
+        found = self._from(node)
+        if spelling not in found:
             return None
-        child, _ = found
+        child = found[spelling]
         return (node, spelling) if child is None else (child, b"")
 
-    def _accepts(self, key: Position) -> bool:
-        return not key[1] and self._terminal[key[0]]
+    def detour(self, node: int, begun: bytes, inside: bool, /) -> int:
+        spelled = [(text, child) for text, child in self._from(node).items() if child is not None]
+        ways = [(len(text) - len(begun), child) for text, child in spelled if text.startswith(begun)]
+        if inside:
+            return min(missing + self._rest[child] for missing, child in ways) - _missing(begun)
+        # One more character leads away from a name; it is needed where nothing but names can be completed.
+        ends = {child for missing, child in ways if missing == 1}
+        return int(len(ends) == _choices(begun) and all(self._rest[child] == 0 for child in ends))
 
-    def _bound(self, key: Position) -> int:
-        node, begun = key
-        return self._from(node)[begun][1] if begun else self._lengths[node]
+    @cached_property
+    def _tree(self) -> list[dict[str, int]]:
+        """The children of each node by character, numbered as the names are inserted."""
+        tree: list[dict[str, int]] = [{}]
+        for name in self._names:
+            node = 0
+            for character in name:
+                child = tree[node].get(character)
+                if child is None:
+                    child = tree[node][character] = len(tree)
+                    tree.append({})
+                node = child
+        return tree
+
+    @cached_property
+    def _rest(self) -> list[int]:
+        """Fewest bytes from each node to the end of a name; children come after their parents."""
+        rest = [UNREACHABLE] * len(self._tree)
+        for name in self._names:
+            node = 0
+            for character in name:
+                node = self._tree[node][character]
+            rest[node] = 0
+        for node in range(len(rest) - 1, -1, -1):
+            for character, child in self._tree[node].items():
+                rest[node] = min(rest[node], len(spellings(character)[0]) + rest[child])
+        return rest
+
+    def _from(self, node: int) -> dict[bytes, int | None]:
+        """Beginnings of spellings of the next character, and the child if they are complete."""
+        edges = self._edges.get(node)
+        if edges is None:
+            edges = self._edges[node] = {}
+            for character, child in self._tree[node].items():
+                for spelling in spellings(character):
+                    edges.update((spelling[:end], None) for end in range(1, len(spelling)))
+                    edges[spelling] = child
+        return edges
+
+
+def _choices(begun: bytes) -> int:
+    """How many characters can be completed by one more byte."""
+    if begun == b"\\":
+        return len(SHORT_ESCAPES)
+    return 16 if begun[:2] == b"\\u" else 64
+
+
+def _missing(begun: bytes) -> int:
+    """Fewest bytes that complete any character that begins like this."""
+    if begun[0] != 0x5C:
+        return (2 if begun[0] < 0xE0 else 3 if begun[0] < 0xF0 else 4) - len(begun)
+    if len(begun) == 1:
+        return 1
+    paired = begun[2:3] == b"d" and begun[3:4] > b"7"  # a high surrogate needs a low one
+    return (12 if paired else 6) - len(begun)
 
 
 @lru_cache(4096)

@@ -1,0 +1,346 @@
+"""The determinising engine: configurations of a program, built by kernels as texts ask for them.
+
+    engine = Engine(expression, rules)
+    engine.step(engine.start, 0x61)                          # builds the transition on the first visit
+
+The arrays start small and grow by doubling. What kernels cannot know - the next state of an embedded automaton, of a
+look-around - they ask for row by row, and Python fills it in.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Mapping
+from itertools import chain
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+from genctl.automata.base import DEAD, UNKNOWN, UNREACHABLE, Automaton
+from genctl.automata.expressions import Expression
+from genctl.automata.nfa import NFA, Guard, Run, Track
+from genctl.automata.program import compile_program, first_calls, graph_of
+from genctl.automata.recursion import cycles, in_a_loop, remove_left_recursion
+from genctl.errors import ConstraintError
+from genctl.kernels import configurations as kernels
+from genctl.kernels.records import I32, I64, Machine
+
+# A demand on the rest of the text: (automaton, its state, negated).
+Demands: TypeAlias = frozenset[tuple[Automaton, int, bool]]
+NO_DEMANDS: Demands = frozenset()
+
+
+class Spelling(NamedTuple):
+    """How far a text has come in spelling a word: a node of its tree, and the beginning of a longer spelling."""
+
+    tree: int
+    node: int
+    begun: bytes
+
+
+MAX_HEAP = 2**28  # words of 4 bytes
+_ROOMS = (16, 32, 16, 32, 64, 64, 32, 2, 2, 2, 32, 32, 128, 32, 16, 64, 32)
+
+
+class Engine:
+    """Configurations as int states. `exact`: without look-around every state but 0 can be completed, and distances
+    are exact; with it they are lower bounds, and a state may be a dead end.
+    """
+
+    def __init__(self, start: Expression, rules: Mapping[str, Expression]) -> None:
+        """Raises ConstraintError for an undefined rule."""
+        nfa, absorbing = NFA(start, rules), dict[int, int]()
+        graph = graph_of(nfa)
+        calls = first_calls(graph)
+        while found := cycles(calls):
+            if in_a_loop(nfa, found[0]):
+                nfa, absorbing = NFA(start, rules, spread=True), {}
+            else:
+                absorbing |= remove_left_recursion(nfa, graph, found[0])
+            graph = graph_of(nfa)
+            calls = first_calls(graph)
+        self.exact = not nfa.guarded
+        self.lengths = {name: int(graph.length[nfa.bodies[body]]) for name, body in nfa.rules.items()}
+        self._program = compile_program(nfa, graph, calls, absorbing)
+        self._byte_of = np.unique(self._program.classes, return_index=True)[1].tolist()
+        self._runs = [op if isinstance(op, Run) else None for op in nfa.operations]
+        self._tracks = [(number, op) for number, op in enumerate(nfa.operations) if isinstance(op, Track)]
+        self._guards = [op for op in nfa.operations if isinstance(op, Guard)]
+        self._behinds = nfa.behinds
+        self._number_guards(nfa)
+        self._allocate()
+        self.start = self._start()
+
+    def _number_guards(self, nfa: NFA) -> None:
+        """A guard is told the column of its verdict and whether it looks behind."""
+        guards = ((number, op) for number, op in enumerate(nfa.operations) if isinstance(op, Guard))
+        for column, (number, op) in enumerate(guards):
+            self._program.operation(number)[1:3] = column, op.behind is not None
+
+    def _allocate(self) -> None:
+        columns, guards = len(self._byte_of), len(self._guards)
+        self._widths = list(kernels.WIDTHS)
+        self._widths[kernels.LEAF] = 3 + columns
+        self._widths[kernels.SIDE] = kernels.SIDE_HEAD + guards + columns
+        self._widths[kernels.BEHIND] = guards + columns
+        next_ = np.full((16, columns), UNKNOWN, np.int32)
+        next_[DEAD] = DEAD
+        head = np.zeros(kernels.HEAD, np.int64)
+        head[kernels.ROOM : kernels.USED] = _ROOMS
+        heap = np.zeros(self._lay_out(head), np.int32)
+        self.machine = Machine(next_, self._program.classes, np.zeros(16, np.bool_), self._program.code, heap, head)
+        head[[kernels.USED + kernels.STATE, kernels.USED + kernels.STACK, kernels.USED + kernels.FRAME]] = 1
+        heap[head[kernels.STATE] + kernels.DISTANCE] = UNREACHABLE
+        heap[head[kernels.STACK] + 1] = 1
+        heap[head[kernels.FRAME]] = kernels.BOTTOM
+        kernels.rehash_stacks(heap, head)
+        self._leaves: list[tuple[int, int]] = []
+        self._leaf_ids: dict[tuple[int, int], int] = {}
+        self._sides: dict[int, Demands | Spelling] = {}
+        self._side_ids: dict[Demands | Spelling, int] = {}
+        self._trees: list[tuple[int, Track]] = []
+        self._behind_rows: list[tuple[int, ...]] = []
+        self._behind_ids: dict[tuple[int, ...], int] = {}
+        self._side(NO_DEMANDS)
+        self._behind(tuple(automaton.start for automaton in self._behinds))
+        self._leaves.append((0, DEAD))
+        self._new_row(kernels.LEAF)
+        for number, run in enumerate(self._runs):
+            if run is not None:
+                self._program.operation(number)[3] = self._leaf(number, run.automaton.start)
+        for number, track in self._tracks:
+            self._program.operation(number)[1] = self._plant(track)
+
+    def _lay_out(self, head: I64) -> int:
+        """Set the regions' offsets from their rooms; returns the size of the heap."""
+        sizes = head[kernels.ROOM : kernels.USED] * np.array(self._widths)
+        head[: kernels.REGIONS] = np.cumsum(sizes) - sizes
+        return int(sizes.sum())
+
+    def _start(self) -> int:
+        """Body 0 over the empty stack."""
+        code = self._program.code
+        entry = int(code[code[kernels.BODY_AT]])
+        while True:
+            _, _, accepting, code, heap, head = self.machine
+            state = kernels.begin(accepting, code, heap, head, entry, 0, 0)
+            if state >= 0:
+                return int(state)
+            self.extend(state)
+
+    # -- stepping
+
+    def step(self, state: int, byte: int, /) -> int:
+        """The state after byte; built on the first visit."""
+        column = int(self.machine.classes[byte])
+        known = int(self.machine.next[state, column])
+        while known < 0:
+            next_, _, accepting, code, heap, head = self.machine
+            known = int(kernels.step(next_, accepting, code, heap, head, state, column))
+            if known < 0:
+                self.extend(known)
+        return known
+
+    def accepts(self, state: int, /) -> bool:
+        return bool(self.machine.accepting[state])
+
+    def distance(self, state: int, /) -> int:
+        return int(self._row(kernels.STATE, state)[kernels.DISTANCE])
+
+    def universal(self, state: int, /) -> bool:
+        return bool(self._row(kernels.STATE, state)[kernels.STATE_FLAGS] & kernels.UNIVERSAL)
+
+    def __len__(self) -> int:
+        return int(self.machine.head[kernels.USED + kernels.STATE])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        return sum(array.nbytes for array in self.machine)
+
+    # -- what kernels ask for
+
+    def extend(self, status: int) -> None:
+        """Fill the row, or lengthen the region, without which a kernel stopped with this status."""
+        head = self.machine.head
+        if status == kernels.FULL:
+            self._grow(int(head[kernels.FULL_REGION]))
+        else:
+            region, row, column = head[[kernels.MISS_REGION, kernels.MISS_ROW, kernels.MISS_COLUMN]].tolist()
+            value = _FILL[region](self, row, column)
+            self._row(region, row)[column] = value
+
+    def _row(self, region: int, index: int) -> I32:
+        at = self.machine.head[region] + self._widths[region] * index
+        return self.machine.heap[at : at + self._widths[region]]
+
+    def _new_row(self, region: int) -> I32:
+        """A row of a region that Python fills."""
+        head = self.machine.head
+        used = int(head[kernels.USED + region])
+        if used == head[kernels.ROOM + region]:
+            self._grow(region)
+            head = self.machine.head
+        head[kernels.USED + region] = used + 1
+        row = self._row(region, used)
+        row[:] = UNKNOWN
+        return row
+
+    def _next_leaf(self, row: int, column: int) -> int:
+        number, inner = self._leaves[row]
+        run = self._runs[number]
+        assert run is not None
+        return self._leaf(number, run.automaton.step(inner, self._byte_of[column - 3]))
+
+    def _leaf(self, number: int, inner: int) -> int:
+        """The row of a state of an embedded automaton."""
+        if inner == DEAD:
+            return DEAD
+        known = self._leaf_ids.get((number, inner))
+        if known is None:
+            run = self._runs[number]
+            assert run is not None
+            known = self._leaf_ids[number, inner] = len(self._leaves)
+            self._leaves.append((number, inner))
+            row = self._new_row(kernels.LEAF)
+            row[:3] = run.automaton.accepts(inner), run.automaton.distance(inner), number
+        return known
+
+    def _next_side(self, row: int, column: int) -> int:
+        guards = len(self._guards)
+        byte_or_guard = column - kernels.SIDE_HEAD
+        side = self._sides.get(row)
+        if side is None or isinstance(side, Spelling):
+            return self._spell(side or self._planted(row), self._byte_of[byte_or_guard - guards])
+        if byte_or_guard >= guards:
+            after = _step_demands(side, self._byte_of[byte_or_guard - guards])
+        else:
+            guard = self._guards[byte_or_guard]
+            after = _demand(side, guard.automaton, guard.automaton.start, guard.negated)
+        return kernels.REFUSED if after is None else self._side(after)
+
+    def _side(self, side: Demands | Spelling) -> int:
+        known = self._side_ids.get(side)
+        if known is None:
+            known = int(self.machine.head[kernels.USED + kernels.SIDE])
+            self._sides[known] = side
+            self._side_ids[side] = known
+            row = self._new_row(kernels.SIDE)
+            if isinstance(side, Spelling):  # in the middle of a character: neither an end nor a word
+                track = self._trees[side.tree][1]
+                row[: kernels.SIDE_HEAD] = 0, 0, track.words.detour(side.node, side.begun, track.inside)
+            else:
+                row[: kernels.SIDE_HEAD] = _satisfied_at_end(side), 1, 0
+        return known
+
+    # -- words that read along
+
+    def _plant(self, track: Track) -> int:
+        """The row of the root of the words' prefix tree; the other nodes follow it."""
+        words = track.words.code_points
+        letters = list(chain.from_iterable(words))
+        offset = np.cumsum([0, *map(len, words)])
+        while True:
+            _, classes, _, code, heap, head = self.machine
+            root = int(head[kernels.USED + kernels.SIDE])
+            if root + len(letters) < head[kernels.ROOM + kernels.SIDE]:
+                break
+            self._grow(kernels.SIDE)
+        sizes = np.fromiter(map(track.words.size, letters), np.int32, len(letters))
+        plain = np.fromiter(map(track.words.plain, letters), np.bool_, len(letters))
+        code_points = np.array(letters, np.int32)
+        kernels.plant_words(code, heap, head, classes, code_points, sizes, plain, offset, track.inside)
+        self._trees.append((root, track))
+        return root
+
+    def _planted(self, row: int) -> Spelling:
+        tree = bisect_right(self._trees, row, key=lambda tree: tree[0]) - 1
+        return Spelling(tree, row - self._trees[tree][0], b"")
+
+    def _spell(self, spelling: Spelling, byte: int) -> int:
+        root, track = self._trees[spelling.tree]
+        after = track.words.after(spelling.node, spelling.begun, byte)
+        if after is None:
+            return kernels.REFUSED if track.inside else 0
+        return self._side(Spelling(spelling.tree, *after)) if after[1] else root + after[0]
+
+    def _next_behind(self, row: int, column: int) -> int:
+        guards, states = len(self._guards), self._behind_rows[row]
+        if column >= guards:
+            byte = self._byte_of[column - guards]
+            return self._behind(tuple(a.step(s, byte) for a, s in zip(self._behinds, states, strict=True)))
+        guard = self._guards[column]
+        assert guard.behind is not None
+        return guard.automaton.accepts(states[guard.behind]) != guard.negated
+
+    def _behind(self, states: tuple[int, ...]) -> int:
+        known = self._behind_ids.get(states)
+        if known is None:
+            known = self._behind_ids[states] = len(self._behind_rows)
+            self._behind_rows.append(states)
+            self._new_row(kernels.BEHIND)
+        return known
+
+    # -- growth
+
+    def _grow(self, region: int) -> None:
+        """Double the room of a region."""
+        old, old_head = self.machine.heap, self.machine.head
+        head = old_head.copy()
+        head[kernels.ROOM + region] *= 2
+        size = self._lay_out(head)
+        if size >= MAX_HEAP:
+            raise ConstraintError("the automaton needs more than 1 GiB of memory", hint="use a simpler rule")
+        heap = np.zeros(size, np.int32)
+        for kept in range(kernels.WORK):
+            if kept != region or region not in _HASHES:
+                at, end = old_head[kept], old_head[kept] + self._widths[kept] * old_head[kernels.ROOM + kept]
+                heap[head[kept] : head[kept] + end - at] = old[at:end]
+        self.machine = self.machine._replace(heap=heap, head=head)
+        if region == kernels.STATE:
+            rows = int(head[kernels.ROOM + region]) // 2
+            unknown = np.full((rows, len(self._byte_of)), UNKNOWN, np.int32)
+            self.machine = self.machine._replace(
+                next=np.concatenate([self.machine.next, unknown]),
+                accepting=np.concatenate([self.machine.accepting, np.zeros(rows, np.bool_)]),
+            )
+        elif region == kernels.STATE_HASH:
+            kernels.rehash_states(heap, head)
+        elif region == kernels.STACK_HASH:
+            kernels.rehash_stacks(heap, head)
+        elif region == kernels.JOIN:
+            at, end = old_head[region], old_head[region] + 3 * old_head[kernels.ROOM + region]
+            kernels.rehash_joins(old[at:end], heap, head)
+
+
+_FILL: dict[int, Callable[[Engine, int, int], int]] = {
+    kernels.LEAF: Engine._next_leaf,
+    kernels.SIDE: Engine._next_side,
+    kernels.BEHIND: Engine._next_behind,
+}
+_HASHES = (kernels.STATE_HASH, kernels.STACK_HASH, kernels.JOIN)
+
+
+# -- look-ahead
+
+
+def _demand(demands: Demands, automaton: Automaton, state: int, negated: bool) -> Demands | None:
+    """Add a demand; None if it can never be met, unchanged if it is met whatever follows."""
+    if state == DEAD or automaton.universal(state):
+        met = (state == DEAD) == negated
+        return demands if met else None
+    return demands | {(automaton, state, negated)}
+
+
+def _step_demands(demands: Demands, byte: int) -> Demands | None:
+    kept = NO_DEMANDS
+    for automaton, state, negated in demands:
+        stepped = _demand(kept, automaton, automaton.step(state, byte), negated)
+        if stepped is None:
+            return None
+        kept = stepped
+    return kept
+
+
+def _satisfied_at_end(demands: Demands) -> bool:
+    return all(automaton.accepts(state) != negated for automaton, state, negated in demands)

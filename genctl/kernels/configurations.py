@@ -1,0 +1,920 @@
+"""Subset construction over graph-structured stacks, one transition at a time.
+
+target = step(next_, accepting, code, heap, head, state, column)
+if target == MISS: ...       # a row that only Python can fill: head[MISS_REGION], [MISS_ROW], [MISS_COLUMN]
+if target == FULL: ...       # a region of the heap is too short: head[FULL_REGION]; lengthen it and ask again
+
+A configuration is a sorted set of items (node, side row, stack); a stack is the sorted set of its possible top
+frames, each over the stack below (Tomita 1985; Scott & Johnstone 2010). Both are hash-consed, so equal
+configurations are one int. A body (a rule, or what a loop repeats) that is entered reads at least one byte before
+it ends - operations that can read nothing are skipped in advance by the program - so frames are only ever popped
+off finished stacks, and bodies entered at one position are completed in the order of their ranks.
+
+`code` is a program (automata/program.py), `heap` holds all that grows, as regions of rows of int32 whose offset,
+room and use stand in `head`: three arrays, so that calls between kernels cost little.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from genctl.kernels.compiled import inlined, kernel, making_kernel, wide
+from genctl.kernels.records import DEAD, I32, I64, U8, UNKNOWN, UNREACHABLE, Bool
+
+MISS, FULL = -2, -3  # statuses of `step` besides a state
+
+# Regions of the heap (their columns), and what head has on each: offset at [region], room at [REGIONS + region],
+# rows in use at [2 * REGIONS + region].
+STATE = 0  # first item, end of items, look-behind row, flags, fewest bytes to acceptance
+ITEM = 1  # node (or N + leaf row), side row, stack
+STACK = 2  # first frame, end of frames, fewest bytes to the end of the text
+FRAME = 3  # node to go on at (or N + loop; BOTTOM), rounds done, stack below
+STATE_HASH = 4  # open addressing, 0 is empty
+STACK_HASH = 5  # stack + 1
+JOIN = 6  # two stacks, 1 + the stack that is either of them
+LEAF = 7  # accepting, fewest bytes, run; then the row after each byte class
+SIDE = 8  # SIDE_HEAD columns; the row behind each guard; the row after each byte class
+BEHIND = 9  # does each guard let pass; the row after each byte class
+WORK = 10  # scratch of one step from here on: what to visit (fresh, node, side, stack, -) or to call
+FOUND = 11  # node, side, stack
+SEEN = 12  # stamp, three keys, value
+LINK = 13  # next link, node, rounds, below
+CALL = 14  # body, side, first link, place in the heap of ranks
+ROWS = 15  # node, rounds, stack
+PAIR = 16  # two stacks
+REGIONS = 17
+WIDTHS = (5, 3, 3, 3, 1, 1, 3, 0, 0, 0, 5, 3, 5, 4, 4, 3, 2)
+
+MISS_REGION, MISS_ROW, MISS_COLUMN, FULL_REGION, STAMP, ACCEPTS, HEAPED = range(3 * REGIONS, 3 * REGIONS + 7)
+HEAD = 3 * REGIONS + 7
+ROOM, USED = REGIONS, 2 * REGIONS
+
+# Rows of code: sizes, and where its tables begin.
+NODES, NODE_AT, EDGE_AT, USE_AT, OPERATION_AT, BODY_AT, MEMBER_AT, COLUMNS, GUARDS, BEHINDS = range(10)
+CODE = 10
+
+# Columns of nodes (NODE_WIDTH) and their flags; kinds of operations (OPERATION_WIDTH).
+EDGES, OPERATIONS, FLAGS, LENGTH, ABSORBS = range(5)
+NODE_WIDTH, OPERATION_WIDTH = 5, 5
+FINAL, EVERYTHING = 1, 2
+JUMP, LOOP, RUN, GUARD, TRACK, RELEASE = range(1, 7)
+
+# Columns of SIDE before the guards.
+MET, LEAVES, DETOUR = range(3)
+SIDE_HEAD = 3
+
+# Columns of STATE and its flags.
+FIRST, END, BEHIND_ROW, STATE_FLAGS, DISTANCE = range(5)
+ACCEPTING, UNIVERSAL = 1, 2
+
+BOTTOM = -1  # the frame below every stack: the text itself ends here
+WHOLE = -2  # in a link: all frames of the stack below it, instead of one frame
+LEFT, ENTERED = -3, -4  # first keys of SEEN for stacks that were popped, and for calls
+ENTER = 2  # in WORK, beside 0 and 1 (fresh): a call
+REFUSED = -2  # a guard that does not let pass, a demand that cannot be met any more
+
+
+@inlined
+def mixed(value: int, more: int) -> int:
+    """A hash of two numbers, 30 bits."""
+    value = ((value ^ (more & 0x3FFFFFFF)) * 1000003) & 0x3FFFFFFF
+    return value ^ (value >> 13)
+
+
+@inlined
+def row(head: I64, region: int, width: int, index: int) -> int:
+    """Where a row begins in the heap."""
+    return wide(head[region] + width * index)
+
+
+@inlined
+def full(head: I64, region: int) -> int:
+    head[FULL_REGION] = region
+    return FULL
+
+
+@inlined
+def missing(head: I64, region: int, index: int, column: int) -> int:
+    head[MISS_REGION] = region
+    head[MISS_ROW] = index
+    head[MISS_COLUMN] = column
+    return MISS
+
+
+@inlined
+def push(heap: I32, head: I64, kind: int, node: int, side: int, stack: int, rounds: int) -> bool:
+    """Put something onto the work list; False if there is no room."""
+    n = head[USED + WORK]
+    if n >= head[ROOM + WORK]:
+        head[FULL_REGION] = WORK
+        return False
+    at = head[WORK] + 5 * n
+    heap[at] = kind
+    heap[at + 1] = node
+    heap[at + 2] = side
+    heap[at + 3] = stack
+    heap[at + 4] = rounds
+    head[USED + WORK] = n + 1
+    return True
+
+
+@kernel
+def seen_at(heap: I32, head: I64, first: int, second: int, third: int) -> int:
+    """Where the row with these keys is in SEEN, or the free row where it belongs; FULL if too few are free."""
+    room = head[ROOM + SEEN]
+    if 2 * head[USED + SEEN] >= room:
+        return full(head, SEEN)
+    stamp = head[STAMP]
+    base = head[SEEN]
+    index = mixed(mixed(mixed(7, first), second), third) & (room - 1)
+    while True:
+        at = base + 5 * index
+        if heap[at] != stamp:
+            break
+        if heap[at + 1] == first and heap[at + 2] == second and heap[at + 3] == third:
+            break
+        index = (index + 1) & (room - 1)
+    return wide(at)
+
+
+@kernel
+def first_time(heap: I32, head: I64, first: int, second: int, third: int) -> int:
+    """1 if these keys are new, 0 if not; FULL."""
+    at = seen_at(heap, head, first, second, third)
+    if at == FULL:
+        return FULL
+    if heap[at] == head[STAMP]:
+        return 0
+    heap[at] = head[STAMP]
+    heap[at + 1] = first
+    heap[at + 2] = second
+    heap[at + 3] = third
+    head[USED + SEEN] += 1
+    return 1
+
+
+# -- calls, taken in the order of their ranks: the last column of CALL is a binary heap of calls
+
+
+@inlined
+def rank_of(code: I32, heap: I32, head: I64, place: int) -> int:
+    index = heap[head[CALL] + 4 * place + 3]
+    return wide(code[code[BODY_AT] + 2 * heap[head[CALL] + 4 * index] + 1])
+
+
+@inlined
+def swap_places(heap: I32, head: I64, i: int, j: int) -> None:
+    a, b = head[CALL] + 4 * i + 3, head[CALL] + 4 * j + 3
+    heap[a], heap[b] = heap[b], heap[a]
+
+
+@kernel
+def enter(code: I32, heap: I32, head: I64, node: int, side: int, below: int, rounds: int, body: int) -> int:
+    """Remember that a body is entered with a frame (node WHOLE: with the frames of below) on its stack. 0 or FULL."""
+    at = seen_at(heap, head, wide(ENTERED), body, side)
+    if at == FULL:
+        return FULL
+    if heap[at] == head[STAMP]:
+        index = wide(heap[at + 4])
+    else:
+        index = wide(head[USED + CALL])
+        if index >= head[ROOM + CALL]:
+            return full(head, CALL)
+        first_time(heap, head, wide(ENTERED), body, side)
+        heap[at + 4] = index
+        head[USED + CALL] = index + 1
+        call = row(head, CALL, 4, index)
+        heap[call] = body
+        heap[call + 1] = side
+        heap[call + 2] = -1
+        place = wide(head[HEAPED])
+        head[HEAPED] += 1
+        heap[head[CALL] + 4 * place + 3] = index
+        while place > 0:
+            parent = (place - 1) >> 1
+            if rank_of(code, heap, head, parent) <= rank_of(code, heap, head, place):
+                break
+            swap_places(heap, head, place, parent)
+            place = parent
+    n = head[USED + LINK]
+    if n >= head[ROOM + LINK]:
+        return full(head, LINK)
+    call = row(head, CALL, 4, index)
+    link = row(head, LINK, 4, n)
+    heap[link] = heap[call + 2]
+    heap[link + 1] = node
+    heap[link + 2] = rounds
+    heap[link + 3] = below
+    heap[call + 2] = n
+    head[USED + LINK] = n + 1
+    return 0
+
+
+@kernel
+def lowest(code: I32, heap: I32, head: I64) -> int:
+    """Take the call of the lowest rank out of the heap."""
+    result = wide(heap[head[CALL] + 3])
+    head[HEAPED] -= 1
+    size = wide(head[HEAPED])
+    heap[head[CALL] + 3] = heap[head[CALL] + 4 * size + 3]
+    place = 0
+    while 2 * place + 1 < size:
+        child = 2 * place + 1
+        if child + 1 < size and rank_of(code, heap, head, child + 1) < rank_of(code, heap, head, child):
+            child += 1
+        if rank_of(code, heap, head, place) <= rank_of(code, heap, head, child):
+            break
+        swap_places(heap, head, place, child)
+        place = child
+    return result
+
+
+# -- stacks
+
+
+@kernel
+def frame_length(code: I32, heap: I32, head: I64, node: int, rounds: int, below: int) -> int:
+    """Fewest bytes from a frame to the end of the text."""
+    if node == BOTTOM:
+        return 0
+    nodes = code[NODE_AT]
+    if node < code[NODES]:
+        here = wide(code[nodes + NODE_WIDTH * node + LENGTH])
+    else:
+        operation = code[OPERATION_AT] + OPERATION_WIDTH * (node - code[NODES])
+        missing_rounds = wide(code[operation + 2]) - rounds - 1
+        here = wide(code[nodes + NODE_WIDTH * code[operation + 4] + LENGTH])
+        if missing_rounds > 0:
+            entry = code[code[BODY_AT] + 2 * code[operation + 1]]
+            here += missing_rounds * wide(code[nodes + NODE_WIDTH * entry + LENGTH])
+    here += wide(heap[head[STACK] + 3 * below + 2])
+    return here if here < UNREACHABLE else UNREACHABLE
+
+
+@kernel
+def intern_stack(code: I32, heap: I32, head: I64, at: int, size: int) -> int:
+    """The stack with the frames that stand at `at` in the heap (sorted, merged), or FULL."""
+    value = 3
+    for i in range(at, at + 3 * size):
+        value = mixed(value, wide(heap[i]))
+    room = wide(head[ROOM + STACK_HASH])
+    slot = value & (room - 1)
+    table, stacks, frames = wide(head[STACK_HASH]), wide(head[STACK]), wide(head[FRAME])
+    while heap[table + slot] > 0:
+        known = wide(heap[table + slot]) - 1
+        first = wide(heap[stacks + 3 * known])
+        if heap[stacks + 3 * known + 1] - first == size:
+            same = True
+            for i in range(3 * size):
+                if heap[frames + 3 * first + i] != heap[at + i]:
+                    same = False
+                    break
+            if same:
+                return known
+        slot = (slot + 1) & (room - 1)
+    new, first = wide(head[USED + STACK]), wide(head[USED + FRAME])
+    if 2 * new >= room:
+        return full(head, STACK_HASH)
+    if new >= head[ROOM + STACK]:
+        return full(head, STACK)
+    if first + size > head[ROOM + FRAME]:
+        return full(head, FRAME)
+    shortest = UNREACHABLE
+    for i in range(size):
+        length = frame_length(
+            code, heap, head, wide(heap[at + 3 * i]), wide(heap[at + 3 * i + 1]), wide(heap[at + 3 * i + 2])
+        )
+        if length < shortest:
+            shortest = length
+    for i in range(3 * size):
+        heap[frames + 3 * first + i] = heap[at + i]
+    heap[stacks + 3 * new] = first
+    heap[stacks + 3 * new + 1] = first + size
+    heap[stacks + 3 * new + 2] = shortest
+    heap[table + slot] = new + 1
+    head[USED + STACK] = new + 1
+    head[USED + FRAME] = first + size
+    return new
+
+
+@kernel
+def join_at(heap: I32, head: I64, a: int, b: int) -> int:
+    """Where the join of two stacks is in JOIN, or the free row where it belongs."""
+    room = head[ROOM + JOIN]
+    index = mixed(mixed(5, a), b) & (room - 1)
+    while True:
+        at = head[JOIN] + 3 * index
+        if heap[at + 2] == 0 or (heap[at] == a and heap[at + 1] == b):
+            break
+        index = (index + 1) & (room - 1)
+    return wide(at)
+
+
+@kernel
+def merged_frames(heap: I32, head: I64, x: int, y: int, out: int, room: int) -> int:
+    """Write the frames of two stacks, as one sorted list, to `out` in the heap; how many.
+
+    FULL: there is no room. -1: a join of what is below comes first; its stacks are appended to PAIR.
+    """
+    frames = wide(head[FRAME])
+    i, end_i = wide(heap[head[STACK] + 3 * x]), wide(heap[head[STACK] + 3 * x + 1])
+    j, end_j = wide(heap[head[STACK] + 3 * y]), wide(heap[head[STACK] + 3 * y + 1])
+    if end_i - i + end_j - j > room:
+        return full(head, ROWS)
+    size = 0
+    while i < end_i or j < end_j:
+        p, q = frames + 3 * i, frames + 3 * j
+        order = 0
+        if j == end_j:
+            order = -1
+        elif i == end_i:
+            order = 1
+        elif heap[p] != heap[q]:
+            order = -1 if heap[p] < heap[q] else 1
+        elif heap[p + 1] != heap[q + 1]:
+            order = -1 if heap[p + 1] < heap[q + 1] else 1
+        source = p if order <= 0 else q
+        below = wide(heap[source + 2])
+        if order == 0 and heap[q + 2] != below:
+            other = wide(heap[q + 2])
+            low, high = (below, other) if below < other else (other, below)
+            at = join_at(heap, head, low, high)
+            if heap[at + 2] == 0:
+                n = head[USED + PAIR]
+                if n >= head[ROOM + PAIR]:
+                    return full(head, PAIR)
+                heap[head[PAIR] + 2 * n] = low
+                heap[head[PAIR] + 2 * n + 1] = high
+                head[USED + PAIR] = n + 1
+                return -1
+            below = wide(heap[at + 2]) - 1
+        heap[out + 3 * size] = heap[source]
+        heap[out + 3 * size + 1] = heap[source + 1]
+        heap[out + 3 * size + 2] = below
+        size += 1
+        i += order <= 0
+        j += order >= 0
+    return size
+
+
+@kernel
+def join(code: I32, heap: I32, head: I64, a: int, b: int, out: int, room: int) -> int:
+    """The stack that is either of two: frames with the same node and rounds share the join of what is below.
+
+    out, room: rows of the heap to work in. FULL if something is too short.
+    """
+    if a == b:
+        return a
+    low, high = (a, b) if a < b else (b, a)
+    at = join_at(heap, head, low, high)
+    if heap[at + 2] > 0:
+        return wide(heap[at + 2]) - 1
+    head[USED + PAIR] = 1  # joins to be made, each before the ones that need it
+    heap[head[PAIR]] = low
+    heap[head[PAIR] + 1] = high
+    while head[USED + PAIR] > 0:
+        last = head[PAIR] + 2 * (head[USED + PAIR] - 1)
+        x, y = wide(heap[last]), wide(heap[last + 1])
+        size = merged_frames(heap, head, x, y, out, room)
+        if size == FULL:
+            return FULL
+        if size < 0:
+            continue
+        result = intern_stack(code, heap, head, out, size)
+        if result == FULL:
+            return FULL
+        if 2 * head[USED + JOIN] >= head[ROOM + JOIN]:
+            return full(head, JOIN)
+        at = join_at(heap, head, x, y)
+        if heap[at + 2] == 0:
+            head[USED + JOIN] += 1
+        heap[at] = x
+        heap[at + 1] = y
+        heap[at + 2] = result + 1
+        head[USED + PAIR] -= 1
+    return wide(heap[join_at(heap, head, low, high) + 2]) - 1
+
+
+@kernel
+def absorbed(code: I32, heap: I32, head: I64, node: int, below: int, out: int, room: int) -> int:
+    """The stack below a frame that goes on at node, without frames that the node repeats itself; or FULL.
+
+    A node that absorbs h reads a language L with L L(h) = L, so a frame (h, X) right below it is as good as X.
+    """
+    if node < 0 or node >= code[NODES]:
+        return below
+    h = code[code[NODE_AT] + NODE_WIDTH * node + ABSORBS]
+    if h < 0:
+        return below
+    first, end = wide(heap[head[STACK] + 3 * below]), wide(heap[head[STACK] + 3 * below + 1])
+    size = 0
+    for i in range(first, end):
+        frame = head[FRAME] + 3 * i
+        if heap[frame] != h:
+            if size >= room:
+                return full(head, ROWS)
+            for k in range(3):
+                heap[out + 3 * size + k] = heap[frame + k]
+            size += 1
+    if size == end - first:
+        return below
+    result = -1
+    if size > 0:
+        result = intern_stack(code, heap, head, out, size)
+    for i in range(first, end):
+        if result == FULL:
+            break
+        frame = head[FRAME] + 3 * i
+        if heap[frame] == h:
+            under = wide(heap[frame + 2])
+            result = under if result < 0 else join(code, heap, head, result, under, out, room)
+    return result
+
+
+@inlined
+def before(heap: I32, p: int, q: int) -> bool:
+    """Lexical order of two rows by their first two columns."""
+    return bool(heap[p] < heap[q] or (heap[p] == heap[q] and heap[p + 1] < heap[q + 1]))
+
+
+@kernel
+def merge_rows(code: I32, heap: I32, head: I64, at: int, size: int, out: int, room: int) -> int:
+    """Sort rows; those that are equal but for their last column, a stack, become one with the join. How many, or FULL.
+
+    Shell's sort with Knuth's gaps.
+    """
+    gap = 1
+    while gap < size // 3:
+        gap = 3 * gap + 1
+    while gap > 0:
+        for i in range(gap, size):
+            j = i
+            while j >= gap and before(heap, at + 3 * j, at + 3 * (j - gap)):
+                p, q = at + 3 * j, at + 3 * (j - gap)
+                for k in range(3):
+                    heap[p + k], heap[q + k] = heap[q + k], heap[p + k]
+                j -= gap
+        gap //= 3
+    kept = 0
+    for i in range(size):
+        p, q = at + 3 * i, at + 3 * (kept - 1)
+        if kept > 0 and heap[q] == heap[p] and heap[q + 1] == heap[p + 1]:
+            both = join(code, heap, head, wide(heap[q + 2]), wide(heap[p + 2]), out, room)
+            if both == FULL:
+                return FULL
+            heap[q + 2] = both
+        else:
+            for k in range(3):
+                heap[q + 3 + k] = heap[p + k]
+            kept += 1
+    return kept
+
+
+@kernel
+def called_stack(code: I32, heap: I32, head: I64, index: int) -> int:
+    """The stack of a call: the frames of all its callers, or FULL."""
+    at = wide(heap[head[CALL] + 4 * index + 2])
+    link = wide(head[LINK]) + 4 * at
+    if heap[link] < 0 and heap[link + 1] == WHOLE:
+        return wide(heap[link + 3])
+    rows, room = wide(head[ROWS]), wide(head[ROOM + ROWS])
+    size = 0
+    while at >= 0:
+        link = head[LINK] + 4 * at
+        below = wide(heap[link + 3])
+        if heap[link + 1] == WHOLE:
+            for i in range(heap[head[STACK] + 3 * below], heap[head[STACK] + 3 * below + 1]):
+                if size >= room:
+                    return full(head, ROWS)
+                for k in range(3):
+                    heap[rows + 3 * size + k] = heap[head[FRAME] + 3 * i + k]
+                size += 1
+        else:
+            if size >= room:
+                return full(head, ROWS)
+            node = wide(heap[link + 1])
+            below = absorbed(code, heap, head, node, below, rows + 3 * size, room - size)
+            if below == FULL:
+                return FULL
+            heap[rows + 3 * size] = node
+            heap[rows + 3 * size + 1] = heap[link + 2]
+            heap[rows + 3 * size + 2] = below
+            size += 1
+        at = wide(heap[link])
+    size = merge_rows(code, heap, head, rows, size, rows + 3 * size, room - size)
+    return FULL if size == FULL else intern_stack(code, heap, head, rows, size)
+
+
+# -- configurations
+
+
+@kernel
+def item_length(code: I32, heap: I32, head: I64, node: int, side: int, stack: int) -> int:
+    """Fewest bytes from an item to the end of the text (a lower bound where look-around is used)."""
+    nodes = code[NODE_AT]
+    if node < code[NODES]:
+        here = wide(code[nodes + NODE_WIDTH * node + LENGTH])
+    else:
+        leaf = head[LEAF] + (3 + code[COLUMNS]) * (node - code[NODES])
+        target = code[code[OPERATION_AT] + OPERATION_WIDTH * heap[leaf + 2] + 2]
+        here = wide(heap[leaf + 1]) + wide(code[nodes + NODE_WIDTH * target + LENGTH])
+    here += wide(heap[head[STACK] + 3 * stack + 2])
+    here += wide(heap[head[SIDE] + (SIDE_HEAD + code[GUARDS] + code[COLUMNS]) * side + DETOUR])
+    return here if here < UNREACHABLE else UNREACHABLE
+
+
+@kernel
+def intern_state(accepting: Bool, code: I32, heap: I32, head: I64, behind: int) -> int:
+    """The state of the items found, DEAD if there are none and the text cannot end here; or FULL."""
+    found = wide(head[FOUND])
+    size = wide(head[USED + FOUND])
+    if size > 1:
+        size = merge_rows(code, heap, head, found, size, wide(head[ROWS]), wide(head[ROOM + ROWS]))
+        if size == FULL:
+            return FULL
+    flags = ACCEPTING if head[ACCEPTS] else 0
+    if flags:
+        for i in range(size):
+            at = found + 3 * i
+            free = heap[at + 1] == 0 and heap[at + 2] == 0 and heap[at] < code[NODES]
+            if free and code[code[NODE_AT] + NODE_WIDTH * heap[at] + FLAGS] & EVERYTHING:
+                for k in range(3):
+                    heap[found + k] = heap[at + k]
+                size = 1
+                flags |= UNIVERSAL
+                break
+    if size == 0 and not flags:
+        return DEAD
+    value = mixed(mixed(1, flags), behind)
+    for i in range(found, found + 3 * size):
+        value = mixed(value, wide(heap[i]))
+    room = wide(head[ROOM + STATE_HASH])
+    slot = value & (room - 1)
+    table, states, items = wide(head[STATE_HASH]), wide(head[STATE]), wide(head[ITEM])
+    while heap[table + slot] > 0:
+        known = wide(heap[table + slot])
+        at = states + 5 * known
+        first = wide(heap[at])
+        if heap[at + END] - first == size and heap[at + BEHIND_ROW] == behind and heap[at + STATE_FLAGS] == flags:
+            same = True
+            for i in range(3 * size):
+                if heap[items + 3 * first + i] != heap[found + i]:
+                    same = False
+                    break
+            if same:
+                return known
+        slot = (slot + 1) & (room - 1)
+    new, first = wide(head[USED + STATE]), wide(head[USED + ITEM])
+    if 2 * new >= room:
+        return full(head, STATE_HASH)
+    if new >= head[ROOM + STATE]:
+        return full(head, STATE)
+    if first + size > head[ROOM + ITEM]:
+        return full(head, ITEM)
+    distance = 0 if flags else UNREACHABLE
+    for i in range(size):
+        at = found + 3 * i
+        for k in range(3):
+            heap[items + 3 * (first + i) + k] = heap[at + k]
+        if not flags:
+            length = item_length(code, heap, head, wide(heap[at]), wide(heap[at + 1]), wide(heap[at + 2]))
+            if length < distance:
+                distance = length
+    at = states + 5 * new
+    heap[at + FIRST] = first
+    heap[at + END] = first + size
+    heap[at + BEHIND_ROW] = behind
+    heap[at + STATE_FLAGS] = flags
+    heap[at + DISTANCE] = distance
+    accepting[new] = flags != 0
+    heap[table + slot] = new
+    head[USED + STATE] = new + 1
+    head[USED + ITEM] = first + size
+    return new
+
+
+# -- one step
+
+
+@inlined
+def find(heap: I32, head: I64, node: int, side: int, stack: int) -> bool:
+    """An item of the next configuration; False if there is no room."""
+    n = head[USED + FOUND]
+    if n >= head[ROOM + FOUND]:
+        head[FULL_REGION] = FOUND
+        return False
+    at = head[FOUND] + 3 * n
+    heap[at] = node
+    heap[at + 1] = side
+    heap[at + 2] = stack
+    head[USED + FOUND] = n + 1
+    return True
+
+
+@inlined
+def can_end(code: I32, heap: I32, head: I64, side: int) -> bool:
+    """Is there a word to go on to?"""
+    width = SIDE_HEAD + code[GUARDS] + code[COLUMNS]
+    return side == 0 or heap[head[SIDE] + width * side + DETOUR] < UNREACHABLE
+
+
+@kernel
+def leave(code: I32, heap: I32, head: I64, side: int, stack: int) -> bool:
+    """A body, a rule or the text itself ends here: go on behind every top frame. False if there is no room."""
+    nodes = wide(code[NODES])
+    for i in range(heap[head[STACK] + 3 * stack], heap[head[STACK] + 3 * stack + 1]):
+        frame = head[FRAME] + 3 * i
+        node, rounds, below = wide(heap[frame]), wide(heap[frame + 1]), wide(heap[frame + 2])
+        if node == BOTTOM:
+            met = heap[head[SIDE] + (SIDE_HEAD + code[GUARDS] + code[COLUMNS]) * side + MET]
+            if met:
+                head[ACCEPTS] = 1
+        elif node < nodes:
+            if not push(heap, head, 0, node, side, below, 0):
+                return False
+        else:
+            operation = code[OPERATION_AT] + OPERATION_WIDTH * (node - nodes)
+            least, most = wide(code[operation + 2]), wide(code[operation + 3])
+            done = rounds + 1
+            if done >= least and not push(heap, head, 0, wide(code[operation + 4]), side, below, 0):
+                return False
+            if most < 0 and done > least:
+                done = least
+            if (most < 0 or done < most) and not push(heap, head, ENTER, node, side, below, done):
+                return False
+    return True
+
+
+@kernel
+def explore(code: I32, heap: I32, head: I64, behind: int) -> int:
+    """All that can be reached from the work list without reading a byte. 0, MISS or FULL."""
+    nodes = wide(code[NODES])
+    while head[USED + WORK] > 0:
+        head[USED + WORK] -= 1
+        work = head[WORK] + 5 * head[USED + WORK]
+        fresh, node, side, stack = wide(heap[work]), wide(heap[work + 1]), wide(heap[work + 2]), wide(heap[work + 3])
+        if fresh == ENTER:  # another round of a loop
+            body = wide(code[code[OPERATION_AT] + OPERATION_WIDTH * (node - nodes) + 1])
+            if enter(code, heap, head, node, side, stack, wide(heap[work + 4]), body) == FULL:
+                return FULL
+            continue
+        new = first_time(heap, head, 2 * node + fresh, side, stack)
+        if new == FULL:
+            return FULL
+        if new == 0:
+            continue
+        at = code[NODE_AT] + NODE_WIDTH * node
+        if code[at + FLAGS] & FINAL and fresh == 0:
+            new = first_time(heap, head, wide(LEFT), side, stack)
+            if new == FULL or (new == 1 and not leave(code, heap, head, side, stack)):
+                return FULL
+        reads = code[at + NODE_WIDTH + EDGES] > code[at + EDGES] and can_end(code, heap, head, side)
+        if reads and not find(heap, head, node, side, stack):
+            return FULL
+        for use in range(code[at + OPERATIONS], code[at + NODE_WIDTH + OPERATIONS]):
+            number = wide(code[code[USE_AT] + use])
+            operation = code[OPERATION_AT] + OPERATION_WIDTH * number
+            kind = code[operation]
+            if kind <= LOOP:
+                go_on = nodes + number
+                if kind == JUMP:
+                    go_on = wide(WHOLE) if code[operation + 3] else wide(code[operation + 2])
+                if enter(code, heap, head, go_on, side, stack, wide(0), wide(code[operation + 1])) == FULL:
+                    return FULL
+            elif kind == RUN:
+                if not find(heap, head, nodes + wide(code[operation + 3]), side, stack):
+                    return FULL
+            elif kind == TRACK:
+                if not push(heap, head, fresh, wide(code[operation + 2]), wide(code[operation + 1]), stack, 0):
+                    return FULL
+            elif kind == RELEASE:
+                if heap[head[SIDE] + (SIDE_HEAD + code[GUARDS] + code[COLUMNS]) * side + LEAVES] and not push(
+                    heap, head, fresh, wide(code[operation + 2]), 0, stack, 0
+                ):
+                    return FULL
+            else:
+                guard, after = wide(code[operation + 1]), side
+                if code[operation + 2]:
+                    verdict = wide(heap[head[BEHIND] + (code[GUARDS] + code[COLUMNS]) * behind + guard])
+                    if verdict == UNKNOWN:
+                        return missing(head, BEHIND, behind, guard)
+                    if verdict == 0:
+                        continue
+                else:
+                    at_guard = SIDE_HEAD + guard
+                    after = wide(heap[head[SIDE] + (SIDE_HEAD + code[GUARDS] + code[COLUMNS]) * side + at_guard])
+                    if after == UNKNOWN:
+                        return missing(head, SIDE, side, at_guard)
+                    if after == REFUSED:
+                        continue
+                if not push(heap, head, fresh, wide(code[operation + 3]), after, stack, 0):
+                    return FULL
+    return 0
+
+
+@kernel
+def close(accepting: Bool, code: I32, heap: I32, head: I64, behind: int) -> int:
+    """The state of all that the work list and the calls lead to; or MISS or FULL."""
+    while True:
+        status = explore(code, heap, head, behind)
+        if status != 0:
+            return status
+        if head[HEAPED] == 0:
+            return intern_state(accepting, code, heap, head, behind)
+        index = lowest(code, heap, head)
+        stack = called_stack(code, heap, head, index)
+        if stack == FULL:
+            return FULL
+        call = head[CALL] + 4 * index
+        entry = wide(code[code[BODY_AT] + 2 * heap[call]])
+        if not push(heap, head, 1, entry, wide(heap[call + 1]), stack, 0):
+            return FULL
+
+
+@inlined
+def clear(head: I64) -> None:
+    """Begin a new step."""
+    head[STAMP] += 1
+    head[ACCEPTS] = 0
+    head[HEAPED] = 0
+    for region in range(WORK, REGIONS):
+        head[USED + region] = 0
+
+
+@kernel
+def begin(accepting: Bool, code: I32, heap: I32, head: I64, node: int, stack: int, behind: int) -> int:
+    """The state of being at a node over a stack, having just read something; or MISS or FULL."""
+    clear(head)
+    if not push(heap, head, 0, node, 0, stack, 0):
+        return FULL
+    return close(accepting, code, heap, head, behind)
+
+
+@kernel
+def moves(code: I32, heap: I32, head: I64, state: int, column: int) -> int:
+    """Put what the items of a state become by a byte onto the work list. 0, MISS or FULL."""
+    nodes, columns, guards = wide(code[NODES]), wide(code[COLUMNS]), wide(code[GUARDS])
+    for i in range(heap[head[STATE] + 5 * state + FIRST], heap[head[STATE] + 5 * state + END]):
+        item = head[ITEM] + 3 * i
+        node, side, stack = wide(heap[item]), wide(heap[item + 1]), wide(heap[item + 2])
+        if side != 0:
+            after = wide(heap[head[SIDE] + (SIDE_HEAD + guards + columns) * side + SIDE_HEAD + guards + column])
+            if after == UNKNOWN:
+                return missing(head, SIDE, side, SIDE_HEAD + guards + column)
+            if after == REFUSED:
+                continue
+            side = after
+        if node >= nodes:
+            leaf = head[LEAF] + (3 + columns) * (node - nodes)
+            target = wide(heap[leaf + 3 + column])
+            if target == UNKNOWN:
+                return missing(head, LEAF, node - nodes, 3 + column)
+            if target == DEAD:
+                continue
+            if not find(heap, head, nodes + target, side, stack):
+                return FULL
+            if heap[head[LEAF] + (3 + columns) * target]:
+                go_on = wide(code[code[OPERATION_AT] + OPERATION_WIDTH * heap[leaf + 2] + 2])
+                if not push(heap, head, 0, go_on, side, stack, 0):
+                    return FULL
+            continue
+        at = code[NODE_AT] + NODE_WIDTH * node
+        for e in range(code[at + EDGES], code[at + NODE_WIDTH + EDGES]):
+            edge = code[EDGE_AT] + 2 * e
+            if code[code[MEMBER_AT] + columns * code[edge] + column] and not push(
+                heap, head, 0, wide(code[edge + 1]), side, stack, 0
+            ):
+                return FULL
+    return 0
+
+
+@kernel
+def step(next_: I32, accepting: Bool, code: I32, heap: I32, head: I64, state: int, column: int) -> int:
+    """The state after a byte of class column; built, and kept, where it was unknown; or MISS or FULL."""
+    known = wide(next_[state, column])
+    if known != UNKNOWN:
+        return known
+    if code[NODES] == 0:
+        return missing(head, STATE, state, column)  # not a grammar: Python knows what to do
+    clear(head)
+    behind = wide(heap[head[STATE] + 5 * state + BEHIND_ROW])
+    if code[BEHINDS]:
+        at = code[GUARDS] + column
+        after = wide(heap[head[BEHIND] + (code[GUARDS] + code[COLUMNS]) * behind + at])
+        if after == UNKNOWN:
+            return missing(head, BEHIND, behind, at)
+        behind = after
+    status = moves(code, heap, head, state, column)
+    if status != 0:
+        return status
+    target = close(accepting, code, heap, head, behind)
+    if target >= 0:
+        next_[state, column] = target
+    return target
+
+
+# -- longer hash tables
+
+
+@kernel
+def rehash_states(heap: I32, head: I64) -> None:
+    """Fill an empty STATE_HASH."""
+    mask = head[ROOM + STATE_HASH] - 1
+    for known in range(1, head[USED + STATE]):
+        at = head[STATE] + 5 * known
+        value = mixed(mixed(1, wide(heap[at + STATE_FLAGS])), wide(heap[at + BEHIND_ROW]))
+        for i in range(head[ITEM] + 3 * heap[at + FIRST], head[ITEM] + 3 * heap[at + END]):
+            value = mixed(value, wide(heap[i]))
+        slot = value & mask
+        while heap[head[STATE_HASH] + slot] > 0:
+            slot = (slot + 1) & mask
+        heap[head[STATE_HASH] + slot] = known
+
+
+@kernel
+def rehash_stacks(heap: I32, head: I64) -> None:
+    """Fill an empty STACK_HASH."""
+    mask = head[ROOM + STACK_HASH] - 1
+    for known in range(head[USED + STACK]):
+        at = head[STACK] + 3 * known
+        value = 3
+        for i in range(head[FRAME] + 3 * heap[at], head[FRAME] + 3 * heap[at + 1]):
+            value = mixed(value, wide(heap[i]))
+        slot = value & mask
+        while heap[head[STACK_HASH] + slot] > 0:
+            slot = (slot + 1) & mask
+        heap[head[STACK_HASH] + slot] = known + 1
+
+
+@kernel
+def rehash_joins(old: I32, heap: I32, head: I64) -> None:
+    """Move the joins of a shorter table (rows end to end) into an empty JOIN."""
+    for i in range(old.shape[0] // 3):
+        if old[3 * i + 2] > 0:
+            at = join_at(heap, head, wide(old[3 * i]), wide(old[3 * i + 1]))
+            for k in range(3):
+                heap[at + k] = old[3 * i + k]
+
+
+# -- words that read along
+
+
+@making_kernel
+def plant_words(
+    code: I32, heap: I32, head: I64, classes: U8, letters: I32, sizes: I32, plain: Bool, offset: I64, inside: bool
+) -> int:
+    """Write the prefix tree of words, sorted code points end to end, into free rows of SIDE; returns its nodes.
+
+    There is room for one a letter and the root. A row says what a text has become by one more byte: a node, UNKNOWN
+    where a character is spelled by more than a byte, or REFUSED (not inside: 0, no word any more). sizes: fewest
+    bytes that spell each letter; plain: is it spelled by its UTF-8.
+    """
+    next_at = SIDE_HEAD + wide(code[GUARDS])
+    columns = wide(code[COLUMNS])
+    width = next_at + columns
+    base = wide(head[USED + SIDE])
+    escape = next_at + classes[0x5C]
+    last_child = np.zeros(letters.shape[0] + 1, np.int64)
+    last_letter = np.full(letters.shape[0] + 1, -1, np.int64)
+    parent = np.zeros(letters.shape[0] + 1, np.int64)
+    size = np.zeros(letters.shape[0] + 1, np.int64)
+    terminal = np.zeros(letters.shape[0] + 1, np.int64)
+    for i in range(head[SIDE] + width * base, head[SIDE] + width * (base + letters.shape[0] + 1)):
+        heap[i] = REFUSED if inside else 0
+    nodes = 1
+    for word in range(offset.shape[0] - 1):
+        node = 0
+        for i in range(offset[word], offset[word + 1]):
+            letter = wide(letters[i])
+            at = head[SIDE] + width * (base + node)
+            if last_letter[node] != letter:
+                last_letter[node] = letter
+                last_child[node] = nodes
+                parent[nodes] = node
+                size[nodes] = sizes[i]
+                if letter < 0x80 and plain[i]:
+                    heap[at + next_at + classes[letter]] = base + nodes
+                elif plain[i]:
+                    lead = 0xC0 | letter >> 6
+                    if letter >= 0x10000:
+                        lead = 0xF0 | letter >> 18
+                    elif letter >= 0x800:
+                        lead = 0xE0 | letter >> 12
+                    heap[at + next_at + classes[lead]] = UNKNOWN
+                nodes += 1
+            heap[at + escape] = UNKNOWN
+            node = last_child[node]
+        terminal[node] = 1
+    rest = np.full(nodes, UNREACHABLE, np.int64)  # fewest bytes to the end of a word, at least one character
+    for node in range(nodes - 1, -1, -1):
+        at = head[SIDE] + width * (base + node)
+        heap[at + MET] = 0
+        heap[at + LEAVES] = terminal[node] if inside else 1 - terminal[node]
+        heap[at + DETOUR] = 0
+        if inside:
+            heap[at + DETOUR] = rest[node] - 1 if rest[node] < UNREACHABLE else UNREACHABLE
+        if node > 0:
+            own = 0 if terminal[node] else rest[node]
+            rest[parent[node]] = min(rest[parent[node]], size[node] + own)
+    head[USED + SIDE] = base + nodes
+    return nodes
