@@ -1,4 +1,4 @@
-"""The command line: `genctl demo | generate | check | doctor | cache`.
+"""The command line: `genctl demo | generate | check | sample | doctor | cache`.
 
 Exit codes: 0 done; 1 a text does not obey, or the doctor found something wrong; 2 bad input; 3 no complete text came
 out; 130 interrupted (by typer).
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json as json_module
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,6 +24,7 @@ import genctl
 from genctl.errors import ConstraintError, DeadEndError, GenctlError, IncompleteError
 
 if TYPE_CHECKING:
+    from genctl.automata.base import Automaton
     from genctl.constraints.rules import Language, Rule
     from genctl.generate import Model
     from genctl.results import Generation
@@ -91,6 +92,10 @@ def generate(
     schema: Annotated[
         str | None, typer.Option("--schema", "-s", help="JSON Schema that the text must obey: JSON text or a file.")
     ] = None,
+    grammar: Annotated[
+        str | None,
+        typer.Option("--grammar", "-g", help="A .lark or .gbnf file, or a grammar that ships with genctl: json.lark."),
+    ] = None,
     model: ModelOption = None,
     chat: Annotated[bool, typer.Option("--chat", help="Give the prompt as a user's message in a chat.")] = False,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", "-t", help="Tokens of the text.")] = 128,
@@ -108,15 +113,11 @@ def generate(
 
     `genctl generate --chat "A trip to Rome, as JSON" --schema trip.json --seed 1`
 
+    `genctl generate "A sum: " --grammar arithmetic.lark --max-new-tokens 20`
+
     `genctl generate "yes or no? " --regex "yes|no" --model toy --particles 16 --json`
     """
-    if regex is not None and schema is not None:
-        raise ConstraintError("both --regex and --schema were given", hint="give one of them")
-    rule: Rule | None = None
-    if regex is not None:
-        rule = genctl.regex(regex)
-    elif schema is not None:
-        rule = genctl.json(_json_text(schema))
+    rule = _rule({"--regex": regex, "--schema": schema, "--grammar": grammar})
     text = sys.stdin.read() if prompt == "-" else prompt
     result = _generate(
         _load(model),
@@ -128,6 +129,8 @@ def generate(
         temperature=temperature,
         seed=seed,
     )
+    from genctl.results import FINISHED
+
     several = list(result) if num_return_sequences > 1 else [result]
     if json:
         record = [_record(one) for one in several]
@@ -135,9 +138,22 @@ def generate(
     else:
         for one in several:
             print(one.text)
-    incomplete = [one for one in several if rule is not None and one.finish_reason != "complete"]
+    incomplete = [one for one in several if rule is not None and one.finish_reason not in FINISHED]
     if incomplete:
-        raise typer.Exit(_fail(IncompleteError(f"{len(incomplete)} of {len(several)} texts were cut"), NO_TEXT))
+        raise typer.Exit(_fail(IncompleteError(f"{len(incomplete)} of {len(several)} texts met a dead end"), NO_TEXT))
+
+
+def _rule(options: dict[str, str | None]) -> Rule | None:
+    """The rule of the one option that was given."""
+    given = [name for name, value in options.items() if value is not None]
+    if len(given) > 1:
+        raise ConstraintError(f"{' and '.join(given)} were given", hint="give one of them")
+    makers: dict[str, Callable[[str], Rule]] = {
+        "--regex": genctl.regex,
+        "--schema": lambda schema: genctl.json(_json_text(schema)),
+        "--grammar": _grammar,
+    }
+    return next((makers[name](value) for name, value in options.items() if value is not None), None)
 
 
 def _record(one: Generation) -> dict[str, Any]:
@@ -155,9 +171,18 @@ def _record(one: Generation) -> dict[str, Any]:
 # -- check
 
 
+RuleArgument = Annotated[
+    str,
+    typer.Argument(
+        help="JSON text or a .json file: a JSON Schema; a .lark or .gbnf file, or a grammar that ships with genctl, "
+        "such as json.lark; anything else: a pattern."
+    ),
+]
+
+
 @app.command()
 def check(
-    rule: Annotated[str, typer.Argument(help="A .json file or JSON text: a JSON Schema; anything else: a pattern.")],
+    rule: RuleArgument,
     text: Annotated[str, typer.Argument(help='The text; "-" reads standard input, "@FILE" a file.')],
     json: JsonOption = False,
 ) -> None:
@@ -169,6 +194,8 @@ def check(
 
     `genctl check schema.json @answer.json`
 
+    `genctl check arithmetic.lark '2*(3+x'`
+
     `genctl check '{"type": "integer", "minimum": 3}' 2 --json`
     """
     from genctl.constraints.explain import explain
@@ -176,21 +203,82 @@ def check(
     verdict = explain(_language(rule).automaton, _text(text))
     if json:
         print(json_module.dumps(vars(verdict), ensure_ascii=False))
-    elif verdict.status == "accepted":
-        print("accepted")
     else:
-        print(f"{verdict.status} at byte {verdict.offset}: expected {verdict.expected}")
-        print(f"a shortest way to complete what was read: {verdict.completion!r}")
+        print(verdict)
+        if verdict.status != "accepted":
+            print(f"a shortest way to complete what was read: {verdict.completion!r}")
     if verdict.status != "accepted":
         raise typer.Exit(FAILED)
+
+
+@app.command()
+def sample(
+    rule: RuleArgument,
+    number: Annotated[int, typer.Option("--number", "-n", min=1, help="How many texts.")] = 5,
+    after: Annotated[str, typer.Option("--after", help='Complete this text; "-" and "@FILE" as in check.')] = "",
+    size: Annotated[int, typer.Option("--size", min=0, help="Bytes after which a text comes to its end.")] = 60,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same texts.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Random texts that obey a rule, without a model: a look at what the rule allows.
+
+    Examples:
+
+    `genctl sample arithmetic.lark`
+
+    `genctl sample schema.json --after '{"days": ' -n 3 --seed 1`
+
+    `genctl sample '[a-z]+@[a-z]+[.]org' --json`
+    """
+    from genctl.constraints.explain import explain
+
+    automaton, begun = _language(rule).automaton, _text(after)
+    verdict = explain(automaton, begun)
+    if verdict.status == "rejected":
+        print(f"no text begins with this: {verdict}")
+        raise typer.Exit(FAILED)
+    texts = list(_sentences(automaton, begun, number, size, seed))
+    if json:
+        print(json_module.dumps(texts, ensure_ascii=False))
+    else:
+        for text in texts:
+            print(text)
+
+
+def _sentences(automaton: Automaton, begun: str, number: int, size: int, seed: int | None) -> Iterator[str]:
+    """Texts of the language that begin with `begun`."""
+    import numpy as np
+
+    from genctl.automata.base import run
+    from genctl.constraints.sentences import sample
+
+    rng, raw = np.random.default_rng(seed), begun.encode()
+    state = run(automaton, automaton.start, raw)
+    for _ in range(number):
+        yield (raw + sample(automaton, rng, size=size, state=state)).decode(errors="replace")
 
 
 def _language(rule: str) -> Language:
     if rule.lstrip().startswith("{") or rule.endswith(".json"):
         return genctl.json(_json_text(rule))
     if rule.endswith((".lark", ".gbnf", ".ebnf")):
-        raise ConstraintError(f"grammar files such as {rule} are not supported yet", hint="give a pattern or a schema")
+        return _grammar(rule)
     return genctl.regex(rule)
+
+
+def _grammar(name: str) -> Language:
+    """A file, or else a grammar that ships with genctl, by its name with or without the ending."""
+    path = Path(name)
+    if path.suffix == ".gbnf":
+        return genctl.gbnf(path)
+    if path.suffix not in ("", ".lark"):
+        raise ConstraintError(f"{name} is no grammar", hint="give a .lark or .gbnf file, or a name such as json.lark")
+    if path.is_file() or len(path.parts) > 1:
+        return genctl.lark(path)
+    try:
+        return genctl.lark(path.stem)
+    except ConstraintError as error:  # the name of no grammar
+        raise ConstraintError(f"there is no file {name}, and {error.reason}", hint=error.hint) from None
 
 
 def _json_text(schema: str) -> str:
@@ -334,8 +422,7 @@ def _demo_object(lm: Model) -> None:
     prompt = "Plan a short holiday in Lisbon. Answer as JSON with city, days and sights."
     out.print(f"   prompt      {prompt}")
     g = _generate(lm, _chat(prompt), Trip, max_new_tokens=96, temperature=0.7, seed=0)
-    shown = repr(g.value) if g.finish_reason == "complete" else f"none: the text was cut, {g.text!r}"
-    out.print(f"   g.value     {escape(shown)}")
+    out.print(f"   g.value     {escape(repr(g.value))}")
     out.print(f"   g.log_weight {g.log_weight:.2f} nats: what the rule cost")
 
 

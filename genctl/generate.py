@@ -16,9 +16,12 @@ from typing import Any, TypeAlias, TypedDict, Unpack, overload
 import numpy as np
 from numpy.random import Generator
 
+from genctl.automata.base import UNREACHABLE
+from genctl.constraints.base import Constraint
+from genctl.constraints.budget import Budget, within
 from genctl.constraints.notations import as_rule
-from genctl.constraints.rules import Rule
-from genctl.errors import ArgumentError, DeadEndError, ModelError
+from genctl.constraints.rules import Rule, shown
+from genctl.errors import ArgumentError, ConstraintError, DeadEndError, GenctlError, ModelError
 from genctl.kernels.records import F32
 from genctl.models.base import LanguageModel, Messages, Prompt
 from genctl.models.toy import packaged_toy
@@ -41,6 +44,7 @@ class Options(TypedDict, total=False):
     """The keyword arguments of `generate`, for type checkers."""
 
     max_new_tokens: int
+    wrap_up: bool
     do_sample: bool
     temperature: float
     top_k: int | None
@@ -81,6 +85,7 @@ class Model:
         constraint: Any = None,
         *,
         max_new_tokens: int = 128,
+        wrap_up: bool = True,
         do_sample: bool = True,
         temperature: float = 1.0,
         top_k: int | None = None,
@@ -101,7 +106,8 @@ class Model:
         prompt: text, bytes, chat messages, or a list of such prompts, which run together.
         constraint: a rule (`genctl.regex`, `genctl.json`, joined by &), a re.Pattern, a type, a JSON Schema as a
             dict, a function (text, done) -> bool | float, None, or a list with one of these for each prompt.
-        max_new_tokens: tokens of the text, its end not counted.
+        max_new_tokens: tokens of the text, its end not counted. wrap_up: refuse tokens after which a text of the rule
+            could not be complete in time (its predicates are not looked ahead at); False lets such texts be cut.
         do_sample=False: the likeliest allowed token at each step (one particle; log_weight is then no importance
             weight but the log of the mass that the rule left). temperature, top_k, top_p, min_p change the target.
         num_particles: N > 1 runs sequential Monte Carlo; the text is drawn from the N particles by weight.
@@ -112,7 +118,8 @@ class Model:
 
         Returns one Generation; Generations if several sequences were asked for; a list with one of these for each
         prompt exactly if a list was given. Raises ConstraintError for a rule that cannot be enforced, ArgumentError
-        for a bad argument, DeadEndError if all texts of a prompt end where no token is allowed.
+        for a bad argument, also where no text of the rule has so few tokens, DeadEndError if all texts of a prompt
+        end where no token is allowed.
         """
         _refuse_unknown(unknown)
         _check_counts(max_new_tokens, num_return_sequences, num_particles, ess_threshold)
@@ -132,7 +139,7 @@ class Model:
             hooks=_hooks(temperature, top_k, top_p, min_p),
         )
         with _progress(progress, max_new_tokens) as on_step:
-            results = self._run(rng, prompts, rules, num_return_sequences, num_particles, settings, on_step)
+            results = self._run(rng, prompts, rules, num_return_sequences, num_particles, settings, wrap_up, on_step)
         if num_return_sequences == 1:
             singles = [several[0] for several in results]
             return singles if batched else singles[0]
@@ -146,40 +153,57 @@ class Model:
         sequences: int,
         particles: int,
         settings: Settings,
+        wrap_up: bool,
         on_step: Callable[[int], None],
     ) -> list[Generations]:
         """Every sequence of every prompt is a group of particles of its own; all run in one batch."""
         model = self.language_model
-        vocabulary = model.vocabulary
         encoded = [model.encode(p) for p in prompts for _ in range(sequences)]
-        bound = [rule.bind(vocabulary) if rule else None for rule in rules]
-        constraints = [constraint for constraint in bound for _ in range(sequences)]
+        bound = [self._bind(rule, settings.max_new_tokens if wrap_up else None) for rule in rules]
+        constraints = [constraint for constraint, _ in bound for _ in range(sequences)]
         cloud = run(rng, model, encoded, constraints, particles, settings, on_step)
         groups = cloud.groups()
         results = []
         for i, rule in enumerate(rules):
             mine = groups[i * sequences : (i + 1) * sequences]
-            items = [self._generation(rng, cloud, group, rule) for group in mine]
+            items = [self._generation(rng, cloud, group, rule, bound[i][1]) for group in mine]
             if all(is_dead(item.particles) for item in items):
                 raise DeadEndError(self._dead_end(cloud, items))
             results.append(Generations(items))
         return results
 
-    def _generation(self, rng: Generator, cloud: Particles[Any], group: slice, rule: Rule | None) -> Generation:
-        samples = tuple(self._sample(cloud, row) for row in range(group.start, group.stop))
+    def _bind(self, rule: Rule | None, budget: int | None) -> tuple[Constraint | None, Budget | None]:
+        """The rule in the model's tokens, held to a budget of tokens; raises where no text of the rule keeps to it."""
+        if rule is None:
+            return None, None
+        constraint = rule.bind(self.language_model.vocabulary)
+        if budget is None:
+            return constraint, None
+        held, limit = within(constraint, budget)
+        if limit is not None and limit.start() == 0:
+            raise _too_few(rule, budget, limit)
+        return held, limit
+
+    def _generation(
+        self, rng: Generator, cloud: Particles[Any], group: slice, rule: Rule | None, budget: Budget | None
+    ) -> Generation:
+        samples = tuple(self._sample(cloud, row, budget) for row in range(group.start, group.stop))
         chosen = samples[choose(rng, samples)]
         return Generation(
             **vars(chosen), particles=samples, rule=rule, checks=cloud.checks, resamplings=cloud.resamplings
         )
 
-    def _sample(self, cloud: Particles[Any], row: int) -> Sample:
+    def _sample(self, cloud: Particles[Any], row: int, budget: Budget | None) -> Sample:
+        reason = REASONS[int(cloud.status[row])]
+        if reason == "complete" and budget is not None and budget.shortened(cloud.tokens[row]):
+            reason = "wrapped_up"
         text = self.language_model.vocabulary.join(cloud.tokens[row]).decode(errors="replace")
         return Sample(
             text=text,
             tokens=cloud.tokens[row],
             logprob=float(cloud.logprobs[row]),
             log_weight=float(cloud.log_weights[row]),
-            finish_reason=REASONS[int(cloud.status[row])],
+            finish_reason=reason,
         )
 
     def _dead_end(self, cloud: Particles[Any], items: Sequence[Generation]) -> str:
@@ -246,6 +270,21 @@ def make_rng(seed: int | None, generator: Any) -> Generator:
 
         return np.random.default_rng(torch_seed(generator))
     raise ArgumentError(f"generator is {generator!r}, it must be a numpy.random.Generator or a torch.Generator")
+
+
+def _too_few(rule: Rule, given: int, budget: Budget) -> GenctlError:
+    fewest, exact = budget.fewest()
+    name = shown(repr(rule))
+    if fewest == UNREACHABLE:
+        return ConstraintError(
+            f"no text that obeys {name} {'can' if exact else 'was found that can'} be spelled in the model's tokens",
+            hint="its vocabulary lacks some bytes: widen the rule, or use a model whose tokens have them all",
+        )
+    shortest = "the shortest text" if exact else "the shortest text found"
+    return ArgumentError(
+        f"max_new_tokens is {given}, but {shortest} that obeys {name} has {fewest} tokens"
+        f"\nhint: raise max_new_tokens to {fewest} at least, or let texts be cut with wrap_up=False"
+    )
 
 
 # -- arguments

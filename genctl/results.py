@@ -21,7 +21,8 @@ from genctl.errors import IncompleteError
 from genctl.kernels.records import F64
 from genctl.samplers.smc import effective_sample_size, log_mean_exp, normalised
 
-FinishReason = Literal["complete", "length", "dead_end"]
+FinishReason = Literal["complete", "wrapped_up", "length", "dead_end"]
+FINISHED = ("complete", "wrapped_up")
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,9 @@ class Sample:
     text: decoded; bytes that are no character (possible without a constraint, or in a text that was cut) show as
     U+FFFD. tokens: ids, without the end-of-text token. logprob: of the tokens, and of the end where the text
     ended, under the model as steered (nats). log_weight: importance weight (nats); -inf for a text that does not
-    count. finish_reason: "complete", "length" (cut at max_new_tokens) or "dead_end" (no token was allowed).
+    count. finish_reason: "complete"; "wrapped_up" (complete, but on its way a token was refused that the rule alone
+    allows, because the text could not have been complete after max_new_tokens with it: one that was tried, or any
+    behind the last one); "length" (cut at max_new_tokens); "dead_end" (no token was allowed).
     """
 
     text: str
@@ -105,7 +108,7 @@ class Generation(WeightedSamples):
         """
         if self.rule is None:
             return self.text
-        if self.finish_reason != "complete":
+        if self.finish_reason not in FINISHED:
             raise IncompleteError(
                 f"the text is not complete ({self.finish_reason} after {len(self.tokens)} tokens): {self.text!r}"
                 "\nhint: raise max_new_tokens, or use more particles"

@@ -17,7 +17,7 @@ from genctl.automata.expressions import (
     Repeat,
     Union,
 )
-from genctl.constraints.base import Constraint
+from genctl.constraints.base import Constraint, unpack, words
 from genctl.models.toy import ToyModel
 from genctl.vocabulary import Vocabulary
 
@@ -150,3 +150,23 @@ def _inverse_cdf(weights: Mapping[int, float], point: float) -> int:
         if point < 0:
             return token
     return token
+
+
+def fewest_tokens(constraint: Constraint, vocabulary: Vocabulary, state: int, limit: int) -> int:
+    """Fewest tokens to a complete text by breadth-first search, up to limit; 2**31 - 1 if no state is left to try."""
+    front, seen = {state}, {state}
+    for count in range(limit + 1):
+        if any(map(constraint.complete, front)):
+            return count
+        front = {constraint.advance(s, t) for s in front for t in allowed_tokens(constraint, vocabulary, s)} - seen
+        seen |= front
+        if not front:
+            return 2**31 - 1
+    return limit + 1
+
+
+def allowed_tokens(constraint: Constraint, vocabulary: Vocabulary, state: int) -> list[int]:
+    """The tokens that a state allows, the end left out; by the mask, since vocabularies may be real ones."""
+    packed = np.zeros(words(len(vocabulary)), np.uint32)
+    constraint.mask(state, packed)
+    return [token for token in np.flatnonzero(unpack(packed, len(vocabulary))).tolist() if token not in vocabulary.eos]

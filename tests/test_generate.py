@@ -93,7 +93,7 @@ def test_generators_of_numpy_and_torch_are_seeds_too(lm):
 
 
 def test_a_text_that_is_cut_says_so_and_has_no_value(lm):
-    g = lm.generate("the ", genctl.regex("[a-z]{500}"), max_new_tokens=5, seed=0)
+    g = lm.generate("the ", genctl.regex("[a-z]{500}"), max_new_tokens=5, wrap_up=False, seed=0)
     assert g.finish_reason == "length"
     assert g.log_weight == -math.inf
     assert g.text

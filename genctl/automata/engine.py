@@ -21,13 +21,37 @@ from genctl.automata.expressions import Expression
 from genctl.automata.nfa import NFA, Guard, Run, Track
 from genctl.automata.program import compile_program, first_calls, graph_of
 from genctl.automata.recursion import cycles, in_a_loop, remove_left_recursion
+from genctl.automata.tabulated import Tabulated
 from genctl.errors import ConstraintError
 from genctl.kernels import configurations as kernels
+from genctl.kernels.loops import next_loop, part
 from genctl.kernels.records import I32, I64, Machine
 
 # A demand on the rest of the text: (automaton, its state, negated).
 Demands: TypeAlias = frozenset[tuple[Automaton, int, bool]]
 NO_DEMANDS: Demands = frozenset()
+
+
+class ClosedLoop(NamedTuple):
+    """A loop behind which only other bytes can be read than those that a round begins with.
+
+    body: what is repeated; most: rounds (None: without bound); exits: bytes that can be read behind the loop; final:
+    the body that the loop stands in may end with it.
+    """
+
+    body: Expression
+    most: int | None
+    exits: frozenset[int]
+    final: bool
+
+
+class LoopItem(NamedTuple):
+    """An item between the rounds of a loop: its number, is it the only one, and how many rounds are left (or None)."""
+
+    number: int
+    only: bool
+    loop: ClosedLoop
+    left: int | None
 
 
 class Spelling(NamedTuple):
@@ -67,6 +91,8 @@ class Engine:
         self._tracks = [(number, op) for number, op in enumerate(nfa.operations) if isinstance(op, Track)]
         self._guards = [op for op in nfa.operations if isinstance(op, Guard)]
         self._behinds = nfa.behinds
+        self._loop_bodies = nfa.loop_bodies
+        self._closed_loops: dict[int, ClosedLoop | None] = {}
         self._number_guards(nfa)
         self._allocate()
         self.start = self._start()
@@ -107,6 +133,8 @@ class Engine:
         self._new_row(kernels.LEAF)
         for number, run in enumerate(self._runs):
             if run is not None:
+                if isinstance(run.automaton, Tabulated):
+                    self._plant_table(number, run.automaton)
                 self._program.operation(number)[3] = self._leaf(number, run.automaton.start)
         for number, track in self._tracks:
             self._program.operation(number)[1] = self._plant(track)
@@ -153,6 +181,79 @@ class Engine:
     def __len__(self) -> int:
         return int(self.machine.head[kernels.USED + kernels.STATE])
 
+    # -- loops, for masks that are shared
+
+    def loop(self, number: int) -> ClosedLoop | None:
+        """A loop operation if what follows it cannot begin like a round; see ClosedLoop."""
+        if number not in self._closed_loops:
+            self._closed_loops[number] = self._close_loop(number)
+        return self._closed_loops[number]
+
+    def _close_loop(self, number: int) -> ClosedLoop | None:
+        code, classes = self.machine.code, self.machine.classes
+        _, body, _, most, target = self._program.operation(number).tolist()
+        expression = self._loop_bodies.get(body)
+        followers, final = self._followers(target)
+        if expression is None or followers is None:
+            return None
+        entry = int(code[code[kernels.BODY_AT] + 2 * body])
+        begins, _ = self._followers(entry)
+        if begins is None or begins & followers:
+            return None
+        exits = frozenset(byte for byte in range(256) if int(classes[byte]) in followers)
+        return ClosedLoop(expression, None if most < 0 else most, exits, final)
+
+    def _followers(self, node: int) -> tuple[frozenset[int] | None, bool]:
+        """(byte classes that can be read at a node, None if that is not plain to see; may its body end there)."""
+        code, columns = self.machine.code, len(self._byte_of)
+        at = code[kernels.NODE_AT] + kernels.NODE_WIDTH * node
+        row, after = code[at : at + kernels.NODE_WIDTH], code[at + kernels.NODE_WIDTH : at + 2 * kernels.NODE_WIDTH]
+        found: set[int] = set()
+        for edge in range(row[kernels.EDGES], after[kernels.EDGES]):
+            members = code[kernels.MEMBER_AT] + columns * code[code[kernels.EDGE_AT] + 2 * edge]
+            found.update(np.flatnonzero(code[members : members + columns]).tolist())
+        final = bool(row[kernels.FLAGS] & kernels.FINAL)
+        for use in range(row[kernels.OPERATIONS], after[kernels.OPERATIONS]):
+            kind, _, target, *_ = self._program.operation(int(code[code[kernels.USE_AT] + use])).tolist()
+            if kind != kernels.RELEASE:
+                return None, final
+            further, ends = self._followers(target)
+            if further is None:
+                return None, final
+            found |= further
+            final = final or ends
+        return frozenset(found), final
+
+    def loop_item(self, state: int, number: int) -> LoopItem | None:
+        """The first item of a state, from `number` on (-1: all), that stands between the rounds of a closed loop."""
+        found = np.empty(4, np.int64)
+        code, heap, head = self.machine[3:]
+        first, end = self._row(kernels.STATE, state)[:2].tolist()
+        number = max(number, first)
+        while (number := int(next_loop(code, heap, head, state, number, found))) < end:
+            rounds, side, below, operation = found.tolist()
+            loop = self.loop(operation)
+            if loop is not None and not (loop.final and below) and (side == 0 or self.avoids(side)):
+                left = None if loop.most is None else loop.most - rounds
+                return LoopItem(number, end - first == 1, loop, left)
+            number += 1
+        return None
+
+    def part(self, state: int, number: int, *, alone: bool) -> int:
+        """The state of one item of a state alone, or of all others; acceptance is left out."""
+        while True:
+            _, _, accepting, code, heap, head = self.machine
+            target = int(part(accepting, code, heap, head, state, number, alone))
+            if target >= 0:
+                return target
+            self.extend(target)
+
+    def avoids(self, side: int) -> bool:
+        """Do words read along that the text must not spell (and nothing else that binds it)?"""
+        known = self._sides.get(side)
+        spelling = self._planted(side) if known is None else known
+        return isinstance(spelling, Spelling) and not self._trees[spelling.tree][1].inside
+
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays."""
@@ -167,8 +268,11 @@ class Engine:
             self._grow(int(head[kernels.FULL_REGION]))
         else:
             region, row, column = head[[kernels.MISS_REGION, kernels.MISS_ROW, kernels.MISS_COLUMN]].tolist()
-            value = _FILL[region](self, row, column)
-            self._row(region, row)[column] = value
+            if region == kernels.LEAF:
+                self._fill_leaf(row)
+            else:
+                value = _FILL[region](self, row, column)
+                self._row(region, row)[column] = value
 
     def _row(self, region: int, index: int) -> I32:
         at = self.machine.head[region] + self._widths[region] * index
@@ -186,11 +290,13 @@ class Engine:
         row[:] = UNKNOWN
         return row
 
-    def _next_leaf(self, row: int, column: int) -> int:
+    def _fill_leaf(self, row: int) -> None:
+        """All that can follow a state of an embedded automaton: a walk over the vocabulary asks for most of it."""
         number, inner = self._leaves[row]
         run = self._runs[number]
         assert run is not None
-        return self._leaf(number, run.automaton.step(inner, self._byte_of[column - 3]))
+        targets = [self._leaf(number, run.automaton.step(inner, byte)) for byte in self._byte_of]
+        self._row(kernels.LEAF, row)[3:] = targets
 
     def _leaf(self, number: int, inner: int) -> int:
         """The row of a state of an embedded automaton."""
@@ -205,6 +311,22 @@ class Engine:
             row = self._new_row(kernels.LEAF)
             row[:3] = run.automaton.accepts(inner), run.automaton.distance(inner), number
         return known
+
+    def _plant_table(self, number: int, automaton: Tabulated) -> None:
+        """The rows of all states of an embedded automaton."""
+        size, columns = len(automaton), len(self._byte_of)
+        while self.machine.head[kernels.USED + kernels.LEAF] + size > self.machine.head[kernels.ROOM + kernels.LEAF]:
+            self._grow(kernels.LEAF)
+        head, inner = self.machine.head, automaton.machine
+        first = int(head[kernels.USED + kernels.LEAF]) - 1  # state 1 comes first, the dead state is row 0
+        head[kernels.USED + kernels.LEAF] += size - 1
+        at = head[kernels.LEAF] + self._widths[kernels.LEAF] * (first + 1)
+        rows = self.machine.heap[at : at + self._widths[kernels.LEAF] * (size - 1)].reshape(size - 1, 3 + columns)
+        rows[:, 0], rows[:, 1], rows[:, 2] = inner.accepting[1:], automaton.distances[1:], number
+        targets = inner.next[1:][:, inner.classes[self._byte_of]]
+        rows[:, 3:] = np.where(targets == DEAD, DEAD, targets + first)
+        self._leaves += [(number, state) for state in range(1, size)]
+        self._leaf_ids.update(((number, state), first + state) for state in range(1, size))
 
     def _next_side(self, row: int, column: int) -> int:
         guards = len(self._guards)
@@ -314,7 +436,6 @@ class Engine:
 
 
 _FILL: dict[int, Callable[[Engine, int, int], int]] = {
-    kernels.LEAF: Engine._next_leaf,
     kernels.SIDE: Engine._next_side,
     kernels.BEHIND: Engine._next_behind,
 }

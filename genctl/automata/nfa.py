@@ -40,29 +40,32 @@ WIDE = 64  # different first bytes
 
 
 class Jump(NamedTuple):
-    """Read a text of the body, then go on at target."""
+    """Read a text of the body (solid: not the empty one), then go on at target."""
 
     state: int
     body: int
     target: int
+    solid: bool = False
 
 
 class Loop(NamedTuple):
-    """Read the body least to most times (None: without bound), then go on at target."""
+    """Read the body least to most times (None: without bound; solid: something), then go on at target."""
 
     state: int
     body: int
     least: int
     most: int | None
     target: int
+    solid: bool = False
 
 
 class Run(NamedTuple):
-    """Read a text of the automaton, then go on at target."""
+    """Read a text of the automaton (solid: not the empty one), then go on at target."""
 
     state: int
     automaton: Automaton
     target: int
+    solid: bool = False
 
 
 class Guard(NamedTuple):
@@ -125,6 +128,11 @@ class NFA:
     def guarded(self) -> bool:
         """Does it use look-around? Then lengths are only lower bounds."""
         return any(isinstance(op, Guard) for op in self.operations)
+
+    @property
+    def loop_bodies(self) -> dict[int, Expression]:
+        """What the bodies of loops were built from."""
+        return {body: expression for expression, body in self._loops.values()}
 
     # -- construction: `_build(expression, q)` adds states that read it from q on and returns the last one;
     #    no move leads back to q

@@ -57,12 +57,14 @@ def graph_of(nfa: NFA) -> Graph:
 
 def _row(op: Operation) -> tuple[int, int, int, int, int, int]:
     match op:
-        case Jump(_, body, target):
-            return kernels.JUMP, body, 0, 0, target, 0
-        case Loop(_, body, least, most, target):
-            return kernels.LOOP, body, min(least, MOST), -1 if most is None else min(most, MOST), target, 0
-        case Run(_, automaton, target):
-            return kernels.RUN, 0, 0, 0, target, automaton.distance(automaton.start)
+        case Jump(_, body, target, solid):
+            return kernels.JUMP, body, 0, 0, target, solid
+        case Loop(_, body, least, most, target, solid):
+            return kernels.LOOP, body, min(least, MOST), -1 if most is None else min(most, MOST), target, solid
+        case Run(_, automaton, target, solid):
+            start = automaton.start
+            after = {automaton.step(start, byte) for byte in range(256)} if solid else {start}
+            return kernels.RUN, 0, 0, 0, target, min(solid + automaton.distance(state) for state in after)
         case Guard(_, automaton, negated, None, target) if not negated:
             dead = automaton.start == DEAD
             return kernels.GUARD, 0, 0, 0, target, UNREACHABLE if dead else automaton.distance(automaton.start)

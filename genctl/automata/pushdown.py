@@ -51,6 +51,11 @@ class GrammarAutomaton:
     def universal(self, state: int, /) -> bool:
         return self._states.universal(state)
 
+    @property
+    def engine(self) -> Engine | None:
+        """What builds the states, if they are all its own (without look-around)."""
+        return self._states if isinstance(self._states, Engine) else None
+
     def __len__(self) -> int:
         """States built so far, the dead one included."""
         return len(self._states)

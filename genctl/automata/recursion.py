@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from genctl.automata.nfa import NFA, Guard, Jump, Loop, Operation
+from genctl.automata.nfa import NFA, Guard, Jump, Loop, Operation, Release, Track
 from genctl.automata.program import Graph
 from genctl.errors import ConstraintError
 from genctl.kernels import closure
@@ -173,12 +173,12 @@ class _Rewriting:
         nfa = self._nfa
         nfa.moves.extend((entry, set_, copy[target]) for set_, target in self._moves.get(state, ()))
         op = self._operations.get(state)
-        if isinstance(op, Guard):
+        if isinstance(op, Guard | Track | Release):
             raise ConstraintError("look-around stands at the left of a left-recursive rule")
         if isinstance(op, Jump) and op.body in self._entry:
             nfa.empty.append((complete[op.body], copy[op.target]))
         elif op is not None:
-            self._operate(op, entry, copy)
+            self._operate(op._replace(solid=True), entry, copy)  # what it skips to is another head
 
 
 def in_a_loop(nfa: NFA, cycle: list[int]) -> bool:

@@ -3,104 +3,219 @@
     constraint = AutomatonConstraint(compile_regex("[a-z]+"), vocabulary)
     constraint.mask(constraint.start(), out)
 
-Its states are the automaton's states. Kernels walk the part of the automaton that is built; where they meet a
-missing transition, Python builds it and the kernel is called again.
+Its states are the automaton's states. Kernels build the automaton as they walk; what only Python can provide they
+ask for. Masks are kept by state; inside a loop over characters they are put together from what all loops over these
+characters share (loops.py) and the few tokens that leave the loop.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
+from functools import cached_property, lru_cache
+from threading import RLock
+from weakref import ref
 
 import numpy as np
 
 from genctl.automata.base import DEAD, Automaton
+from genctl.automata.engine import ClosedLoop
+from genctl.automata.pushdown import GrammarAutomaton
 from genctl.constraints.base import words
+from genctl.constraints.fewest import FewestTokens
+from genctl.constraints.loops import LoopSummaries, LoopSummary
 from genctl.kernels.automaton import BYTE, mark_subtree, mark_tokens, run_known, run_token
 from genctl.kernels.configurations import FULL
-from genctl.kernels.records import U32, TokenBytes
+from genctl.kernels.loops import mark_exits
+from genctl.kernels.records import I64, U32, Bool, TokenBytes
+from genctl.kernels.rejection import ALLOWED, check_tokens
 from genctl.trie import Tokens
 from genctl.vocabulary import Vocabulary
 
-MASK_CACHE_BYTES = 64 * 2**20
+MASK_CACHE_BYTES = 32 * 2**20  # masks that are kept for each vocabulary
 
 
 class AutomatonConstraint:
-    """Texts that the automaton accepts, in the tokens of the vocabulary."""
+    """Texts that the automaton accepts, in the tokens of the vocabulary. Threads may share it."""
 
     def __init__(self, automaton: Automaton, vocabulary: Vocabulary) -> None:
         self.automaton = automaton
-        self._tokens = Tokens.of(vocabulary)
-        self._eos = sorted(vocabulary.eos)
-        self._words = words(len(vocabulary))
-        self._masks: OrderedDict[int, U32] = OrderedDict()
-        self._path = np.zeros(self._tokens.depth + 1, np.int32)
-        self._missed = np.zeros((len(self._tokens.trie.node), 2), np.int32)
-        self._count = np.zeros(1, np.int64)
+        self._shared = _Shared.of(vocabulary)
+        self._bytes = self._shared.tokens.bytes
+        self._engine = automaton.engine if isinstance(automaton, GrammarAutomaton) else None
+        self._masks: dict[int, U32] = {}
 
     @property
     def token_bytes(self) -> TokenBytes:
-        return self._tokens.bytes
+        return self._bytes
+
+    @cached_property
+    def fewest(self) -> FewestTokens:
+        """How many tokens a state still needs."""
+        return FewestTokens(self.automaton, self._shared.tokens, self._shared.lock)
 
     def start(self) -> int:
         return self.automaton.start
 
     def allows(self, state: int, token: int, /) -> bool:
-        if self._tokens.bytes.eos[token]:
-            return self.complete(state)
-        return self.advance(state, token) != DEAD
+        return self.complete(state) if self._bytes.eos[token] else self.advance(state, token) != DEAD
+
+    def allows_each(self, state: int, tokens: I64, /) -> Bool:
+        """(K,) token ids -> (K,) `allows` of each, in one kernel."""
+        verdicts = np.zeros(len(tokens), np.int64)
+        done = 0
+        with self._shared.lock:
+            while (done := check_tokens(self.automaton.machine, self._bytes, state, tokens, verdicts, done)) < len(
+                tokens
+            ):
+                self.automaton.extend(int(verdicts[done]))
+        allowed: Bool = verdicts == ALLOWED
+        return allowed
 
     def advance(self, state: int, token: int, /) -> int:
-        flat = self._tokens.bytes
-        if flat.eos[token] or flat.offset[token] == flat.offset[token + 1]:
-            return DEAD
-        machine = self.automaton.machine
-        target = run_known(machine.next, machine.classes, flat.data, flat.offset, state, token)
-        while target < 0:
-            target = run_token(self.automaton.machine, flat, state, token)
-            if target < 0:
+        machine, flat = self.automaton.machine, self._bytes
+        target: int = run_known(machine.next, machine.classes, flat.data, flat.offset, state, token)
+        if target < 0:
+            target = self._run(state, token)
+        # A token without bytes adds nothing, and one that ends the text leads nowhere.
+        return DEAD if target == state and (flat.eos[token] or flat.offset[token] == flat.offset[token + 1]) else target
+
+    def _run(self, state: int, token: int) -> int:
+        with self._shared.lock:
+            while (target := int(run_token(self.automaton.machine, self._bytes, state, token))) < 0:
                 self.automaton.extend(target)
-        return int(target)
+        return target
 
     def complete(self, state: int, /) -> bool:
         return self.automaton.accepts(state)
 
     def mask(self, state: int, out: U32, /) -> None:
-        out[:] = self.candidates(state)
+        out[:] = self._masks[state] if state in self._masks else self.candidates(state)
+
+    def masks(self, states: I64, out: U32, /) -> None:
+        """(N,) states -> out (N, ceil(V/32)); kernels work without the interpreter's lock."""
+        for row, state in enumerate(states.tolist()):
+            out[row] = self.candidates(state)
 
     def candidates(self, state: int, /) -> U32:
-        """The mask itself, (ceil(V/32),), read-only; cached by state."""
+        """The mask itself, (ceil(V/32),), read-only; kept by state."""
         known = self._masks.get(state)
         if known is None:
-            known = self._masks[state] = self._build_mask(state)
-            if len(self._masks) * known.nbytes > MASK_CACHE_BYTES:
-                self._masks.popitem(last=False)
-        self._masks.move_to_end(state)
+            with self._shared.lock:
+                known = self._masks[state] = self._build_mask(state)
+                self._shared.keep(self, state, known.nbytes)
         return known
 
+    def forget(self, state: int) -> None:
+        """Drop the mask of a state."""
+        self._masks.pop(state, None)
+
     def _build_mask(self, state: int) -> U32:
-        out = np.zeros(self._words, np.uint32)
-        if state != DEAD:
-            self._mark(state, out)
+        out = self._loop_mask(state)
+        if out is None:
+            out = np.zeros(self._shared.words, np.uint32)
+            if state != DEAD:
+                self._mark(state, out)
         if self.complete(state):
-            for token in self._eos:
+            for token in self._shared.eos:
                 out[token >> 5] |= np.uint32(1 << (token & 31))
         out.flags.writeable = False
         return out
 
+    # -- by a walk over the trie
+
     def _mark(self, state: int, out: U32) -> None:
-        """Walk over the trie. What the kernel cannot build is built here, and its subtree walked afterwards."""
-        trie, count = self._tokens.trie, self._count
-        scratch = out, self._path, self._missed, count
-        count[0], byte = 0, 0
-        while (byte := mark_tokens(trie, self.automaton.machine, state, byte, *scratch)) < 256:
+        shared = self._shared
+        shared.count[0], byte = 0, 0
+        while (
+            byte := mark_tokens(shared.tokens.trie, self.automaton.machine, state, byte, out, *shared.scratch)
+        ) < 256:
             self.automaton.extend(FULL)
+        self._mark_missed(out)
+
+    def _mark_subtree(self, node: int, before: int, out: U32) -> None:
+        shared = self._shared
+        while not mark_subtree(shared.tokens.trie, self.automaton.machine, node, before, out, *shared.scratch):
+            self.automaton.extend(FULL)
+
+    def _mark_missed(self, out: U32) -> None:
+        """What the kernel could not reach is built here, and its subtree walked afterwards."""
+        _, missed, count = self._shared.scratch
+        byte_of = self._shared.tokens.trie.node[:, BYTE]
         while count[0]:
-            waiting = self._missed[: count[0]].tolist()
+            waiting = missed[: count[0]].tolist()
             count[0] = 0
             for node, before in waiting:
-                self.automaton.step(before, int(trie.node[node, BYTE]))
-                while not mark_subtree(trie, self.automaton.machine, node, before, *scratch):
-                    self.automaton.extend(FULL)
+                self.automaton.step(before, int(byte_of[node]))
+                self._mark_subtree(node, before, out)
+
+    # -- inside a loop
+
+    def _loop_mask(self, state: int) -> U32 | None:
+        """The mask of a state with an item between the rounds of a loop; None where there is none.
+
+        A token is allowed where any item of a state can read it, so the other items' mask is made by itself.
+        """
+        if self._engine is None or state == DEAD:
+            return None
+        item = self._engine.loop_item(state, -1)
+        while item is not None and (summary := self._shared.summaries.of(item.loop.body)) is None:
+            item = self._engine.loop_item(state, item.number + 1)
+        if item is None or summary is None:
+            return None
+        if item.only:
+            out = summary.inside(item.left).copy()
+            self._mark_leaving(state, item.loop, summary, out)
+            return out
+        alone = self._engine.part(state, item.number, alone=True)
+        others = self._engine.part(state, item.number, alone=False)
+        return self.candidates(alone) | self.candidates(others)
+
+    def _mark_leaving(self, state: int, loop: ClosedLoop, summary: LoopSummary, out: U32) -> None:
+        """Tokens that leave the loop after some rounds."""
+        shared, trie = self._shared, self._shared.tokens.trie
+        shared.count[0] = 0
+        exits, spelled = summary.exits(loop.exits)
+        first = 0
+        while True:
+            first = mark_exits(
+                trie, self.automaton.machine, self._bytes, state, exits, spelled, first, out, *shared.scratch
+            )
+            if first == len(exits):
+                break
+            self.automaton.extend(int(shared.scratch[0][0]))
+        self._mark_missed(out)
 
     def log_potential(self, state: int, /, *, done: bool) -> float:
         return 0.0
+
+
+class _Shared:
+    """What the constraints of one vocabulary have in common."""
+
+    @staticmethod
+    @lru_cache(maxsize=8)
+    def of(vocabulary: Vocabulary) -> _Shared:
+        return _Shared(vocabulary)
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.tokens = Tokens.of(vocabulary)
+        self.summaries = LoopSummaries(self.tokens)
+        self.eos = sorted(vocabulary.eos)
+        self.words = words(len(vocabulary))
+        self.lock = RLock()
+        self.count = np.zeros(1, np.int64)
+        path = np.zeros(self.tokens.depth + 1, np.int32)
+        self.scratch = path, np.zeros((len(self.tokens.trie.node), 2), np.int32), self.count
+        self._kept: deque[tuple[ref[AutomatonConstraint], int, int]] = deque()
+        self._kept_bytes = 0
+
+    def keep(self, constraint: AutomatonConstraint, state: int, nbytes: int) -> None:
+        """Count a new mask, and drop the oldest ones of all constraints where there are too many."""
+        self._kept.append((ref(constraint), state, nbytes))
+        self._kept_bytes += nbytes
+        while self._kept_bytes > MASK_CACHE_BYTES:
+            owner, old, size = self._kept.popleft()
+            self._kept_bytes -= size
+            constraint_ = owner()
+            if constraint_ is not None:
+                constraint_.forget(old)

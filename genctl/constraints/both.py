@@ -17,19 +17,19 @@ class Both:
     """Its states are tuples of the parts' states, hash-consed. The parts are asked in turn, the cheapest first."""
 
     def __init__(self, parts: Sequence[Constraint]) -> None:
-        self._parts = tuple(parts)
-        self._keys: list[tuple[int, ...]] = [(0,) * len(self._parts)]
+        self.parts = tuple(parts)
+        self._keys: list[tuple[int, ...]] = [(0,) * len(self.parts)]
         self._states = {self._keys[0]: 0}
 
     def start(self) -> int:
-        return self._intern(tuple(part.start() for part in self._parts))
+        return self._intern(tuple(part.start() for part in self.parts))
 
     def allows(self, state: int, token: int, /) -> bool:
-        return all(part.allows(s, token) for part, s in zip(self._parts, self._keys[state], strict=True))
+        return all(part.allows(s, token) for part, s in zip(self.parts, self._keys[state], strict=True))
 
     def advance(self, state: int, token: int, /) -> int:
         key = []
-        for part, s in zip(self._parts, self._keys[state], strict=True):
+        for part, s in zip(self.parts, self._keys[state], strict=True):
             target = part.advance(s, token)
             if target == 0:
                 return 0
@@ -37,23 +37,23 @@ class Both:
         return self._intern(tuple(key))
 
     def complete(self, state: int, /) -> bool:
-        return all(part.complete(s) for part, s in zip(self._parts, self._keys[state], strict=True))
+        return all(part.complete(s) for part, s in zip(self.parts, self._keys[state], strict=True))
 
     def mask(self, state: int, out: U32, /) -> None:
         """Tokens of the first part's mask that the others allow one by one."""
-        first, *rest = zip(self._parts, self._keys[state], strict=True)
+        first, *rest = zip(self.parts, self._keys[state], strict=True)
         first[0].mask(first[1], out)
         for token in np.flatnonzero(unpack(out, 32 * len(out))).tolist():
             if not all(part.allows(s, token) for part, s in rest):
                 out[token >> 5] &= ~np.uint32(1 << (token & 31))
 
     def candidates(self, state: int, /) -> U32 | None:
-        known = [part.candidates(s) for part, s in zip(self._parts, self._keys[state], strict=True)]
+        known = [part.candidates(s) for part, s in zip(self.parts, self._keys[state], strict=True)]
         masks = [mask for mask in known if mask is not None]
         return np.bitwise_and.reduce(masks) if masks else None
 
     def log_potential(self, state: int, /, *, done: bool) -> float:
-        parts = zip(self._parts, self._keys[state], strict=True)
+        parts = zip(self.parts, self._keys[state], strict=True)
         return sum(part.log_potential(s, done=done) for part, s in parts)
 
     def _intern(self, key: tuple[int, ...]) -> int:

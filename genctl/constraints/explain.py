@@ -1,49 +1,89 @@
 """Why a text does or does not obey a language: the place, and what could have stood there.
 
 verdict = explain(rule.automaton, '{"days": x}')
-verdict.offset, verdict.expected          # 9, '"0-9 - and so on"'
+verdict.column, verdict.expected                  # 10, ("'\\"'", "'-'", "'0'-'9'", ...)
+print(verdict)                                    # rejected at line 1, column 10 (byte 9): found 'x', expected ...
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 from genctl.automata.base import DEAD, Automaton, next_bytes, shortest_completion
+
+Status = Literal["accepted", "rejected", "incomplete"]
+
+
+@runtime_checkable
+class Describes(Protocol):
+    """An automaton that can say in the words of its grammar what may come next."""
+
+    def expected(self, state: int, /) -> list[str]:
+        """Names of the rules, terminals or properties that may go on or begin here; none if there are no names."""
+        ...
 
 
 @dataclass(frozen=True)
 class Verdict:
     """status: "accepted", "rejected" (no text goes on from here) or "incomplete" (more must follow).
 
-    offset: bytes that were read before the rejected one, or all. expected: the bytes that may stand there, as
-    text. completion: a shortest rest that makes what was read complete.
+    offset: bytes that were read before the rejected one, or all. line, column: the same place, both from 1, in lines
+    that end with a line feed and in characters. found: the character there, "" at the end. expected: what may stand
+    there: names of the grammar if it has some, else ranges of bytes; and the end of the text, if it may end there.
+    completion: a shortest rest that makes what was read complete.
     """
 
-    status: Literal["accepted", "rejected", "incomplete"]
+    status: Status
     offset: int
-    expected: str
+    line: int
+    column: int
+    found: str
+    expected: tuple[str, ...]
     completion: str
+
+    def __str__(self) -> str:
+        if self.status == "accepted":
+            return "accepted"
+        found = f"found {self.found!r}" if self.found else "found the end of the text"
+        *others, last = self.expected
+        expected = f"{', '.join(others)} or {last}" if others else last
+        place = f"line {self.line}, column {self.column} (byte {self.offset})"
+        return f"{self.status} at {place}: {found}, expected {expected}"
 
 
 def explain(automaton: Automaton, text: str) -> Verdict:
     """Read the text as far as the language allows."""
-    raw, state = text.encode(), automaton.start
+    raw, state = text.encode(errors="surrogatepass"), automaton.start
     for offset, byte in enumerate(raw):
         target = automaton.step(state, byte)
         if target == DEAD:
-            return _verdict("rejected", automaton, state, offset)
+            return _verdict("rejected", automaton, state, text, offset)
         state = target
-    return _verdict("accepted" if automaton.accepts(state) else "incomplete", automaton, state, len(raw))
+    return _verdict("accepted" if automaton.accepts(state) else "incomplete", automaton, state, text, len(raw))
 
 
-def _verdict(
-    status: Literal["accepted", "rejected", "incomplete"], automaton: Automaton, state: int, offset: int
-) -> Verdict:
+def _verdict(status: Status, automaton: Automaton, state: int, text: str, offset: int) -> Verdict:
+    raw = text.encode(errors="surrogatepass")
+    begun = sum(byte & 0xC0 != 0x80 for byte in raw[: offset + 1])  # characters, the one of the byte included
+    index = begun - (offset < len(raw))
+    before = text[:index]
+    return Verdict(
+        status=status,
+        offset=offset,
+        line=before.count("\n") + 1,
+        column=len(before) - before.rfind("\n"),
+        found=text[index : index + 1],
+        expected=expected(automaton, state),
+        completion=shortest_completion(automaton, state).decode(errors="replace"),
+    )
+
+
+def expected(automaton: Automaton, state: int) -> tuple[str, ...]:
+    """What may come in a state: names if the automaton knows some, else bytes; "nothing" where it is dead."""
+    names = automaton.expected(state) if isinstance(automaton, Describes) else []
     ends = ["the end of the text"] if automaton.accepts(state) else []
-    expected = ", ".join(ends + byte_ranges(next_bytes(automaton, state))) or "nothing"
-    completion = shortest_completion(automaton, state).decode(errors="replace")
-    return Verdict(status, offset, expected, completion)
+    return tuple([*names, *ends] if names else [*byte_ranges(next_bytes(automaton, state)), *ends]) or ("nothing",)
 
 
 def byte_ranges(members: bytes) -> list[str]:

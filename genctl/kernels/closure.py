@@ -12,8 +12,8 @@ from genctl.kernels.compiled import kernel, making_kernel
 from genctl.kernels.configurations import GUARD, JUMP, LOOP, RUN, TRACK
 from genctl.kernels.records import I64, UNREACHABLE, Bool
 
-# Columns of the operations given here: kind, body (or run, or guard), least, most, target, fewest bytes of a run or
-# a demanded rest.
+# Columns of the operations given here: kind, body, least, most, target, fewest bytes of what is run or demanded (of a
+# jump or a loop: is it solid, that is, does it read something).
 KIND, BODY, LEAST, MOST, TARGET, OWN = range(6)
 
 
@@ -125,6 +125,8 @@ def skips(operation: I64, entry: I64, nullable: Bool) -> bool:
         return False
     if kind == RUN:
         return bool(operation[OWN] == 0)
+    if operation[OWN]:
+        return False  # it is solid
     return bool(nullable[entry[operation[BODY]]]) or (kind == LOOP and operation[LEAST] == 0)
 
 

@@ -12,12 +12,14 @@ that was refused is outside the mask, so the weight is the allowed mass itself.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.random import Generator
 
 from genctl.constraints.automaton import AutomatonConstraint
 from genctl.constraints.base import Constraint, unpack
+from genctl.constraints.budget import Budget
 from genctl.kernels import rejection
 from genctl.kernels.records import F32, F64, I64
 from genctl.samplers.base import DEAD_TOKEN, Draws, Weights, token_logprobs, weigh
@@ -30,7 +32,7 @@ PATIENCE = 8  # refused tokens after which other constraints are asked for their
 def awrs(rng: Generator, logits: F32, constraint: Constraint, states: I64, /) -> Draws:
     """A TokenSampler; automata are checked inside the kernel, other constraints token by token."""
     weights = weigh(logits)
-    if isinstance(constraint, AutomatonConstraint):
+    if isinstance(constraint, AutomatonConstraint | Budget):
         tokens, log_weights, checks = _by_kernel(rng, logits, weights, constraint, states)
     else:
         rows = [_one_by_one(rng, logits, weights, n, constraint, s) for n, s in enumerate(states.tolist())]
@@ -40,10 +42,46 @@ def awrs(rng: Generator, logits: F32, constraint: Constraint, states: I64, /) ->
     return Draws(tokens, log_weights, token_logprobs(logits, weights, tokens), checks)
 
 
+class Run(NamedTuple):
+    """What the kernel did for N rows; see `awrs_row` for the columns of work and mass."""
+
+    uniforms: F64
+    work: I64
+    mass: F64
+    status: I64
+
+
 def _by_kernel(
-    rng: Generator, logits: F32, weights: Weights, constraint: AutomatonConstraint, states: I64
+    rng: Generator, logits: F32, weights: Weights, constraint: AutomatonConstraint | Budget, states: I64
 ) -> tuple[I64, F64, I64]:
-    """(tokens, log-weights, checks). The kernel stops where the automaton is not built yet, and goes on after."""
+    """(tokens, log-weights, checks). A budget is asked afterwards about what the kernel drew under its language.
+
+    The language refuses nothing that the budget allows, so what was refused before the accepted token stays so.
+    """
+    if isinstance(constraint, Budget):
+        run = _run_kernel(rng, weights, constraint.constraint, constraint.inner_states(states))
+    else:
+        run = _run_kernel(rng, weights, constraint, states)
+    chosen, checks = run.work[:, 1].copy(), run.work[:, 2].copy()
+    log_weights = np.full(len(states), -np.inf)
+    drawn = run.status == rejection.DONE
+    log_weights[drawn] = np.log(run.mass[drawn, 2]) - np.log(weights.total[drawn])
+    for n in np.flatnonzero(run.status == rejection.MORE).tolist():
+        chosen[n], log_weights[n] = _by_mask(rng, logits, weights, n, constraint, int(states[n]))
+    if isinstance(constraint, Budget):
+        for n in np.flatnonzero(drawn).tolist():
+            state = int(states[n])
+            if not constraint.allows(state, int(chosen[n])):
+                # The kernel has taken the token out already: the recursion goes on from there.
+                chosen[n], log_weights[n], more = _one_by_one(rng, logits, weights, n, constraint, state)
+                checks[n] += more
+            elif not _allows_second(constraint, state, weights, run, n):
+                log_weights[n] += np.log(run.mass[n, 0]) - np.log(run.mass[n, 2])
+    return chosen, log_weights, checks
+
+
+def _run_kernel(rng: Generator, weights: Weights, constraint: AutomatonConstraint, states: I64) -> Run:
+    """The kernel stops where the automaton is not built yet, and goes on after."""
     n_rows = len(states)
     uniforms = rng.random((n_rows, REJECTS + 2))
     work = np.zeros((n_rows, 4), np.int64)
@@ -55,13 +93,13 @@ def _by_kernel(
         weights.values, weights.blocks, automaton.machine, tokens, states, uniforms, work, mass, status, TAIL
     ):
         automaton.extend(lacking)
-    chosen = work[:, 1].copy()
-    log_weights = np.full(n_rows, -np.inf)
-    drawn = status == rejection.DONE
-    log_weights[drawn] = np.log(mass[drawn, 2]) - np.log(weights.total[drawn])
-    for n in np.flatnonzero(status == rejection.MORE).tolist():
-        chosen[n], log_weights[n] = _by_mask(rng, logits, weights, n, constraint, int(states[n]))
-    return chosen, log_weights, work[:, 2]
+    return Run(uniforms, work, mass, status)
+
+
+def _allows_second(constraint: Budget, state: int, weights: Weights, run: Run, row: int) -> bool:
+    """The kernel's draw after the one it accepted, once more: it stopped there, with the weights as they were."""
+    second = rejection.draw(weights.values[row], weights.blocks[row], run.uniforms[row, run.work[row, 0] - 1])
+    return second < 0 or constraint.allows(state, second)
 
 
 def _by_mask(

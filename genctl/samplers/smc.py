@@ -8,8 +8,9 @@
 G prompts run together, each with its own N particles and its own constraint; rows g N .. (g + 1) N - 1 belong to
 prompt g. The target is the model's law of finished texts of at most T tokens, times the potentials of the
 constraint, restricted to texts that obey. A particle whose text is complete after T tokens is closed by the
-end-of-text token and weighted with its probability; any other is cut, with weight -inf. Without a constraint a
-text is cut as it is, and keeps its weight.
+end-of-text token and weighted with its probability; any other is cut, with weight -inf. A constraint that is held
+to its budget (constraints/budget.py) leaves none to be cut. Without a constraint a text is cut as it is, and keeps
+its weight.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from genctl.compilers.regex import compile_regex
 from genctl.constraints.automaton import AutomatonConstraint
 from genctl.constraints.base import unpack, words
 from genctl.constraints.both import Both
+from genctl.constraints.budget import Budget
 from genctl.constraints.predicate import PredicateConstraint
 from genctl.vocabulary import Vocabulary
 from tests import naive
@@ -41,6 +42,10 @@ CONSTRAINTS = {
     "predicate": lambda: PredicateConstraint(even, VOCABULARY),
     "both": lambda: Both([by_automaton("[ab]{0,5}"), PredicateConstraint(even, VOCABULARY)]),
     "two predicates": lambda: Both([PredicateConstraint(few_bs, VOCABULARY), PredicateConstraint(even, VOCABULARY)]),
+    "budget": lambda: Budget(by_automaton("(a|bé?){1,6}"), 4),
+    "tight budget": lambda: Budget(by_automaton("(ab){2,}c|(aab){5}|b"), 2),
+    "budget & predicate": lambda: Both([Budget(by_automaton("[ab]{3,9}"), 3), PredicateConstraint(even, VOCABULARY)]),
+    "budget too small for any text": lambda: Budget(by_automaton("c{5}"), 4),
     "dead from the start": lambda: PredicateConstraint(lambda text, done: False, VOCABULARY),
 }
 

@@ -16,6 +16,7 @@ import genctl
 from genctl.compilers.regex import compile_regex
 from genctl.constraints.automaton import AutomatonConstraint
 from genctl.constraints.both import Both
+from genctl.constraints.budget import Budget
 from genctl.constraints.predicate import PredicateConstraint
 from genctl.models.toy import ToyModel
 from genctl.samplers import smc
@@ -54,9 +55,13 @@ def soft(text: str, done: bool) -> float:
 CONSTRAINTS = {
     "automaton": lambda: by_automaton("a*(ba){0,2}b?"),
     "length cut": lambda: by_automaton("(ab|b){3,}"),
+    "budget": lambda: Budget(by_automaton("(ab|b){3,}"), LONGEST),
     "predicate": lambda: PredicateConstraint(palindrome, VOCABULARY),
     "late predicate": lambda: PredicateConstraint(late, VOCABULARY),
     "automaton & predicate": lambda: Both([by_automaton("a*b*a*b?"), PredicateConstraint(palindrome, VOCABULARY)]),
+    "budget & predicate": lambda: Both(
+        [Budget(by_automaton("a*b*a*b?|(ab){5}"), LONGEST), PredicateConstraint(palindrome, VOCABULARY)]
+    ),
     "potential": lambda: Both([by_automaton("[ab]{2,6}"), PredicateConstraint(soft, VOCABULARY)]),
 }
 WAYS = {

@@ -8,6 +8,7 @@ import pytest
 from genctl.compilers.regex import compile_regex
 from genctl.constraints.automaton import AutomatonConstraint
 from genctl.constraints.both import Both
+from genctl.constraints.budget import Budget
 from genctl.constraints.predicate import PredicateConstraint
 from genctl.samplers.masked import masked
 from genctl.samplers.rejection import awrs
@@ -31,6 +32,7 @@ CONSTRAINTS = {
     "all but one": lambda: by_automaton("[a-h]"),
     "may end": lambda: by_automaton("[bd]?"),
     "predicate": lambda: PredicateConstraint(lambda text, done: text in ("", "b", "i"), LETTERS),
+    "budget": lambda: Budget(by_automaton("[ace]|[bf][a-i]{2}|[di][a-i]?"), 2),
     "both": lambda: Both([by_automaton("[a-d]+"), PredicateConstraint(lambda text, done: "c" not in text, LETTERS)]),
 }
 LOGITS = {

@@ -10,6 +10,7 @@ the loader's trees, so repetition stays repetition.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +26,7 @@ from genctl.compilers.grammar.source import Source, build, nearest
 from genctl.compilers.grammar.terminals import Terminals
 from genctl.errors import ArgumentError, ConstraintError
 
-MAX_INSTANCES = 10_000  # of templates
+MAX_RULES = 100_000  # instances of templates among them
 MAX_NESTED = 100  # templates as arguments of templates as arguments ...
 
 Keywords = Literal["free", "reserved"]
@@ -86,16 +87,23 @@ class _Translator:
 
     def __init__(self, grammar: LarkGrammar) -> None:
         self.grammar, self.terminals = grammar, Terminals(grammar)
-        self.called: dict[str, tuple[str, Tree[Any]]] = {}  # name -> name in the source, tree
+        self.called: set[str] = set()
+        self.waiting: deque[tuple[str, str, Tree[Any]]] = deque()
 
     def rules(self) -> dict[str, Expression]:
         """All rules that are called, directly or not."""
         found: dict[str, Expression] = {}
-        while len(found) < len(self.called):
-            name = next(name for name in self.called if name not in found)
-            inside, tree = self.called[name]
+        while self.waiting:
+            name, inside, tree = self.waiting.popleft()
             found[name] = self.expression(tree, inside)
         return found
+
+    def call(self, name: str, inside: str, tree: Tree[Any]) -> Expression:
+        """inside: the rule's name in the source, without arguments."""
+        if name not in self.called:
+            self.called.add(name)
+            self.waiting.append((name, inside, tree))
+        return Call(name)
 
     def expression(self, tree: Tree[Any], inside: str) -> Expression:
         return _TREES[tree.data](self, tree, inside)
@@ -123,8 +131,7 @@ class _Translator:
         if rule.parameters:
             shown = f"{name}{{{', '.join(rule.parameters)}}}"
             raise self.error(f"the template {shown} is used without arguments", name, inside, f"write {shown}")
-        self.called.setdefault(name, (name, rule.tree))
-        return Call(name)
+        return self.call(name, name, rule.tree)
 
     # -- templates: a rule of its own for each list of arguments
 
@@ -136,13 +143,11 @@ class _Translator:
             hint = f"define it with one parameter for each of the {len(arguments)} arguments"
             raise self.error(f"{name} is no template for these arguments", name, inside, hint)
         full = f"{name}{{{','.join(map(_written, arguments))}}}"
-        if full not in self.called:
-            if full.count("{") > MAX_NESTED or len(self.called) > MAX_INSTANCES:
-                reason = f"there is no end to the arguments that the template {name} is used with"
-                raise self.error(reason, name, inside, "do not let a template use itself with ever new arguments")
-            bound = dict(zip(template.parameters, arguments, strict=True))
-            self.called[full] = name, _substituted(template.tree, bound)
-        return Call(full)
+        if full.count("{") > MAX_NESTED or len(self.called) > MAX_RULES:
+            reason = f"there is no end to the arguments that the template {name} is used with"
+            raise self.error(reason, name, inside, "do not let a template use itself with ever new arguments")
+        bound = dict(zip(template.parameters, arguments, strict=True))
+        return self.call(full, name, _substituted(template.tree, bound))
 
     def error(self, reason: str, name: str, inside: str, hint: str) -> ConstraintError:
         return self.grammar.source.error(reason, self.grammar.places.use(name, inside), hint)

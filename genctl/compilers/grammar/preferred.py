@@ -236,13 +236,25 @@ class Atom(NamedTuple):
 
 
 class _Reader:
-    """Steps through a program. cut: drop what is less preferred than a way that has reached the end."""
+    """Steps through a program, and remembers the steps."""
 
-    def __init__(self, program: Program, *, cut: bool) -> None:
-        self.operations, self.cut, self.entries = program.operations, cut, program.behinds
+    def __init__(self, program: Program) -> None:
+        self.operations, self.entries = program.operations, program.behinds
+        self.atoms = _atoms(program)
         self.start = self._state([Thread(program.entry, frozenset())], [[] for _ in self.entries])
+        self._steps: dict[tuple[State, Atom], State] = {}
 
     def step(self, state: State, atom: Atom) -> State:
+        known = self._steps.get((state, atom))
+        if known is None:
+            known = self._steps[state, atom] = self._step(state, atom)
+        return known
+
+    def ways(self, nodes: Iterable[int], atom: Atom | None = None) -> Body:
+        """All threads and ends that can be reached from the nodes (by a character of atom), whatever is preferred."""
+        return self._body(nodes if atom is None else self._targets(nodes, atom))
+
+    def _step(self, state: State, atom: Atom) -> State:
         seeds: list[Thread] = []
         for node, demands in state.threads:
             kept = self._kept(demands, atom)
@@ -257,15 +269,18 @@ class _Reader:
     def _state(self, seeds: list[Thread], behinds: list[list[int]]) -> State:
         """The closure of the threads. Each look-behind also begins anew at every place."""
         bodies = tuple(self._body([*nodes, entry]) for nodes, entry in zip(behinds, self.entries, strict=True))
-        threads, accepting = self._closure(seeds, bodies, cut=self.cut)
-        return State(tuple(threads if self.cut else sorted(threads, key=str)), bodies, accepting)
+        threads, accepting = self._closure(seeds, bodies, cut=True)
+        return State(tuple(threads), bodies, accepting)
 
     def _body(self, nodes: Iterable[int]) -> Body:
         threads, ended = self._closure([Thread(node, frozenset()) for node in nodes], (), cut=False)
         return Body(frozenset(thread.node for thread in threads), ended)
 
     def _closure(self, seeds: list[Thread], bodies: tuple[Body, ...], *, cut: bool) -> tuple[list[Thread], bool]:
-        """The threads that wait for a character, in the order of their preference, and was the end reached?"""
+        """The threads that wait for a character, the preferred ones first, and was the end reached?
+
+        cut: without those that are less preferred than a way that has reached the end.
+        """
         threads: list[Thread] = []
         ended = False
         seen: set[Thread] = set()
@@ -346,35 +361,46 @@ def _atoms(program: Program) -> list[Atom]:
 # -- automata
 
 
+WHOLE = -1  # in place of a node: the state itself
+
+
 def _order_is_irrelevant(program: Program) -> bool:
-    """Does the preferred way read every text that any way reads?"""
-    preferred, any_ = _Reader(program, cut=True), _Reader(program, cut=False)
-    atoms = _atoms(program)
-    work = [(preferred.start, any_.start)]
+    """Does the preferred way read every text that any way reads?
+
+    Each thread that a state has lost is followed beside it, alone, until it dies, or the state has it again.
+    """
+    reader = _Reader(program)
+    work = [(reader.start, node) for node in [WHOLE, *_lost(reader.start, reader.ways([program.entry]))]]
     seen = set(work)
     while work:
-        one, other = work.pop()
-        if one.accepting != other.accepting:
-            return False
-        for atom in atoms:
-            pair = preferred.step(one, atom), any_.step(other, atom)
-            if pair not in seen:
-                _check_size(len(seen))
-                seen.add(pair)
-                work.append(pair)
+        state, node = work.pop()
+        for atom in reader.atoms:
+            following = reader.step(state, atom)
+            ways = reader.ways([thread.node for thread in state.threads] if node == WHOLE else [node], atom)
+            if ways.ended and not following.accepting:
+                return False
+            for pair in ((following, lost) for lost in [WHOLE, *_lost(following, ways)]):
+                if pair not in seen:
+                    _check_size(len(seen))
+                    seen.add(pair)
+                    work.append(pair)
     return True
+
+
+def _lost(state: State, ways: Body) -> frozenset[int]:
+    return ways.nodes.difference(thread.node for thread in state.threads)
 
 
 def _right_linear(program: Program) -> Expression:
     """The preferred texts: one rule for each list of threads that can occur."""
-    reader, atoms = _Reader(program, cut=True), _atoms(program)
+    reader = _Reader(program)
     numbers = {reader.start: 0}
     rules: dict[str, Expression] = {}
     work = [reader.start]
     while work:
         state = work.pop()
         leads: dict[State, Characters] = {}
-        for atom in atoms:
+        for atom in reader.atoms:
             following = reader.step(state, atom)
             leads[following] = leads.get(following, NONE) | atom.characters
         for following in leads:

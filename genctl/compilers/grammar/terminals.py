@@ -131,7 +131,7 @@ class Terminals:
         return Tree(tree.data, children)
 
     def _range(self, tree: Tree[Any], inside: str) -> Tree[Any]:
-        """Lark would put the strings between brackets as they are, so that "^".."z" became a negated set."""
+        """As it is, or as a pattern where Lark would misread it: "^".."z" would become a negated set."""
         patterns = [self._literal(Tree("literal", [token_of(tree, at)]), inside) for at in (0, 1)]
         place = self.places.token(token_of(tree), inside)
         if any(pattern.flags or len(pattern.value) != 1 for pattern in patterns):
@@ -139,6 +139,8 @@ class Terminals:
         low, high = (pattern.value for pattern in patterns)
         if low > high:
             raise self._error(f"the range {low!r} to {high!r} is empty", place, "write it from low to high")
+        if not {low, high}.intersection("^]-[\\"):
+            return tree
         return Tree("pattern", [PatternRE(f"[{re.escape(low)}-{re.escape(high)}]")])
 
     def _literal(self, tree: Tree[Any], inside: str) -> Pattern:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from genctl.automata.base import DEAD, UNREACHABLE, Automaton, accepts
 from genctl.automata.expressions import NOTHING, Call, Embedded, Expression, union
 from genctl.automata.pushdown import GrammarAutomaton
+from genctl.automata.tabulated import tabulated
 from genctl.compilers.json_schema.cases import Case, Cases, cases
 from genctl.compilers.json_schema.context import ANYTHING, Facet, Node, Pointer, Space
 from genctl.compilers.json_schema.document import Document
@@ -119,7 +120,7 @@ class Compiler:
     def automaton(self, key: Hashable, make: Callable[[], Automaton], /) -> Expression:
         known = self._automata.get(key)
         if known is None:
-            automaton = make()
+            automaton = tabulated(make())
             known = self._automata[key] = NOTHING if automaton.start == DEAD else Embedded(automaton)
         return known
 

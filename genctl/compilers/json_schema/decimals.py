@@ -13,8 +13,8 @@ from __future__ import annotations
 from decimal import Decimal
 
 from genctl.automata.expressions import EMPTY, Bytes, Embedded, Expression, Literal, concat, optional, repeat, union
-from genctl.automata.product import Product
 from genctl.automata.pushdown import GrammarAutomaton
+from genctl.automata.tabulated import intersection
 
 DIGIT = Bytes(((0x30, 0x39),))
 NONZERO = Bytes(((0x31, 0x39),))
@@ -197,7 +197,7 @@ def equal(number: Decimal, *, fractions: bool = True) -> Expression:
 
 def both(first: Expression, second: Expression) -> Expression:
     """The intersection of the languages."""
-    return Embedded(Product(GrammarAutomaton(first), GrammarAutomaton(second)))
+    return Embedded(intersection(GrammarAutomaton(first), GrammarAutomaton(second)))
 
 
 def whole_range(low: int, high: int | None) -> Expression:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import partial, reduce
+from functools import lru_cache, partial, reduce
 from typing import Any
 
-from genctl.automata.base import Automaton
+from genctl.automata.base import DEAD, Automaton
 from genctl.automata.expressions import NOTHING, Expression, Literal, Tracked, concat, repeat
-from genctl.automata.product import Product
 from genctl.automata.pushdown import GrammarAutomaton
+from genctl.automata.tabulated import intersection
 from genctl.compilers.characters import ALL, Encoder, json_string, utf8
 from genctl.compilers.json_schema.context import Context, Facet, Place, Pointer
 from genctl.compilers.json_schema.words import Names
@@ -33,14 +33,19 @@ class Pattern:
     source: str
     pointer: Pointer = field(compare=False)
 
-    def automaton(self, encode: Encoder = json_string) -> Automaton:
+    def automaton(self, encode: Encoder = json_string) -> GrammarAutomaton:
         """The strings in which it is found, without quotes; refused with its pointer where it cannot be honoured."""
         try:
-            return GrammarAutomaton(pattern_expression(self.source, encode=encode, search=True, dialect="ecma"))
+            return _searching(self.source, encode)
         except ConstraintError as error:
             raise ConstraintError(
                 error.reason, source=self.source, pointer=self.pointer, span=error.span, hint=error.hint
             ) from error
+
+
+@lru_cache(256)
+def _searching(pattern: str, encode: Any) -> GrammarAutomaton:
+    return GrammarAutomaton(pattern_expression(pattern, encode=encode, search=True, dialect="ecma"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +80,21 @@ class Strings(Facet):
         return concat(QUOTE, self._content(context), QUOTE)
 
     def _content(self, context: Context) -> Expression:
-        """The strings without their quotes."""
+        """The strings without their quotes. A pattern alone is a rule; with anything else it is one automaton."""
         sized = repeat(json_string(ALL), self.least, self.most)
         if not self.patterns:
             return sized
+        if len(self.patterns) == 1 and not self.least and self.most is None:
+            automaton = self.patterns[0].automaton()
+            if automaton.start != DEAD and automaton.engine is not None:
+                return context.rule(("pattern", self.patterns[0].source), lambda: automaton.grammar.start)
         return context.automaton(self, partial(self._product, sized))
 
     def _product(self, sized: Expression) -> Automaton:
         parts: list[Automaton] = [pattern.automaton() for pattern in self.patterns]
         if self.least or self.most is not None:
             parts.append(GrammarAutomaton(sized))
-        return reduce(Product, parts)
+        return reduce(intersection, parts)
 
 
 def strings_but(names: frozenset[str]) -> Expression:

@@ -1,0 +1,160 @@
+"""Masks of the inside of a loop, worked out once for all places where the loop stands.
+
+survey(trie, machine, start, rounds, exits, ...)       # of every token: how many rounds does it begin?
+next_loop(code, heap, head, state, number, found)      # is a state inside a loop, and in which round?
+
+A token that stays inside a loop over characters is allowed wherever enough rounds are left, whatever the loop is part
+of. What is left to check at each place are the tokens that leave it: they pass an *exit*, the node behind the first
+byte that no round can begin with.
+"""
+
+from __future__ import annotations
+
+from genctl.kernels.automaton import BYTE, DEPTH, END, TOKEN, mark_subtree
+from genctl.kernels.compiled import kernel, wide
+from genctl.kernels.configurations import (
+    BODY_AT,
+    FIRST,
+    FRAME,
+    FULL,
+    ITEM,
+    LOOP,
+    NODES,
+    OPERATION_AT,
+    OPERATION_WIDTH,
+    STACK,
+    STATE,
+    clear,
+    find,
+    intern_state,
+    step,
+)
+from genctl.kernels.configurations import END as STATE_END
+from genctl.kernels.records import DEAD, I32, I64, U32, Bool, Machine, TokenBytes, TokenTrie
+
+
+@kernel
+def survey(
+    trie: TokenTrie, machine: Machine, start: int, rounds: I32, exits: I32, path: I32, done: I32, at: I64
+) -> int:
+    """Walk over the trie through as many texts of the automaton as fit, one after the other.
+
+    rounds (V,): how many texts each token begins, -1 where it does not stay inside. exits: the nodes whose byte no
+    text can begin with, where one has just ended. path, done: (deepest node + 1,) scratch. at: next node, number of
+    exits. Returns 0, or what the automaton has to be extended with before going on.
+    """
+    while at[0] < trie.node.shape[0]:
+        node = at[0]
+        depth = trie.node[node, DEPTH]
+        before = wide(path[depth - 1])
+        column = wide(machine.classes[trie.node[node, BYTE]])
+        state = step(machine.next, machine.accepting, machine.code, machine.heap, machine.head, before, column)
+        if state < 0:
+            return state
+        if state == DEAD:
+            if before == start and depth > 1:
+                exits[at[1]] = node
+                at[1] += 1
+            at[0] = trie.node[node, END]
+            continue
+        begun = wide(done[depth - 1]) + (before == start)
+        path[depth] = start if machine.accepting[state] else state
+        done[depth] = begun
+        token = trie.node[node, TOKEN]
+        while token >= 0:
+            rounds[token] = begun
+            token = trie.same[token]
+        at[0] += 1
+    return 0
+
+
+@kernel
+def mark_exits(
+    trie: TokenTrie,
+    machine: Machine,
+    tokens: TokenBytes,
+    state: int,
+    exits: I32,
+    spelled: I32,
+    first: int,
+    out: U32,
+    path: I32,
+    missed: I32,
+    count: I64,
+) -> int:
+    """Mark what can be read of the subtrees of the exits (nodes), from number `first` on.
+
+    spelled: a token below each exit. Returns the number of exits, or the one at which to go on once the automaton
+    has been extended as path[0] says.
+    """
+    while first < exits.shape[0]:
+        node = wide(exits[first])
+        here = state
+        data = tokens.offset[spelled[first]]
+        for i in range(data, data + trie.node[node, DEPTH] - 1):
+            column = wide(machine.classes[tokens.data[i]])
+            here = step(machine.next, machine.accepting, machine.code, machine.heap, machine.head, here, column)
+            if here <= DEAD:
+                break
+        if here < 0:
+            path[0] = here
+            return first
+        if here != DEAD and not mark_subtree(trie, machine, node, here, out, path, missed, count):
+            path[0] = FULL
+            return first
+        first += 1
+    return first
+
+
+@kernel
+def loop_of(code: I32, heap: I32, head: I64, number: int, found: I64) -> int:
+    """The loop operation between whose rounds item `number` stands, and (rounds done, side row, stack below) in found;
+    -1 if there is none.
+    """
+    nodes = wide(code[NODES])
+    item = head[ITEM] + 3 * number
+    stack = head[STACK] + 3 * heap[item + 2]
+    if heap[stack + 1] - heap[stack] != 1:
+        return -1
+    frame = head[FRAME] + 3 * heap[stack]
+    operation = wide(heap[frame]) - nodes
+    if operation < 0 or code[code[OPERATION_AT] + OPERATION_WIDTH * operation] != LOOP:
+        return -1
+    body = code[code[OPERATION_AT] + OPERATION_WIDTH * operation + 1]
+    if heap[item] != code[code[BODY_AT] + 2 * body]:
+        return -1
+    found[0], found[1], found[2] = heap[frame + 1], heap[item + 1], heap[frame + 2]
+    return operation
+
+
+@kernel
+def next_loop(code: I32, heap: I32, head: I64, state: int, number: int, found: I64) -> int:
+    """The first item of a state, from `number` on, that stands between the rounds of a loop (`loop_of` in found[:3],
+    the operation in found[3]); the end of the items if there is none.
+    """
+    end = heap[head[STATE] + 5 * state + STATE_END]
+    while number < end:
+        found[3] = loop_of(code, heap, head, number, found)
+        if found[3] >= 0:
+            break
+        number += 1
+    return number
+
+
+@kernel
+def part(accepting: Bool, code: I32, heap: I32, head: I64, state: int, number: int, alone: bool) -> int:
+    """The state of one item of a state alone, or of all the others (which are taken not to end the text); or FULL."""
+    clear(head)
+    for i in range(heap[head[STATE] + 5 * state + FIRST], heap[head[STATE] + 5 * state + STATE_END]):
+        item = head[ITEM] + 3 * i
+        if (i == number) == alone and not find(
+            heap, head, wide(heap[item]), wide(heap[item + 1]), wide(heap[item + 2])
+        ):
+            return FULL
+    return intern_state(accepting, code, heap, head, 0)
+
+
+@kernel
+def set_bits(out: U32, members: I32) -> None:
+    for token in members:
+        out[token >> 5] |= 1 << (token & 31)
