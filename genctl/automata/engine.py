@@ -63,7 +63,7 @@ class Spelling(NamedTuple):
 
 
 MAX_HEAP = 2**28  # words of 4 bytes
-_ROOMS = (16, 32, 16, 32, 64, 64, 32, 2, 2, 2, 32, 32, 128, 32, 16, 64, 32)
+_ROOMS = (128, 512, 64, 128, 512, 256, 64, 8, 8, 2, 64, 64, 256, 64, 32, 128, 32)
 
 
 class Engine:
@@ -109,12 +109,14 @@ class Engine:
         self._widths[kernels.LEAF] = 3 + columns
         self._widths[kernels.SIDE] = kernels.SIDE_HEAD + guards + columns
         self._widths[kernels.BEHIND] = guards + columns
-        next_ = np.full((16, columns), UNKNOWN, np.int32)
+        next_ = np.full((_ROOMS[kernels.STATE], columns), UNKNOWN, np.int32)
         next_[DEAD] = DEAD
         head = np.zeros(kernels.HEAD, np.int64)
         head[kernels.ROOM : kernels.USED] = _ROOMS
         heap = np.zeros(self._lay_out(head), np.int32)
-        self.machine = Machine(next_, self._program.classes, np.zeros(16, np.bool_), self._program.code, heap, head)
+        self.machine = Machine(
+            next_, self._program.classes, np.zeros(len(next_), np.bool_), self._program.code, heap, head
+        )
         head[[kernels.USED + kernels.STATE, kernels.USED + kernels.STACK, kernels.USED + kernels.FRAME]] = 1
         heap[head[kernels.STATE] + kernels.DISTANCE] = UNREACHABLE
         heap[head[kernels.STACK] + 1] = 1
@@ -226,16 +228,13 @@ class Engine:
 
     def loop_item(self, state: int, number: int) -> LoopItem | None:
         """The first item of a state, from `number` on (-1: all), that stands between the rounds of a closed loop."""
-        found = np.empty(4, np.int64)
+        found = np.empty(6, np.int64)
         code, heap, head = self.machine[3:]
-        first, end = self._row(kernels.STATE, state)[:2].tolist()
-        number = max(number, first)
-        while (number := int(next_loop(code, heap, head, state, number, found))) < end:
-            rounds, side, below, operation = found.tolist()
+        while next_loop(code, heap, head, state, number, found):
+            rounds, side, below, operation, number, only = found.tolist()
             loop = self.loop(operation)
             if loop is not None and not (loop.final and below) and (side == 0 or self.avoids(side)):
-                left = None if loop.most is None else loop.most - rounds
-                return LoopItem(number, end - first == 1, loop, left)
+                return LoopItem(number, bool(only), loop, None if loop.most is None else loop.most - rounds)
             number += 1
         return None
 
@@ -406,32 +405,36 @@ class Engine:
     # -- growth
 
     def _grow(self, region: int) -> None:
-        """Double the room of a region."""
+        """Double the room of a region, and of all others that are more than half full."""
         old, old_head = self.machine.heap, self.machine.head
         head = old_head.copy()
-        head[kernels.ROOM + region] *= 2
+        room, used = head[kernels.ROOM : kernels.USED], head[kernels.USED : kernels.USED + kernels.REGIONS]
+        short = 2 * used > room
+        short[list(_HASHES)] = 4 * used[list(_COUNTED)] > room[list(_HASHES)]
+        short[region] = True
+        room[short] *= 2
         size = self._lay_out(head)
         if size >= MAX_HEAP:
             raise ConstraintError("the automaton needs more than 1 GiB of memory", hint="use a simpler rule")
         heap = np.zeros(size, np.int32)
         for kept in range(kernels.WORK):
-            if kept != region or region not in _HASHES:
+            if not (short[kept] and kept in _HASHES):
                 at, end = old_head[kept], old_head[kept] + self._widths[kept] * old_head[kernels.ROOM + kept]
                 heap[head[kept] : head[kept] + end - at] = old[at:end]
         self.machine = self.machine._replace(heap=heap, head=head)
-        if region == kernels.STATE:
-            rows = int(head[kernels.ROOM + region]) // 2
+        if short[kernels.STATE]:
+            rows = int(room[kernels.STATE]) // 2
             unknown = np.full((rows, len(self._byte_of)), UNKNOWN, np.int32)
             self.machine = self.machine._replace(
                 next=np.concatenate([self.machine.next, unknown]),
                 accepting=np.concatenate([self.machine.accepting, np.zeros(rows, np.bool_)]),
             )
-        elif region == kernels.STATE_HASH:
+        if short[kernels.STATE_HASH]:
             kernels.rehash_states(heap, head)
-        elif region == kernels.STACK_HASH:
+        if short[kernels.STACK_HASH]:
             kernels.rehash_stacks(heap, head)
-        elif region == kernels.JOIN:
-            at, end = old_head[region], old_head[region] + 3 * old_head[kernels.ROOM + region]
+        if short[kernels.JOIN]:
+            at, end = old_head[kernels.JOIN], old_head[kernels.JOIN] + 3 * old_head[kernels.ROOM + kernels.JOIN]
             kernels.rehash_joins(old[at:end], heap, head)
 
 
@@ -440,6 +443,7 @@ _FILL: dict[int, Callable[[Engine, int, int], int]] = {
     kernels.BEHIND: Engine._next_behind,
 }
 _HASHES = (kernels.STATE_HASH, kernels.STACK_HASH, kernels.JOIN)
+_COUNTED = (kernels.STATE, kernels.STACK, kernels.JOIN)  # what is in them
 
 
 # -- look-ahead

@@ -25,13 +25,14 @@ from genctl.constraints.fewest import FewestTokens
 from genctl.constraints.loops import LoopSummaries, LoopSummary
 from genctl.kernels.automaton import BYTE, mark_subtree, mark_tokens, run_known, run_token
 from genctl.kernels.configurations import FULL
-from genctl.kernels.loops import mark_exits
+from genctl.kernels.loops import mark_exits, mark_plain
 from genctl.kernels.records import I64, U32, Bool, TokenBytes
 from genctl.kernels.rejection import ALLOWED, check_tokens
 from genctl.trie import Tokens
 from genctl.vocabulary import Vocabulary
 
 MASK_CACHE_BYTES = 32 * 2**20  # masks that are kept for each vocabulary
+TARGETS = 4096  # transitions by tokens that each constraint keeps
 
 
 class AutomatonConstraint:
@@ -41,8 +42,11 @@ class AutomatonConstraint:
         self.automaton = automaton
         self._shared = _Shared.of(vocabulary)
         self._bytes = self._shared.tokens.bytes
+        self._silent = self._shared.silent
         self._engine = automaton.engine if isinstance(automaton, GrammarAutomaton) else None
+        self._builder: Automaton = automaton if self._engine is None else self._engine
         self._masks: dict[int, U32] = {}
+        self._targets: dict[tuple[int, int], int] = {}
 
     @property
     def token_bytes(self) -> TokenBytes:
@@ -57,32 +61,41 @@ class AutomatonConstraint:
         return self.automaton.start
 
     def allows(self, state: int, token: int, /) -> bool:
-        return self.complete(state) if self._bytes.eos[token] else self.advance(state, token) != DEAD
+        if token in self._silent:
+            return self._bytes.eos[token] and self.complete(state)
+        return self.advance(state, token) != DEAD
 
     def allows_each(self, state: int, tokens: I64, /) -> Bool:
         """(K,) token ids -> (K,) `allows` of each, in one kernel."""
         verdicts = np.zeros(len(tokens), np.int64)
         done = 0
         with self._shared.lock:
-            while (done := check_tokens(self.automaton.machine, self._bytes, state, tokens, verdicts, done)) < len(
+            while (done := check_tokens(self._builder.machine, self._bytes, state, tokens, verdicts, done)) < len(
                 tokens
             ):
-                self.automaton.extend(int(verdicts[done]))
+                self._builder.extend(int(verdicts[done]))
         allowed: Bool = verdicts == ALLOWED
         return allowed
 
     def advance(self, state: int, token: int, /) -> int:
-        machine, flat = self.automaton.machine, self._bytes
+        known = self._targets.get((state, token))
+        if known is not None:
+            return known
+        if token in self._silent:
+            return DEAD
+        machine, flat = self._builder.machine, self._bytes
         target: int = run_known(machine.next, machine.classes, flat.data, flat.offset, state, token)
         if target < 0:
             target = self._run(state, token)
-        # A token without bytes adds nothing, and one that ends the text leads nowhere.
-        return DEAD if target == state and (flat.eos[token] or flat.offset[token] == flat.offset[token + 1]) else target
+        if len(self._targets) >= TARGETS:
+            self._targets.clear()
+        self._targets[state, token] = target
+        return target
 
     def _run(self, state: int, token: int) -> int:
         with self._shared.lock:
-            while (target := int(run_token(self.automaton.machine, self._bytes, state, token))) < 0:
-                self.automaton.extend(target)
+            while (target := int(run_token(self._builder.machine, self._bytes, state, token))) < 0:
+                self._builder.extend(target)
         return target
 
     def complete(self, state: int, /) -> bool:
@@ -110,32 +123,43 @@ class AutomatonConstraint:
         self._masks.pop(state, None)
 
     def _build_mask(self, state: int) -> U32:
-        out = self._loop_mask(state)
-        if out is None:
-            out = np.zeros(self._shared.words, np.uint32)
-            if state != DEAD:
-                self._mark(state, out)
+        shared = self._shared
+        out = np.zeros(shared.words, np.uint32)
+        if state != DEAD and not self._mark_plain(state, out):
+            out = self._loop_mask(state)
         if self.complete(state):
-            for token in self._shared.eos:
+            for token in shared.eos:
                 out[token >> 5] |= np.uint32(1 << (token & 31))
         out.flags.writeable = False
         return out
 
     # -- by a walk over the trie
 
-    def _mark(self, state: int, out: U32) -> None:
+    def _mark_plain(self, state: int, out: U32) -> bool:
+        """False, and nothing marked, if the state has an item in a loop."""
         shared = self._shared
-        shared.count[0], byte = 0, 0
-        while (
-            byte := mark_tokens(shared.tokens.trie, self.automaton.machine, state, byte, out, *shared.scratch)
-        ) < 256:
-            self.automaton.extend(FULL)
-        self._mark_missed(out)
+        shared.count[0] = 0
+        byte: int = mark_plain(shared.tokens.trie, self._builder.machine, state, 0, out, *shared.scratch, shared.found)
+        if byte < 0:
+            return False
+        if byte < 256:
+            self._mark_from(state, byte, out)
+        elif shared.count[0]:
+            self._mark_missed(out)
+        return True
+
+    def _mark_from(self, state: int, byte: int, out: U32) -> None:
+        """Mark the tokens that begin with a byte or a larger one."""
+        shared = self._shared
+        while (byte := mark_tokens(shared.tokens.trie, self._builder.machine, state, byte, out, *shared.scratch)) < 256:
+            self._builder.extend(FULL)
+        if shared.count[0]:
+            self._mark_missed(out)
 
     def _mark_subtree(self, node: int, before: int, out: U32) -> None:
         shared = self._shared
-        while not mark_subtree(shared.tokens.trie, self.automaton.machine, node, before, out, *shared.scratch):
-            self.automaton.extend(FULL)
+        while not mark_subtree(shared.tokens.trie, self._builder.machine, node, before, out, *shared.scratch):
+            self._builder.extend(FULL)
 
     def _mark_missed(self, out: U32) -> None:
         """What the kernel could not reach is built here, and its subtree walked afterwards."""
@@ -145,30 +169,32 @@ class AutomatonConstraint:
             waiting = missed[: count[0]].tolist()
             count[0] = 0
             for node, before in waiting:
-                self.automaton.step(before, int(byte_of[node]))
+                self._builder.step(before, int(byte_of[node]))
                 self._mark_subtree(node, before, out)
 
     # -- inside a loop
 
-    def _loop_mask(self, state: int) -> U32 | None:
-        """The mask of a state with an item between the rounds of a loop; None where there is none.
+    def _loop_mask(self, state: int) -> U32:
+        """The mask of a state with an item between the rounds of a loop.
 
         A token is allowed where any item of a state can read it, so the other items' mask is made by itself.
         """
-        if self._engine is None or state == DEAD:
-            return None
+        assert self._engine is not None
         item = self._engine.loop_item(state, -1)
         while item is not None and (summary := self._shared.summaries.of(item.loop.body)) is None:
             item = self._engine.loop_item(state, item.number + 1)
         if item is None or summary is None:
-            return None
-        if item.only:
+            out = np.zeros(self._shared.words, np.uint32)
+            self._shared.count[0] = 0
+            self._mark_from(state, 0, out)
+        elif item.only:
             out = summary.inside(item.left).copy()
             self._mark_leaving(state, item.loop, summary, out)
-            return out
-        alone = self._engine.part(state, item.number, alone=True)
-        others = self._engine.part(state, item.number, alone=False)
-        return self.candidates(alone) | self.candidates(others)
+        else:
+            alone = self._engine.part(state, item.number, alone=True)
+            others = self._engine.part(state, item.number, alone=False)
+            out = self.candidates(alone) | self.candidates(others)
+        return out
 
     def _mark_leaving(self, state: int, loop: ClosedLoop, summary: LoopSummary, out: U32) -> None:
         """Tokens that leave the loop after some rounds."""
@@ -178,12 +204,13 @@ class AutomatonConstraint:
         first = 0
         while True:
             first = mark_exits(
-                trie, self.automaton.machine, self._bytes, state, exits, spelled, first, out, *shared.scratch
+                trie, self._builder.machine, self._bytes, state, exits, spelled, first, out, *shared.scratch
             )
             if first == len(exits):
                 break
-            self.automaton.extend(int(shared.scratch[0][0]))
-        self._mark_missed(out)
+            self._builder.extend(int(shared.scratch[0][0]))
+        if shared.count[0]:
+            self._mark_missed(out)
 
     def log_potential(self, state: int, /, *, done: bool) -> float:
         return 0.0
@@ -201,6 +228,9 @@ class _Shared:
         self.tokens = Tokens.of(vocabulary)
         self.summaries = LoopSummaries(self.tokens)
         self.eos = sorted(vocabulary.eos)
+        lengths = np.diff(self.tokens.bytes.offset)
+        self.silent = frozenset(np.flatnonzero((lengths == 0) | self.tokens.bytes.eos).tolist())
+        self.found = np.empty(6, np.int64)
         self.words = words(len(vocabulary))
         self.lock = RLock()
         self.count = np.zeros(1, np.int64)

@@ -10,7 +10,7 @@ byte that no round can begin with.
 
 from __future__ import annotations
 
-from genctl.kernels.automaton import BYTE, DEPTH, END, TOKEN, mark_subtree
+from genctl.kernels.automaton import BYTE, DEPTH, END, TOKEN, mark_subtree, mark_tokens
 from genctl.kernels.compiled import kernel, wide
 from genctl.kernels.configurations import (
     BODY_AT,
@@ -128,17 +128,33 @@ def loop_of(code: I32, heap: I32, head: I64, number: int, found: I64) -> int:
 
 
 @kernel
-def next_loop(code: I32, heap: I32, head: I64, state: int, number: int, found: I64) -> int:
-    """The first item of a state, from `number` on, that stands between the rounds of a loop (`loop_of` in found[:3],
-    the operation in found[3]); the end of the items if there is none.
+def next_loop(code: I32, heap: I32, head: I64, state: int, number: int, found: I64) -> bool:
+    """Has a state an item that stands between the rounds of a loop? found: `loop_of` the first one from item `number`
+    on (-1: of all), the operation, the number of the item, and is it the only item of the state.
     """
-    end = heap[head[STATE] + 5 * state + STATE_END]
+    if code[NODES] == 0:
+        return False
+    first, end = wide(heap[head[STATE] + 5 * state + FIRST]), wide(heap[head[STATE] + 5 * state + STATE_END])
+    if number < first:
+        number = first
     while number < end:
         found[3] = loop_of(code, heap, head, number, found)
         if found[3] >= 0:
-            break
+            found[4] = number
+            found[5] = end - first == 1
+            return True
         number += 1
-    return number
+    return False
+
+
+@kernel
+def mark_plain(
+    trie: TokenTrie, machine: Machine, state: int, byte: int, out: U32, path: I32, missed: I32, count: I64, found: I64
+) -> int:
+    """`mark_tokens`, unless the state has a loop item: then -1 (found as `next_loop` has it)."""
+    if byte == 0 and next_loop(machine.code, machine.heap, machine.head, state, -1, found):
+        return -1
+    return mark_tokens(trie, machine, state, byte, out, path, missed, count)
 
 
 @kernel

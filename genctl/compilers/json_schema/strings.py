@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache, partial, reduce
-from typing import Any
+from typing import Any, cast
 
 from genctl.automata.base import DEAD, Automaton
 from genctl.automata.expressions import NOTHING, Expression, Literal, Tracked, concat, repeat
@@ -36,7 +36,7 @@ class Pattern:
     def automaton(self, encode: Encoder = json_string) -> GrammarAutomaton:
         """The strings in which it is found, without quotes; refused with its pointer where it cannot be honoured."""
         try:
-            return _searching(self.source, encode)
+            return _searching(self.source, cast(Any, encode))
         except ConstraintError as error:
             raise ConstraintError(
                 error.reason, source=self.source, pointer=self.pointer, span=error.span, hint=error.hint
