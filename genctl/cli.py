@@ -34,7 +34,7 @@ FAILED, BAD_INPUT, NO_TEXT = 1, 2, 3
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False
 )
-cache = typer.Typer(no_args_is_help=True, help="The folder of converted models.")
+cache = typer.Typer(no_args_is_help=True, help="The folder of converted models and compiled rules.")
 app.add_typer(cache, name="cache")
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -357,13 +357,15 @@ def _tokenizer(source: str | None) -> Finding:
 
 @cache.command("clear")
 def cache_clear() -> None:
-    """Delete the converted models; the next load converts again.
+    """Delete the converted models and the compiled rules; they are made again when they are needed.
 
     Example: `genctl cache clear`
     """
+    from genctl.constraints import store
     from genctl.models.packaged import cache_folder, clear_cache
 
     clear_cache()
+    store.clear()
     print(f"cleared {cache_folder()}")
 
 

@@ -10,6 +10,11 @@ Nothing is raised for a dead end inside a sampler (a log-weight of `-inf`); at t
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 
 class GenctlError(Exception):
     """The base of everything genctl raises on purpose."""
@@ -75,3 +80,25 @@ class IncompleteError(GenctlError, ValueError):
 
 class GenctlWarning(UserWarning):
     """Something in a rule that is legal but hardly meant, such as a misspelt keyword."""
+
+
+_heard: ContextVar[list[str] | None] = ContextVar("_heard", default=None)
+
+
+def warn(message: str) -> None:
+    """A GenctlWarning from a compiler; `hearing` learns of it whatever the filters of `warnings` say."""
+    heard = _heard.get()
+    if heard is not None:
+        heard.append(message)
+    warnings.warn(message, GenctlWarning, stacklevel=3)
+
+
+@contextmanager
+def hearing() -> Iterator[list[str]]:
+    """The messages that compilers warn of inside the block."""
+    heard: list[str] = []
+    token = _heard.set(heard)
+    try:
+        yield heard
+    finally:
+        _heard.reset(token)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -18,10 +19,16 @@ def genctl(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess:
     ("arguments", "code", "printed"),
     [
         (["check", "[0-9]{4}", "2026"], 0, "accepted"),
-        (["check", "[0-9]{4}", "20x"], 1, "rejected at byte 2: expected '0'-'9'"),
-        (["check", "[0-9]{4}", "20"], 1, "incomplete at byte 2"),
+        (["check", "[0-9]{4}", "20x"], 1, "rejected at line 1, column 3 (byte 2): found 'x', expected '0'-'9'"),
+        (["check", "[0-9]{4}", "20"], 1, "incomplete at line 1, column 3 (byte 2)"),
+        (["check", "[0-9]{4}", "20"], 1, "a shortest way to complete what was read: '00'"),
         (["check", '{"type": "integer", "minimum": 3}', "12"], 0, "accepted"),
-        (["check", '{"type": "integer", "maximum": 3}', "12"], 1, "rejected at byte 1"),
+        (["check", '{"type": "integer", "maximum": 3}', "12"], 1, "rejected at line 1, column 2"),
+        (["check", "arithmetic.lark", "2*(3+4)"], 0, "accepted"),
+        (["check", "json.lark", '{"a":\n 1,}'], 1, "rejected at line 2, column 4 (byte 9): found '}', expected"),
+        (["sample", "[ab]{3}", "-n", "2", "--seed", "1"], 0, "\n"),
+        (["sample", "[0-9]{4}", "--after", "x"], 1, "no text begins with this: rejected at line 1, column 1"),
+        (["generate", "2 + 2 = ", "-g", "arithmetic.lark", "-m", "toy", "-t", "9", "--seed", "0"], 0, ""),
         (["generate", "the answer is ", "-r", "yes|no", "-m", "toy", "--seed", "0"], 0, ""),
     ],
 )
@@ -39,10 +46,14 @@ def test_a_command_prints_its_answer_and_exits_with_its_code(arguments, code, pr
         (["check", r"(a)\1", "x"], 2, "back-reference"),
         (["check", '{"properties": {"a": {"not": {}}}}', "{}"], 2, "/properties/a/not"),
         (["check", "missing.json", "{}"], 2, "missing.json"),
-        (["check", "grammar.lark", "{}"], 2, "not supported yet"),
-        (["generate", "x", "-r", "a", "-s", "{}", "-m", "toy"], 2, "both --regex and --schema"),
+        (["check", "grammar.lark", "{}"], 2, "there is no file grammar.lark"),
+        (["check", "missing/grammar.lark", "{}"], 2, "missing/grammar.lark"),
+        (["check", "grammar.gbnf", "{}"], 2, "grammar.gbnf"),
+        (["sample", "grammar.ebnf"], 2, "grammar.ebnf is no grammar"),
+        (["sample", "(abc"], 2, "at characters"),
+        (["generate", "x", "-r", "a", "-s", "{}", "-m", "toy"], 2, "--regex and --schema were given"),
         (["generate", "x", "-r", "a", "-m", "/no/such/folder"], 2, "/no/such/folder"),
-        (["generate", "x", "-r", "[a-z]{99}", "-m", "toy", "-t", "3"], 3, "were cut"),
+        (["generate", "x", "-r", "[a-z]{99}", "-m", "toy", "-t", "3"], 2, "max_new_tokens is 3"),
     ],
 )
 def test_bad_input_is_refused_with_the_place_on_standard_error(arguments, code, message):
@@ -65,12 +76,23 @@ def test_json_output_is_one_object(tmp_path):
     assert (verdict["status"], verdict["offset"]) == ("rejected", 1)
 
 
+def test_samples_obey_the_rule_and_complete_what_was_begun(tmp_path):
+    (tmp_path / "pairs.gbnf").write_text('root ::= "(" [a-z]+ "," [0-9] ")"')
+    rule = str(tmp_path / "pairs.gbnf")
+    texts = json.loads(genctl("sample", rule, "--after", "(q", "-n", "20", "--seed", "1", "--json").stdout)
+    assert len(texts) == 20
+    assert all(re.fullmatch(r"\(q[a-z]*,[0-9]\)", text) for text in texts)
+    assert genctl("check", rule, texts[0]).returncode == 0
+    again = genctl("sample", rule, "--after", "(q", "-n", "20", "--seed", "1", "--json").stdout
+    assert json.loads(again) == texts
+
+
 def test_a_text_can_come_from_a_file(tmp_path):
     (tmp_path / "text").write_text("2026")
     assert genctl("check", "[0-9]{4}", f"@{tmp_path / 'text'}").returncode == 0
 
 
-@pytest.mark.parametrize("command", [[], ["generate"], ["check"], ["doctor"], ["demo"], ["cache"]])
+@pytest.mark.parametrize("command", [[], ["generate"], ["check"], ["sample"], ["doctor"], ["demo"], ["cache"]])
 def test_help_has_examples(command):
     done = genctl(*command, "--help")
     assert done.returncode == 0

@@ -37,6 +37,11 @@ class Automaton(Protocol):
         """The part that is built, and what kernels build more with."""
         ...
 
+    @property
+    def generation(self) -> int:
+        """How often states were forgotten that nobody holds; what is known of other states by number is void then."""
+        ...
+
     def extend(self, status: int, /) -> None:
         """Provide what a kernel lacked that stopped with MISS or FULL; it is called again afterwards."""
         ...

@@ -1,6 +1,6 @@
 """The determinising engine: configurations of a program, built by kernels as texts ask for them.
 
-    engine = Engine(expression, rules)
+    engine = Engine(Compiled.of(expression, rules))
     engine.step(engine.start, 0x61)                          # builds the transition on the first visit
 
 The arrays start small and grow by doubling. What kernels cannot know - the next state of an embedded automaton, of a
@@ -11,21 +11,20 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
-from itertools import chain
+from operator import itemgetter
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from genctl.automata.base import DEAD, UNKNOWN, UNREACHABLE, Automaton
-from genctl.automata.expressions import Expression
-from genctl.automata.nfa import NFA, Guard, Run, Track
-from genctl.automata.program import compile_program, first_calls, graph_of
-from genctl.automata.recursion import cycles, in_a_loop, remove_left_recursion
+from genctl.automata.expressions import Expression, is_plain
+from genctl.automata.nfa import Guard, Run, Track
+from genctl.automata.program import Program, compile_program
 from genctl.automata.tabulated import Tabulated
 from genctl.errors import ConstraintError
 from genctl.kernels import configurations as kernels
 from genctl.kernels.loops import next_loop, part
-from genctl.kernels.records import I32, I64, Machine
+from genctl.kernels.records import I32, I64, Bool, Machine
 
 # A demand on the rest of the text: (automaton, its state, negated).
 Demands: TypeAlias = frozenset[tuple[Automaton, int, bool]]
@@ -35,21 +34,24 @@ NO_DEMANDS: Demands = frozenset()
 class ClosedLoop(NamedTuple):
     """A loop behind which only other bytes can be read than those that a round begins with.
 
-    body: what is repeated; most: rounds (None: without bound); exits: bytes that can be read behind the loop; final:
-    the body that the loop stands in may end with it.
+    body: what is repeated; most: rounds (None: without bound); begins: (256,) can a round begin with the byte; exits:
+    bytes that can be read behind the loop; final: the body that the loop stands in may end with it.
     """
 
     body: Expression
     most: int | None
+    begins: Bool
     exits: frozenset[int]
     final: bool
 
 
 class LoopItem(NamedTuple):
-    """An item between the rounds of a loop: its number, is it the only one, and how many rounds are left (or None)."""
+    """An item between the rounds of a loop: its number, can the other items of its state only read bytes that begin no
+    round, the loop, and how many rounds are left (or None).
+    """
 
     number: int
-    only: bool
+    apart: bool
     loop: ClosedLoop
     left: int | None
 
@@ -62,8 +64,40 @@ class Spelling(NamedTuple):
     begun: bytes
 
 
-MAX_HEAP = 2**28  # words of 4 bytes
-_ROOMS = (128, 512, 64, 128, 512, 256, 64, 8, 8, 2, 64, 64, 256, 64, 32, 128, 32)
+UNPLANTED = -1  # in the place of a root
+MAX_HEAP = 2**27  # words of 4 bytes
+_ROOMS = (128, 512, 64, 128, 512, 256, 64, 8, 8, 2, 128, 64, 64, 256, 64, 32, 128, 32)
+STATE_BYTES = 128 * 2**20  # beyond it, states that nobody holds are forgotten where that is possible
+
+
+class Compiled(NamedTuple):
+    """All that an engine has to know of an expression; stored.py keeps it in files.
+
+    lengths: fewest bytes of a text of each rule; runs: by the number of the operation; loop_bodies: what the bodies
+    of loops were built from.
+    """
+
+    program: Program
+    lengths: dict[str, int]
+    runs: list[Run | None]
+    tracks: list[tuple[int, Track]]
+    guards: list[Guard]
+    behinds: list[Automaton]
+    loop_bodies: dict[int, Expression]
+
+    @classmethod
+    def of(cls, start: Expression, rules: Mapping[str, Expression]) -> Compiled:
+        """Raises ConstraintError for an undefined rule."""
+        nfa, program = compile_program(start, rules)
+        return cls(
+            program,
+            {name: program.length(nfa.bodies[body]) for name, body in nfa.rules.items()},
+            [op if isinstance(op, Run) else None for op in nfa.operations],
+            [(number, op) for number, op in enumerate(nfa.operations) if isinstance(op, Track)],
+            [op for op in nfa.operations if isinstance(op, Guard)],
+            nfa.behinds,
+            nfa.loop_bodies,
+        )
 
 
 class Engine:
@@ -71,37 +105,18 @@ class Engine:
     are exact; with it they are lower bounds, and a state may be a dead end.
     """
 
-    def __init__(self, start: Expression, rules: Mapping[str, Expression]) -> None:
-        """Raises ConstraintError for an undefined rule."""
-        nfa, absorbing = NFA(start, rules), dict[int, int]()
-        graph = graph_of(nfa)
-        calls = first_calls(graph)
-        while found := cycles(calls):
-            if in_a_loop(nfa, found[0]):
-                nfa, absorbing = NFA(start, rules, spread=True), {}
-            else:
-                absorbing |= remove_left_recursion(nfa, graph, found[0])
-            graph = graph_of(nfa)
-            calls = first_calls(graph)
-        self.exact = not nfa.guarded
-        self.lengths = {name: int(graph.length[nfa.bodies[body]]) for name, body in nfa.rules.items()}
-        self._program = compile_program(nfa, graph, calls, absorbing)
-        self._byte_of = np.unique(self._program.classes, return_index=True)[1].tolist()
-        self._runs = [op if isinstance(op, Run) else None for op in nfa.operations]
-        self._tracks = [(number, op) for number, op in enumerate(nfa.operations) if isinstance(op, Track)]
-        self._guards = [op for op in nfa.operations if isinstance(op, Guard)]
-        self._behinds = nfa.behinds
-        self._loop_bodies = nfa.loop_bodies
+    def __init__(self, compiled: Compiled) -> None:
+        self.compiled = compiled
+        self._program, self.lengths, self._runs, self._tracks, self._guards, self._behinds, self._loop_bodies = compiled
+        self.exact = not self._guards
+        self._byte_of = self._program.byte_of
         self._closed_loops: dict[int, ClosedLoop | None] = {}
-        self._number_guards(nfa)
+        self.held: set[int] = {DEAD}
+        self._large = False  # have the arrays grown beyond STATE_BYTES?
+        self.generation = 0  # how often states were forgotten
+        self._known_followers: dict[int, tuple[frozenset[int] | None, bool]] = {}
         self._allocate()
-        self.start = self._start()
-
-    def _number_guards(self, nfa: NFA) -> None:
-        """A guard is told the column of its verdict and whether it looks behind."""
-        guards = ((number, op) for number, op in enumerate(nfa.operations) if isinstance(op, Guard))
-        for column, (number, op) in enumerate(guards):
-            self._program.operation(number)[1:3] = column, op.behind is not None
+        self.start = self.hold(self._start())
 
     def _allocate(self) -> None:
         columns, guards = len(self._byte_of), len(self._guards)
@@ -126,7 +141,10 @@ class Engine:
         self._leaf_ids: dict[tuple[int, int], int] = {}
         self._sides: dict[int, Demands | Spelling] = {}
         self._side_ids: dict[Demands | Spelling, int] = {}
-        self._trees: list[tuple[int, Track]] = []
+        self._trees: list[tuple[int, Track]] = []  # the row of the root, and what the tree is for
+        self._tree_of: dict[tuple[int, bool], int] = {}
+        self._announced: list[int] = []  # by tree: the row of a text in which nothing is spelled yet
+        self._planted_trees: list[tuple[int, int]] = []  # root and tree, the roots in ascending order
         self._behind_rows: list[tuple[int, ...]] = []
         self._behind_ids: dict[tuple[int, ...], int] = {}
         self._side(NO_DEMANDS)
@@ -139,7 +157,7 @@ class Engine:
                     self._plant_table(number, run.automaton)
                 self._program.operation(number)[3] = self._leaf(number, run.automaton.start)
         for number, track in self._tracks:
-            self._program.operation(number)[1] = self._plant(track)
+            self._program.operation(number)[1] = self._announce(track)
 
     def _lay_out(self, head: I64) -> int:
         """Set the regions' offsets from their rooms; returns the size of the heap."""
@@ -169,6 +187,7 @@ class Engine:
             known = int(kernels.step(next_, accepting, code, heap, head, state, column))
             if known < 0:
                 self.extend(known)
+        self.held.add(known)
         return known
 
     def accepts(self, state: int, /) -> bool:
@@ -183,6 +202,64 @@ class Engine:
     def __len__(self) -> int:
         return int(self.machine.head[kernels.USED + kernels.STATE])
 
+    # -- explaining
+
+    def expected(self, state: int, names: Mapping[int, str]) -> tuple[list[str], bytes]:
+        """Names of the bodies that may begin in a state (numbers are no names), and bytes that may come otherwise."""
+        code, nodes = self.machine.code, int(self.machine.code[kernels.NODES])
+        entries = {int(code[code[kernels.BODY_AT] + 2 * body]): name for body, name in names.items()}
+        first, end = self._row(kernels.STATE, state)[:2].tolist()
+        found: dict[str, None] = {}
+        columns: set[int] = set()
+        for number in range(first, end):
+            node, side, _ = self._row(kernels.ITEM, number).tolist()
+            name = entries.get(node, "")
+            if name and not name.isdigit() and not name.startswith("%"):
+                found[name] = None
+            elif node >= nodes:
+                columns.update(np.flatnonzero(self._row(kernels.LEAF, node - nodes)[3:] != DEAD).tolist())
+            elif side == 0:
+                columns |= self._columns(node)
+            else:
+                return [], bytes(byte for byte in range(256) if self.step(state, byte) != DEAD)
+        return sorted(found), bytes(byte for byte in range(256) if int(self.machine.classes[byte]) in columns)
+
+    # -- forgetting
+
+    def hold(self, state: int) -> int:
+        """Promise that the state stays what it is; others may be forgotten by `make_room`."""
+        self.held.add(state)
+        return state
+
+    def make_room(self) -> bool:
+        """If there is little left, forget the states that nobody holds; their numbers are used again. Did it?"""
+        if not self._large or not self._crowded():
+            return False
+        next_, _, accepting, _, old, head = self.machine
+        kept = np.zeros(head[kernels.USED + kernels.STATE], np.bool_)
+        kept[list(self.held)] = True
+        heap = np.zeros_like(old)
+        for region in (kernels.LEAF, kernels.SIDE, kernels.BEHIND):
+            at = int(head[region])
+            end = at + self._widths[region] * int(head[kernels.ROOM + region])
+            heap[at:end] = old[at:end]
+        kernels.forget(old, heap, head, kept, np.zeros(head[kernels.USED + kernels.STACK], np.int32))
+        next_[:] = UNKNOWN
+        next_[DEAD] = DEAD
+        accepting[: len(kept)] &= kept
+        self.machine = self.machine._replace(heap=heap)
+        kernels.rehash_states(heap, head)
+        kernels.rehash_stacks(heap, head)
+        self.generation += 1
+        return True
+
+    def _crowded(self) -> bool:
+        """Are three quarters of some region in use?"""
+        head = self.machine.head
+        used = head[kernels.USED : kernels.USED + kernels.FRAME + 1].copy()
+        used[kernels.STATE] -= head[kernels.USED + kernels.FREE]
+        return bool((4 * used > 3 * head[kernels.ROOM : kernels.ROOM + kernels.FRAME + 1]).any())
+
     # -- loops, for masks that are shared
 
     def loop(self, number: int) -> ClosedLoop | None:
@@ -192,50 +269,62 @@ class Engine:
         return self._closed_loops[number]
 
     def _close_loop(self, number: int) -> ClosedLoop | None:
-        code, classes = self.machine.code, self.machine.classes
+        code = self.machine.code
         _, body, _, most, target = self._program.operation(number).tolist()
         expression = self._loop_bodies.get(body)
         followers, final = self._followers(target)
-        if expression is None or followers is None:
+        begins, _ = self._followers(int(code[code[kernels.BODY_AT] + 2 * body]))
+        if expression is None or followers is None or begins is None or begins & followers:
             return None
-        entry = int(code[code[kernels.BODY_AT] + 2 * body])
-        begins, _ = self._followers(entry)
-        if begins is None or begins & followers:
+        if not is_plain(expression):
             return None
-        exits = frozenset(byte for byte in range(256) if int(classes[byte]) in followers)
-        return ClosedLoop(expression, None if most < 0 else most, exits, final)
+        exits = frozenset(byte for byte, column in enumerate(self.machine.classes.tolist()) if column in followers)
+        begin = np.isin(self.machine.classes, list(begins))
+        return ClosedLoop(expression, None if most < 0 else most, begin, exits, final)
 
     def _followers(self, node: int) -> tuple[frozenset[int] | None, bool]:
         """(byte classes that can be read at a node, None if that is not plain to see; may its body end there)."""
-        code, columns = self.machine.code, len(self._byte_of)
-        at = code[kernels.NODE_AT] + kernels.NODE_WIDTH * node
-        row, after = code[at : at + kernels.NODE_WIDTH], code[at + kernels.NODE_WIDTH : at + 2 * kernels.NODE_WIDTH]
-        found: set[int] = set()
-        for edge in range(row[kernels.EDGES], after[kernels.EDGES]):
-            members = code[kernels.MEMBER_AT] + columns * code[code[kernels.EDGE_AT] + 2 * edge]
-            found.update(np.flatnonzero(code[members : members + columns]).tolist())
+        known = self._known_followers.get(node)
+        if known is None:
+            known = self._known_followers[node] = self._find_followers(node)
+        return known
+
+    def _find_followers(self, node: int) -> tuple[frozenset[int] | None, bool]:
+        code = self.machine.code
+        at = int(code[kernels.NODE_AT]) + kernels.NODE_WIDTH * node
+        row = code[at : at + 2 * kernels.NODE_WIDTH].tolist()
+        after = row[kernels.NODE_WIDTH :]
+        found = self._columns(node)
         final = bool(row[kernels.FLAGS] & kernels.FINAL)
-        for use in range(row[kernels.OPERATIONS], after[kernels.OPERATIONS]):
-            kind, _, target, *_ = self._program.operation(int(code[code[kernels.USE_AT] + use])).tolist()
-            if kind != kernels.RELEASE:
-                return None, final
-            further, ends = self._followers(target)
+        uses = int(code[kernels.USE_AT])
+        for number in code[uses + row[kernels.OPERATIONS] : uses + after[kernels.OPERATIONS]].tolist():
+            kind, _, target, *_ = self._program.operation(number).tolist()
+            further, ends = self._followers(target) if kind == kernels.RELEASE else (None, False)
             if further is None:
                 return None, final
             found |= further
             final = final or ends
         return frozenset(found), final
 
-    def loop_item(self, state: int, number: int) -> LoopItem | None:
-        """The first item of a state, from `number` on (-1: all), that stands between the rounds of a closed loop."""
-        found = np.empty(6, np.int64)
+    def _columns(self, node: int) -> set[int]:
+        """Byte classes that a node reads."""
+        code, columns = self.machine.code, len(self._byte_of)
+        at = int(code[kernels.NODE_AT]) + kernels.NODE_WIDTH * node + kernels.EDGES
+        edges, members = int(code[kernels.EDGE_AT]), int(code[kernels.MEMBER_AT])
+        sets = code[edges + 2 * code[at] : edges + 2 * code[at + kernels.NODE_WIDTH] : 2].tolist()
+        rows = [code[members + columns * one : members + columns * (one + 1)] for one in sets]
+        return set(np.flatnonzero(np.logical_or.reduce(rows)).tolist()) if rows else set()
+
+    def loop_item(self, state: int, found: I64) -> LoopItem | None:
+        """The first item of a state, from the one found (kernels/loops.py) on, between the rounds of a closed loop."""
         code, heap, head = self.machine[3:]
-        while next_loop(code, heap, head, state, number, found):
-            rounds, side, below, operation, number, only = found.tolist()
+        more = True
+        while more:
+            rounds, side, below, operation, number, apart = found.tolist()
             loop = self.loop(operation)
             if loop is not None and not (loop.final and below) and (side == 0 or self.avoids(side)):
-                return LoopItem(number, bool(only), loop, None if loop.most is None else loop.most - rounds)
-            number += 1
+                return LoopItem(number, bool(apart), loop, None if loop.most is None else loop.most - rounds)
+            more = next_loop(code, heap, head, state, number + 1, found)
         return None
 
     def part(self, state: int, number: int, *, alone: bool) -> int:
@@ -356,30 +445,42 @@ class Engine:
 
     # -- words that read along
 
-    def _plant(self, track: Track) -> int:
+    def _announce(self, track: Track) -> int:
+        """The row of a text in which nothing is spelled yet; the words' tree is planted when the text goes on."""
+        known = self._tree_of.get((id(track.words), track.inside))
+        if known is None:
+            known = self._tree_of[id(track.words), track.inside] = len(self._trees)
+            row = int(self.machine.head[kernels.USED + kernels.SIDE])
+            self._trees.append((UNPLANTED, track))
+            self._announced.append(row)
+            self._sides[row] = Spelling(known, 0, b"")
+            self._new_row(kernels.SIDE)[: kernels.SIDE_HEAD] = 0, *track.words.begin(track.inside)
+        return self._announced[known]
+
+    def _plant(self, tree: int) -> int:
         """The row of the root of the words' prefix tree; the other nodes follow it."""
-        words = track.words.code_points
-        letters = list(chain.from_iterable(words))
-        offset = np.cumsum([0, *map(len, words)])
-        while True:
-            _, classes, _, code, heap, head = self.machine
-            root = int(head[kernels.USED + kernels.SIDE])
-            if root + len(letters) < head[kernels.ROOM + kernels.SIDE]:
-                break
-            self._grow(kernels.SIDE)
-        sizes = np.fromiter(map(track.words.size, letters), np.int32, len(letters))
-        plain = np.fromiter(map(track.words.plain, letters), np.bool_, len(letters))
-        code_points = np.array(letters, np.int32)
-        kernels.plant_words(code, heap, head, classes, code_points, sizes, plain, offset, track.inside)
-        self._trees.append((root, track))
+        words, inside, _ = track = self._trees[tree][1]
+        code_points, sizes, plain, offset = words.letters
+        head = self.machine.head
+        if head[kernels.USED + kernels.SIDE] + len(code_points) >= head[kernels.ROOM + kernels.SIDE]:
+            self._grow(kernels.SIDE, len(code_points) + 1)
+        _, classes, _, code, heap, head = self.machine
+        root = int(head[kernels.USED + kernels.SIDE])
+        kernels.plant_words(code, heap, head, classes, code_points, sizes, plain, offset, inside)
+        self._row(kernels.SIDE, self._announced[tree])[:] = self._row(kernels.SIDE, root)
+        self._trees[tree] = root, track
+        self._planted_trees.append((root, tree))
         return root
 
     def _planted(self, row: int) -> Spelling:
-        tree = bisect_right(self._trees, row, key=lambda tree: tree[0]) - 1
-        return Spelling(tree, row - self._trees[tree][0], b"")
+        at = bisect_right(self._planted_trees, row, key=itemgetter(0)) - 1
+        root, tree = self._planted_trees[at]
+        return Spelling(tree, row - root, b"")
 
     def _spell(self, spelling: Spelling, byte: int) -> int:
         root, track = self._trees[spelling.tree]
+        if root == UNPLANTED:
+            root = self._plant(spelling.tree)
         after = track.words.after(spelling.node, spelling.begun, byte)
         if after is None:
             return kernels.REFUSED if track.inside else 0
@@ -404,18 +505,21 @@ class Engine:
 
     # -- growth
 
-    def _grow(self, region: int) -> None:
-        """Double the room of a region, and of all others that are more than half full."""
+    def _grow(self, region: int, rows: int = 1) -> None:
+        """Double the room of a region until so many rows are free, and that of all others that are half full, once."""
         old, old_head = self.machine.heap, self.machine.head
         head = old_head.copy()
         room, used = head[kernels.ROOM : kernels.USED], head[kernels.USED : kernels.USED + kernels.REGIONS]
         short = 2 * used > room
         short[list(_HASHES)] = 4 * used[list(_COUNTED)] > room[list(_HASHES)]
         short[region] = True
+        short[kernels.FREE] = short[kernels.STATE]  # as many rows as states
         room[short] *= 2
+        while used[region] + rows > room[region]:
+            room[region] *= 2
         size = self._lay_out(head)
         if size >= MAX_HEAP:
-            raise ConstraintError("the automaton needs more than 1 GiB of memory", hint="use a simpler rule")
+            raise ConstraintError("the automaton needs more than 512 MiB of memory", hint="use a simpler rule")
         heap = np.zeros(size, np.int32)
         for kept in range(kernels.WORK):
             if not (short[kept] and kept in _HASHES):
@@ -429,6 +533,7 @@ class Engine:
                 next=np.concatenate([self.machine.next, unknown]),
                 accepting=np.concatenate([self.machine.accepting, np.zeros(rows, np.bool_)]),
             )
+        self._large = heap.nbytes + self.machine.next.nbytes > STATE_BYTES
         if short[kernels.STATE_HASH]:
             kernels.rehash_states(heap, head)
         if short[kernels.STACK_HASH]:

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from genctl.automata.base import Automaton
-from genctl.kernels.records import U8
+from genctl.kernels.records import I32, I64, Bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,25 +69,31 @@ class Embedded:
     automaton: Automaton
 
 
+class Letters(NamedTuple):
+    """Words in sorted order, end to end. The prefix tree numbers its nodes as they are met, the root 0."""
+
+    code_points: I32
+    sizes: I32  # fewest bytes that spell each
+    plain: Bool  # is it spelled by its UTF-8 alone, but for spellings that begin with a backslash?
+    offset: I64  # where each word begins, and where the last one ends
+
+
 class Words(Protocol):
     """A finite set of words, and how a text spells them, character by character."""
 
     @property
-    def code_points(self) -> Sequence[Sequence[int]]:
-        """The words in sorted order; their prefix tree numbers its nodes as they are met, the root 0."""
-        ...
-
+    def code_points(self) -> Sequence[Sequence[int]]: ...
     @property
-    def classes(self) -> U8:
-        """(256,) class of each byte; bytes that spell something are alone in theirs."""
+    def letters(self) -> Letters: ...
+    @property
+    def alphabet(self) -> Sequence[int]:
+        """Bytes that have to be told apart from all others."""
         ...
 
-    def plain(self, code_point: int, /) -> bool:
-        """Is the character spelled by its UTF-8 alone, but for spellings that begin with a backslash?"""
-        ...
-
-    def size(self, code_point: int, /) -> int:
-        """Fewest bytes that spell the character."""
+    def begin(self, inside: bool, /) -> tuple[bool, int]:
+        """(is the empty text a word, or none; further bytes to the end of the nearest word but that, or text that is
+        none), where nothing is spelled yet.
+        """
         ...
 
     def shortest(self, inside: bool, /) -> int:
@@ -177,11 +183,30 @@ def optional(body: Expression) -> Expression:
 
 
 def repeat(body: Expression, least: int = 0, most: int | None = None) -> Expression:
-    """`body{least,most}`; the trivial counts are folded away."""
+    """`body{least,most}`; the trivial counts are folded away, and so are loops of loops that leave no gap."""
     if most is not None and least > most:
         return NOTHING
     if most == 0 or body == EMPTY:
         return EMPTY
     if body == NOTHING:
         return EMPTY if least == 0 else NOTHING
+    if isinstance(body, Repeat) and body.least <= 1:  # k rounds of 1..m are any count of k..k * m
+        most = None if most is None or body.most is None else most * body.most
+        return repeat(body.body, least * body.least, most)
     return body if (least, most) == (1, 1) else Repeat(body, least, most)
+
+
+def is_plain(expression: Expression) -> bool:
+    """Is it made of bytes alone: no calls, other automata, words, look-around?"""
+    work = [expression]
+    while work:
+        match work.pop():
+            case Concat(parts) | Union(parts):
+                work.extend(parts)
+            case Repeat(body, _, _):
+                work.append(body)
+            case Bytes() | Literal():
+                pass
+            case _:
+                return False
+    return True

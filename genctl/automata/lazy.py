@@ -34,6 +34,7 @@ class LazyAutomaton(ABC, Generic[K]):
     """
 
     exact_bound = True
+    generation = 0
 
     def __init__(self, classes: U8, start: K | None) -> None:
         self._classes = classes

@@ -1,22 +1,26 @@
-"""Nondeterministic automata over bytes, built from expressions by Thompson's construction.
+"""Nondeterministic automata over bytes, built from expressions back to front.
 
     nfa = NFA(Repeat(Bytes(((0x61, 0x7A),)), 1, 5), rules={})
-    nfa.bodies[0]                          # the state where texts begin
+    nfa.nodes[nfa.bodies[0]]               # what can happen where texts begin
 
-A state has byte moves and empty moves, or one *operation*: enter a rule, enter a counted loop, run an embedded
-automaton, check a look-around. Rules and loops are *bodies* that put a frame on a stack (pushdown.py), so
-`.{0,10000}` is a handful of states, and the same states serve every caller of a rule.
+A *node* is all that can happen at a place of a text before its next byte is read: byte moves to other nodes,
+*operations* (enter a rule or a counted loop, run an embedded automaton, check a look-around), the end. An expression
+is built from the node that follows it, so places with the same future are one node and there are no empty moves.
+Rules and loops are *bodies* that put a frame on a stack (pushdown.py), so `.{0,10000}` is a handful of nodes, and the
+same nodes serve every caller of a rule.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache, reduce
+from operator import or_
 from typing import Any, NamedTuple, TypeAlias, cast
 
 from genctl.automata.base import Automaton
 from genctl.automata.expressions import (
     ANY_BYTE,
+    EMPTY,
     Ahead,
     Behind,
     Bytes,
@@ -32,46 +36,40 @@ from genctl.automata.expressions import (
     Words,
 )
 from genctl.errors import ConstraintError
+from genctl.kernels.configurations import EVERYTHING, FINAL
 
 INLINE_PARTS = 64  # a counted loop whose rounds have at most so many parts together is written out
 GUARDED_COPIES = 2_000  # rounds of a body with look-around are always written out: empty ones are not all alike
-MAX_STATES = 2_000_000
+MAX_NODES = 2_000_000
 WIDE = 64  # different first bytes
 
 
 class Jump(NamedTuple):
-    """Read a text of the body (solid: not the empty one), then go on at target."""
+    """Read a text of the body, then go on at the node target."""
 
-    state: int
     body: int
     target: int
-    solid: bool = False
 
 
 class Loop(NamedTuple):
-    """Read the body least to most times (None: without bound; solid: something), then go on at target."""
+    """Read the body least to most times (None: without bound), then go on at target."""
 
-    state: int
     body: int
     least: int
     most: int | None
     target: int
-    solid: bool = False
 
 
 class Run(NamedTuple):
-    """Read a text of the automaton (solid: not the empty one), then go on at target."""
+    """Read a text of the automaton, then go on at target."""
 
-    state: int
     automaton: Automaton
     target: int
-    solid: bool = False
 
 
 class Guard(NamedTuple):
     """Go on at target if the automaton (not, if negated) accepts the rest of the text, or the text so far."""
 
-    state: int
     automaton: Automaton
     negated: bool
     behind: int | None  # number of the look-behind automaton; None for a look-ahead
@@ -81,7 +79,6 @@ class Guard(NamedTuple):
 class Track(NamedTuple):
     """Go on at target, the words reading along from here."""
 
-    state: int
     words: Words
     inside: bool
     target: int
@@ -90,39 +87,71 @@ class Track(NamedTuple):
 class Release(NamedTuple):
     """Go on at target if a word (or, not inside, none) has just been spelled; the words read no further."""
 
-    state: int
     target: int
 
 
 Operation: TypeAlias = Jump | Loop | Run | Guard | Track | Release
-ByteRanges: TypeAlias = tuple[tuple[int, int], ...]
+ByteSet: TypeAlias = int  # bit b is set for byte b
+# Moves (node, the bytes that lead there), operations, flags, and further nodes whose content this one has too: loops
+# that are still being built.
+Node: TypeAlias = tuple[tuple[tuple[int, ByteSet], ...], tuple[int, ...], int, tuple[int, ...]]
+
+END: Node = (), (), FINAL, ()
+END_NUMBER = 0
+DEAD_END: Node = (), (), 0, ()
+
+
+class Base:
+    """Rules that many grammars begin with: their nodes are built once."""
+
+    def __init__(self, rules: Mapping[str, Expression]) -> None:
+        self.rules = dict(rules)
+        self.nfa = nfa = NFA(EMPTY, rules)
+        nfa.rules |= {f"%{body}": body for body in range(1 + len(rules), len(nfa.bodies))}  # its loops
+
+
+class LayeredRules(dict[str, Expression]):
+    """The rules of a base, then further ones."""
+
+    def __init__(self, base: Base, own: dict[str, Expression]) -> None:
+        super().__init__(base.rules | own)
+        self.base = base
 
 
 class NFA:
-    """States 0..size-1. A final state ends the body or text that it belongs to.
+    """nodes by number; bodies: the node where each begins, the whole text being body 0."""
 
-    moves: (state, byte set, target); empty: (state, target); sets: 256 bytes 0/1 each; everything: states from which
-    all further text is accepted; behinds: the look-behind automata; bodies: where each body begins, the whole text
-    being body 0; rules: the bodies of the named rules.
-    """
+    nodes: list[Node]
+    operations: list[Operation]
+    behinds: list[Automaton]  # of look-behind
+    bodies: list[int]
+    rules: dict[str, int]  # the bodies of the named rules
+    empty_rules: set[str]  # those that have the empty text, which no look-around need let through
+    _numbers: dict[Node, int]
+    _operation_numbers: dict[Operation, int]
+    # What became of expressions, by their identity; the expressions themselves are kept so that it stays theirs.
+    _unions: dict[tuple[int, Node], tuple[Expression, Node]]
+    _loops: dict[int, tuple[Expression, int]]
+    _traits: dict[int, tuple[Expression, bool, bool]]
 
     def __init__(self, start: Expression, rules: Mapping[str, Expression], *, spread: bool = False) -> None:
         """spread: write counted loops out, so that no body is called from inside a loop."""
-        self.size = 0
-        self.moves: list[tuple[int, int, int]] = []
-        self.empty: list[tuple[int, int]] = []
-        self.operations: list[Operation] = []
-        self.finals: list[int] = []
-        self.everything: list[int] = []
-        self.behinds: list[Automaton] = []
-        self.sets: list[bytes] = []
         self._spread = spread
-        self._set_ids: dict[ByteRanges, int] = {}
-        self._loops: dict[int, tuple[Expression, int]] = {}
-        self.rules = {name: body for body, name in enumerate(rules, start=1)}
-        self.bodies = [self.add_state() for _ in range(1 + len(rules))]
-        for entry, expression in zip(self.bodies.copy(), [start, *rules.values()], strict=True):
-            self._finish(expression, entry)
+        self.base = rules.base if isinstance(rules, LayeredRules) and not spread else None
+        begun = _BLANK if self.base is None else vars(self.base.nfa)
+        vars(self).update({name: begun[name].copy() for name in _BLANK})
+        self._unsettled: list[int] = []
+        own = {name: rule for name, rule in rules.items() if name not in self.rules}
+        self.rules |= {name: body for body, name in enumerate(own, start=len(self.bodies))}
+        self.bodies += [END_NUMBER] * len(own)
+        try:
+            self._find_empty_rules(own)
+            for name, expression in own.items():
+                self.bodies[self.rules[name]] = self._number(self._build(expression, END))
+            self.bodies[0] = self._number(self._build(start, END))
+        except RecursionError:
+            raise ConstraintError("the rule is nested too deeply", hint="use fewer groups inside groups") from None
+        self.settle(self._unsettled)
 
     @property
     def guarded(self) -> bool:
@@ -134,157 +163,226 @@ class NFA:
         """What the bodies of loops were built from."""
         return {body: expression for expression, body in self._loops.values()}
 
-    # -- construction: `_build(expression, q)` adds states that read it from q on and returns the last one;
-    #    no move leads back to q
+    def _find_empty_rules(self, rules: Mapping[str, Expression]) -> None:
+        """The rules that have the empty text (which no look-around need let through)."""
+        waiting = list(rules)
+        while True:
+            before = len(self.empty_rules)
+            waiting.reverse()  # callees mostly come later
+            for name in waiting:
+                if has_empty(rules[name], self.empty_rules):
+                    self.empty_rules.add(name)
+            if len(self.empty_rules) == before:
+                return
+            waiting = [name for name in waiting if name not in self.empty_rules]
 
-    def _finish(self, expression: Expression, entry: int) -> None:
-        try:
-            self.finals.append(self._build(expression, entry))
-        except RecursionError:
-            raise ConstraintError("the rule is nested too deeply", hint="use fewer groups inside groups") from None
+    # -- nodes
 
-    def add_state(self) -> int:
-        return self._states(1)
+    def reserve(self) -> int:
+        """A node of its own, whose content is set later."""
+        self.nodes.append(DEAD_END)
+        if len(self.nodes) > MAX_NODES:
+            raise _too_large()
+        return len(self.nodes) - 1
 
-    def _states(self, count: int) -> int:
-        """Add states; returns the first of them."""
-        first = self.size
-        self.size += count
-        if self.size > MAX_STATES:
-            raise ConstraintError(f"the rule needs more than {MAX_STATES:,} states", hint="use a simpler rule")
-        return first
+    def settle(self, waiting: Iterable[int]) -> None:
+        """Give these nodes the content of those whose content they have too."""
+        waiting = [number for number in waiting if self.nodes[number][3]]
+        whole = []
+        for number in waiting:
+            found = [number]
+            for other in found:  # it grows
+                found += [further for further in self.nodes[other][3] if further not in found]
+            moves, operations, flags, _ = either(*(self.nodes[other] for other in found))
+            whole.append((moves, operations, flags, ()))
+        for number, node in zip(waiting, whole, strict=True):
+            self.nodes[number] = node
 
-    def _operate(self, make: Callable[[int, int], Operation], source: int) -> int:
-        """An operation needs a state of its own; returns the state it goes on to."""
-        holder = self._states(2)
-        self.empty.append((source, holder))
-        self.operations.append(make(holder, holder + 1))
-        return holder + 1
+    def operation(self, operation: Operation) -> Node:
+        """The node where just this can happen."""
+        number = self._operation_numbers.get(operation)
+        if number is None:
+            number = self._operation_numbers[operation] = len(self.operations)
+            self.operations.append(operation)
+        return (), (number,), 0, ()
 
-    def _set(self, ranges: ByteRanges) -> int:
-        known = self._set_ids.get(ranges)
+    def _number(self, node: Node) -> int:
+        known = self._numbers.get(node)
         if known is None:
-            row = bytearray(256)
-            for low, high in ranges:
-                row[low : high + 1] = b"\1" * (high + 1 - low)
-            known = self._set_ids[ranges] = len(self.sets)
-            self.sets.append(bytes(row))
+            known = self._numbers[node] = len(self.nodes)
+            self.nodes.append(node)
+            if node[3]:
+                self._unsettled.append(known)
+            if known >= MAX_NODES:
+                raise _too_large()
         return known
 
-    def _build(self, expression: Expression, source: int) -> int:
+    def _hub(self) -> tuple[int, Node]:
+        """A node to which its own content leads back: its number, and what stands for it until it is closed."""
+        number = self.reserve()
+        node = (), (), 0, (number,)
+        self._numbers[node] = number
+        return number, node
+
+    def _close(self, hub: int, node: Node) -> Node:
+        moves, operations, flags, waits = node
+        waits = tuple(number for number in waits if number != hub)
+        node = self.nodes[hub] = moves, operations, flags, waits
+        if waits:
+            self._unsettled.append(hub)
+            return (), (), 0, (hub,)
+        self._numbers.setdefault(node, hub)
+        return node
+
+    # -- `_build(expression, after)` is the node that reads the expression and goes on like the node after
+
+    def _build(self, expression: Expression, after: Node) -> Node:
         build = _BUILD.get(type(expression))
         if build is None:
             raise TypeError(f"{expression!r} is not an expression")
-        return build(self, expression, source)
+        return build(self, expression, after)
 
-    def _bytes(self, expression: Bytes, source: int) -> int:
-        target = self.add_state()
-        self.moves.append((source, self._set(expression.ranges), target))
-        return target
+    def _bytes(self, expression: Bytes, after: Node) -> Node:
+        return ((self._number(after), byte_set(expression.ranges)),), (), 0, ()
 
-    def _literal(self, expression: Literal, source: int) -> int:
-        target = self._states(len(expression.text))
-        for byte in expression.text:
-            self.moves.append((source, self._set(((byte, byte),)), target))
-            source, target = target, target + 1
-        return source
+    def _literal(self, expression: Literal, after: Node) -> Node:
+        number = self._number
+        for byte in reversed(expression.text):
+            after = ((number(after), 1 << byte),), (), 0, ()
+        return after
 
-    def _concat(self, expression: Concat, source: int) -> int:
-        for part in expression.parts:
-            source = self._build(part, source)
-        return source
+    def _concat(self, expression: Concat, after: Node) -> Node:
+        for part in reversed(expression.parts):
+            after = self._build(part, after)
+        return after
 
-    def _union(self, expression: Union, source: int) -> int:
-        target = self.add_state()
-        self._literals([part.text for part in expression.parts if isinstance(part, Literal)], source, target)
-        for part in expression.parts:
-            if not isinstance(part, Literal):
-                self.empty.append((self._build(part, source), target))
-        return target
+    def _union(self, expression: Union, after: Node) -> Node:
+        """Known where the same object comes before the same node again, as the tails of characters often do."""
+        known = self._unions.get((id(expression), after))
+        if known is None:
+            known = self._unions[id(expression), after] = expression, self._new_union(expression, after)
+        return known[1]
 
-    def _literals(self, texts: list[bytes], source: int, target: int) -> None:
-        """Alternatives that share their beginnings: 10,000 words cost one state a byte of their prefix tree."""
-        children: dict[tuple[int, int], int] = {}
+    def _new_union(self, expression: Union, after: Node) -> Node:
+        texts = [part.text for part in expression.parts if type(part) is Literal]
+        found = [self._build(part, after) for part in expression.parts if type(part) is not Literal]
+        return either(*found, *self._texts(texts, after))
+
+    def _texts(self, texts: list[bytes], after: Node) -> list[Node]:
+        """Alternatives that share their beginnings: 10,000 words cost one node a byte of their prefix tree."""
+        if len(texts) <= 1:
+            return [self._literal(Literal(text), after) for text in texts]
+        tree: list[dict[int, int]] = [{}]
+        ends: set[int] = set()
         for text in texts:
-            node = source
+            place = 0
             for byte in text:
-                child = children.get((node, byte))
+                child = tree[place].get(byte)
                 if child is None:
-                    child = children[node, byte] = self.add_state()
-                    self.moves.append((node, self._set(((byte, byte),)), child))
-                node = child
-            self.empty.append((node, target))
+                    child = tree[place][byte] = len(tree)
+                    tree.append({})
+                place = child
+            ends.add(place)
+        nodes = [after] * len(tree)
+        for place in range(len(tree) - 1, -1, -1):  # children come after their parents
+            ways = [((self._number(nodes[child]), 1 << byte),) for byte, child in tree[place].items()]
+            if ways:
+                further = [after] if place in ends else []
+                nodes[place] = either(*((way, (), 0, ()) for way in ways), *further)
+        return nodes[:1]
 
-    def _repeat(self, expression: Repeat, source: int) -> int:
+    def _repeat(self, expression: Repeat, after: Node) -> Node:
         body, least, most = expression.body, expression.least, expression.most
-        copies = least if most is None else most
-        small = copies <= 1 or (copies <= INLINE_PARTS and _parts(body, INLINE_PARTS // copies))
-        if self._spread or _looks_around(body) or (small and not (most != 1 and is_wide(body))):
-            return self._rounds(body, least, most, source)
+        if self._spread or not self._is_loop(body, least, most):
+            return self._rounds(body, least, most, after)
         known = self._loops.get(id(body))
         if known is None:
-            number = len(self.bodies)
-            known = self._loops[id(body)] = body, number
-            self.bodies.append(self.add_state())
-            self._finish(body, self.bodies[number])
-        number = known[1]
-        return self._operate(lambda holder, target: Loop(holder, number, least, most, target), source)
+            known = self._loops[id(body)] = body, len(self.bodies)
+            self.bodies.append(END_NUMBER)
+            self.bodies[known[1]] = self._number(self._build(body, END))
+        if least and has_empty(body, self.empty_rules):
+            least = 0
+        loop = self.operation(Loop(known[1], least, most, self._number(after)))
+        return either(loop, after) if least == 0 else loop
 
-    def _rounds(self, body: Expression, least: int, most: int | None, source: int) -> int:
-        """The loop written out; without an upper bound the last round leads back to its own beginning."""
+    def _is_loop(self, body: Expression, least: int, most: int | None) -> bool:
+        """Is it a body of its own, instead of being written out?"""
+        copies = least if most is None else most
+        traits = self._traits.get(id(body))
+        if traits is None:
+            traits = self._traits[id(body)] = body, _looks_around(body), first_bytes(body).bit_count() >= WIDE
+        _, around, wide = traits
+        if around:
+            return False
+        if wide and most != 1:  # its masks are worth sharing
+            return True
+        return copies > 1 and (copies > INLINE_PARTS or not _parts(body, INLINE_PARTS // copies))
+
+    def _rounds(self, body: Expression, least: int, most: int | None, after: Node) -> Node:
+        """The loop written out, from the last round to the first."""
         if max(least, most or 0) > GUARDED_COPIES:
             what = "that is left-recursive" if self._spread else "with look-around"
             raise ConstraintError(
                 f"a part {what} is repeated more than {GUARDED_COPIES:,} times",
                 hint="take it out of the repeated part, or lower the bound",
             )
-        target = self.add_state()
-        last = max(least, 1) if most is None else most
-        for count in range(last):
-            if count >= least:
-                self.empty.append((source, target))
-            entry = self.add_state()
-            self.empty.append((source, entry))
-            source = self._build(body, entry)
         if most is None:
-            self.empty.append((source, entry))
-        self.empty.append((source, target))
-        return target
+            hub, again = self._hub()
+            first = self._build(body, again)
+            here = self._close(hub, either(first, after))
+            for count in range(least):
+                here = self._build(body, here) if count else first
+            return here
+        here = after
+        for count in range(most - 1, -1, -1):
+            here = self._build(body, here)
+            if count >= least:
+                here = either(here, after)
+        return here
 
-    def _call(self, expression: Call, source: int) -> int:
+    def _call(self, expression: Call, after: Node) -> Node:
         if expression.rule not in self.rules:
             raise ConstraintError(f"rule {expression.rule!r} is used but not defined")
-        body = self.rules[expression.rule]
-        return self._operate(lambda holder, target: Jump(holder, body, target), source)
+        call = self.operation(Jump(self.rules[expression.rule], self._number(after)))
+        return either(call, after) if expression.rule in self.empty_rules else call
 
-    def _embedded(self, expression: Embedded, source: int) -> int:
-        return self._operate(lambda holder, target: Run(holder, expression.automaton, target), source)
+    def _embedded(self, expression: Embedded, after: Node) -> Node:
+        run = self.operation(Run(expression.automaton, self._number(after)))
+        return either(run, after) if has_empty(expression, self.empty_rules) else run
 
-    def _tracked(self, expression: Tracked, source: int) -> int:
-        words, inside = expression.words, expression.inside
-        source = self._operate(lambda holder, target: Track(holder, words, inside, target), source)
-        return self._operate(Release, self._build(expression.body, source))
+    def _tracked(self, expression: Tracked, after: Node) -> Node:
+        inside = self._build(expression.body, self.operation(Release(self._number(after))))
+        return self.operation(Track(expression.words, expression.inside, self._number(inside)))
 
-    def _ahead(self, expression: Ahead, source: int) -> int:
-        guard = expression.automaton, expression.negated, None
-        return self._operate(lambda holder, target: Guard(holder, *guard, target), source)
+    def _ahead(self, expression: Ahead, after: Node) -> Node:
+        return self.operation(Guard(expression.automaton, expression.negated, None, self._number(after)))
 
-    def _behind(self, expression: Behind, source: int) -> int:
+    def _behind(self, expression: Behind, after: Node) -> Node:
         if expression.automaton not in self.behinds:
             self.behinds.append(expression.automaton)
-        guard = expression.automaton, expression.negated, self.behinds.index(expression.automaton)
-        return self._operate(lambda holder, target: Guard(holder, *guard, target), source)
+        column = self.behinds.index(expression.automaton)
+        return self.operation(Guard(expression.automaton, expression.negated, column, self._number(after)))
 
-    def _all(self, expression: Everything, source: int) -> int:
-        hub = self.add_state()
-        self.empty.append((source, hub))
-        self.moves.append((hub, self._set(ANY_BYTE.ranges), hub))
-        self.everything.append(hub)
-        return hub
+    def _all(self, expression: Everything, after: Node) -> Node:
+        hub, _ = self._hub()
+        return self._close(hub, either((((hub, byte_set(ANY_BYTE.ranges)),), (), EVERYTHING, ()), after))
 
 
+_BLANK: dict[str, Any] = {
+    "nodes": [END],
+    "operations": [],
+    "behinds": [],
+    "bodies": [END_NUMBER],
+    "rules": {},
+    "empty_rules": set(),
+    "_numbers": {END: END_NUMBER},
+    "_operation_numbers": {},
+    "_unions": {},
+    "_loops": {},
+    "_traits": {},
+}
 _BUILD = cast(
-    "dict[type, Callable[[NFA, Any, int], int]]",
+    "dict[type, Callable[[NFA, Any, Node], Node]]",
     {
         Bytes: NFA._bytes,
         Literal: NFA._literal,
@@ -301,24 +399,69 @@ _BUILD = cast(
 )
 
 
-@lru_cache(1024)
-def is_wide(body: Expression) -> bool:
-    """Can a text of the body begin with very many bytes? Then its loop has masks that are worth sharing."""
-    return len(_first_bytes(body)) >= WIDE
+def either(*nodes: Node) -> Node:
+    """The node where all can happen that can happen at any of the nodes."""
+    if len(nodes) == 1:
+        return nodes[0]
+    all_moves: dict[int, ByteSet] = {}
+    all_operations: set[int] = set()
+    all_flags, all_waits = 0, set[int]()
+    for moves, operations, flags, waits in nodes:
+        for target, bytes_ in moves:
+            all_moves[target] = all_moves.get(target, 0) | bytes_
+        all_operations.update(operations)
+        all_flags |= flags
+        all_waits.update(waits)
+    return tuple(sorted(all_moves.items())), tuple(sorted(all_operations)), all_flags, tuple(sorted(all_waits))
 
 
-def _first_bytes(expression: Expression) -> frozenset[int]:
+def _too_large() -> ConstraintError:
+    return ConstraintError(f"the rule needs more than {MAX_NODES:,} states", hint="use a simpler rule")
+
+
+@lru_cache(4096)
+def byte_set(ranges: tuple[tuple[int, int], ...]) -> ByteSet:
+    return sum((1 << (high + 1)) - (1 << low) for low, high in ranges)
+
+
+# -- what expressions are like
+
+
+def has_empty(expression: Expression, empty_rules: set[str]) -> bool:
+    """Has it the empty text, as far as is known of the rules? (Look-around may let through at most.)"""
+    kind = type(expression)
+    if kind is Bytes:
+        return False
+    match expression:
+        case Literal(text):
+            return not text
+        case Concat(parts):
+            return all(has_empty(part, empty_rules) for part in parts)
+        case Union(parts):
+            return any(has_empty(part, empty_rules) for part in parts)
+        case Repeat(body, least):
+            return least == 0 or has_empty(body, empty_rules)
+        case Call(rule):
+            return rule in empty_rules
+        case Embedded(automaton):
+            return automaton.distance(automaton.start) == 0
+        case Tracked(body, words, inside):
+            return words.shortest(inside) == 0 and has_empty(body, empty_rules)
+    return isinstance(expression, Everything)
+
+
+def first_bytes(expression: Expression) -> ByteSet:
     """Bytes that a text can begin with; none where that is not seen at once."""
     match expression:
         case Bytes(ranges):
-            return frozenset(byte for low, high in ranges for byte in range(low, high + 1))
-        case Literal(text):
-            return frozenset(text[:1])
+            return byte_set(ranges)
+        case Literal(text) if text:
+            return 1 << text[0]
         case Concat(parts) if parts:
-            return _first_bytes(parts[0])
+            return first_bytes(parts[0])
         case Union(parts):
-            return frozenset().union(*map(_first_bytes, parts))
-    return frozenset()
+            return reduce(or_, map(first_bytes, parts), 0)
+    return 0
 
 
 def _looks_around(expression: Expression) -> bool:

@@ -11,9 +11,11 @@ the construction.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cached_property
 
-from genctl.automata.engine import Engine
+from genctl.automata.base import next_bytes
+from genctl.automata.engine import Compiled, Engine
 from genctl.automata.expressions import Expression, Grammar
 from genctl.automata.lazy import LazyAutomaton
 from genctl.kernels.records import Machine
@@ -26,11 +28,30 @@ class GrammarAutomaton:
     """
 
     def __init__(self, start: Expression, rules: Mapping[str, Expression] | None = None) -> None:
-        self.grammar = Grammar(start, rules or {})
-        engine = Engine(start, self.grammar.rules)
+        grammar = Grammar(start, rules or {})
+        self._take(Compiled.of(start, grammar.rules), lambda: grammar)
+
+    @classmethod
+    def of(cls, compiled: Compiled, grammar: Callable[[], Grammar]) -> GrammarAutomaton:
+        """What was compiled before; the grammar is asked for where the automaton becomes a part of a larger one."""
+        automaton = cls.__new__(cls)
+        automaton._take(compiled, grammar)
+        return automaton
+
+    def _take(self, compiled: Compiled, grammar: Callable[[], Grammar]) -> None:
+        self._grammar = grammar
+        engine = Engine(compiled)
         self.lengths = engine.lengths
         self._states: Engine | _Trimmed = engine if engine.exact else _Trimmed(engine)
         self.start = self._states.start
+
+    @cached_property
+    def grammar(self) -> Grammar:
+        return self._grammar()
+
+    @property
+    def generation(self) -> int:
+        return self._states.generation
 
     @property
     def machine(self) -> Machine:
@@ -50,6 +71,12 @@ class GrammarAutomaton:
 
     def universal(self, state: int, /) -> bool:
         return self._states.universal(state)
+
+    def expected(self, state: int) -> tuple[list[str], bytes]:
+        """Names of the rules that may begin in a state, and the bytes that may come otherwise."""
+        if self.engine is None:
+            return [], next_bytes(self, state)
+        return self.engine.expected(state, dict(zip(range(1, 1 + len(self.lengths)), self.lengths, strict=True)))
 
     @property
     def engine(self) -> Engine | None:

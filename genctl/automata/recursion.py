@@ -3,9 +3,9 @@
     remove_left_recursion(nfa, cycle)      # expr: expr "+" term | term   ->   expr: term ("+" term)*
 
 A body that can enter itself before it reads a byte would need an endless stack. For each such body, the *goal*, new
-states are made: what can begin the goal without recursion, and for each body of the cycle that is complete, how it
+nodes are made: what can begin the goal without recursion, and for each body of the cycle that is complete, how it
 can go on as the left corner of a bigger one (Rosenkrantz & Lewis 1970; Moore 2000), until the goal itself is
-complete. That last state loops: its language L(h) obeys L(h) L(h) = L(h), and every state of the goal ends by it,
+complete. That last node loops: its language L(h) obeys L(h) L(h) = L(h), and every node of the goal ends by it,
 which `absorbing` tells the kernels, so that `S: S S | "a"` does not pile up frames.
 """
 
@@ -13,10 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from genctl.automata.nfa import NFA, Guard, Jump, Loop, Operation, Release, Track
-from genctl.automata.program import Graph
+from genctl.automata.nfa import END_NUMBER, NFA, Guard, Jump, Loop, Node, Release, Track, either
 from genctl.errors import ConstraintError
-from genctl.kernels import closure
+from genctl.kernels.configurations import FINAL
 
 
 def cycles(calls: list[list[int]]) -> list[list[int]]:
@@ -56,72 +55,41 @@ def cycles(calls: list[list[int]]) -> list[list[int]]:
     return found
 
 
-def remove_left_recursion(nfa: NFA, graph: Graph, cycle: list[int]) -> dict[int, int]:
-    """Rewrite the bodies of one cycle; returns which states absorb which.
+def remove_left_recursion(nfa: NFA, cycle: list[int]) -> dict[int, int]:
+    """Rewrite the bodies of one cycle; returns which nodes absorb which.
 
     Raises ConstraintError where look-around or a counted loop stands in the way.
     """
-    return _Rewriting(nfa, graph, cycle).rewrite()
+    return _Rewriting(nfa, cycle).rewrite()
 
 
 class _Rewriting:
-    """The states of the bodies are copied once for each goal."""
+    """The nodes of the bodies are copied once for each goal."""
 
-    def __init__(self, nfa: NFA, graph: Graph, cycle: list[int]) -> None:
+    def __init__(self, nfa: NFA, cycle: list[int]) -> None:
         self._nfa, self._cycle = nfa, cycle
         self._entry = {body: nfa.bodies[body] for body in cycle}
-        self._nullable = graph.nullable
-        self._moves: dict[int, list[tuple[int, int]]] = {}
-        self._empty: dict[int, list[int]] = {}
-        for source, set_, target in nfa.moves:
-            self._moves.setdefault(source, []).append((set_, target))
-        for source, target in nfa.empty:
-            self._empty.setdefault(source, []).append(target)
-        self._operations = {op.state: op for op in nfa.operations}
-        self._skipped = {
-            op.state
-            for op, row in zip(nfa.operations, graph.operations, strict=True)
-            if closure.skips(row, graph.entry, graph.nullable)
-        }
-        self._finals = set(nfa.finals)
-        self._heads = {body: self._without_reading(self._entry[body]) for body in cycle}
         self._insides = {body: self._inside(self._entry[body]) for body in cycle}
 
     def rewrite(self) -> dict[int, int]:
+        first = len(self._nfa.nodes)
         absorbing: dict[int, int] = {}
         entries: dict[int, int] = {}
         for goal in self._cycle:
-            entries[goal], states, hub = self._goal(goal)
-            absorbing.update(dict.fromkeys(states, hub))
+            entries[goal], nodes, hub = self._goal(goal)
+            absorbing.update(dict.fromkeys(nodes, hub))
         for goal, entry in entries.items():
             self._nfa.bodies[goal] = entry
-            if self._nullable[self._entry[goal]]:
-                self._nfa.finals.append(entry)
+        self._nfa.settle(range(first, len(self._nfa.nodes)))
         return absorbing
 
-    def _without_reading(self, entry: int) -> list[int]:
-        """States reached from entry by empty moves and by operations that read nothing."""
-        seen, work = {entry: None}, [entry]
-        while work:
-            state = work.pop()
-            targets = list(self._empty.get(state, ()))
-            if state in self._skipped:
-                targets.append(self._operations[state].target)
-            for target in targets:
-                if target not in seen:
-                    seen[target] = None
-                    work.append(target)
-        return list(seen)
-
     def _inside(self, entry: int) -> list[int]:
-        """The states of a body."""
+        """The nodes of a body."""
         seen, work = {entry: None}, [entry]
         while work:
-            state = work.pop()
-            targets = [target for _, target in self._moves.get(state, ())]
-            targets += self._empty.get(state, ())
-            if state in self._operations:
-                targets.append(self._operations[state].target)
+            moves, operations, _, _ = self._nfa.nodes[work.pop()]
+            targets = [target for target, _ in moves]
+            targets += [self._nfa.operations[number].target for number in operations]
             for target in targets:
                 if target not in seen:
                     seen[target] = None
@@ -129,56 +97,66 @@ class _Rewriting:
         return list(seen)
 
     def _goal(self, goal: int) -> tuple[int, Iterable[int], int]:
-        """(entry, states that absorb, state in which the goal is complete) of the states made for one goal."""
+        """(entry, nodes that absorb, node in which the goal is complete) of the nodes made for one goal."""
         nfa = self._nfa
-        entry = nfa.add_state()
-        complete = {body: nfa.add_state() for body in self._cycle}
-        copy = {state: nfa.add_state() for body in self._cycle for state in self._insides[body]}
-        nfa.finals.append(complete[goal])
+        entry = nfa.reserve()
+        complete = {body: nfa.reserve() for body in self._cycle}
+        copy = {body: self._reserved(body, complete[body]) for body in self._cycle}
         for body in self._cycle:
-            for state in self._insides[body]:
-                self._copy_state(state, copy[state], copy)
-                if state in self._finals:
-                    nfa.empty.append((copy[state], complete[body]))
+            for node, made in copy[body].items():
+                if node == END_NUMBER:
+                    continue
+                moves, operations, flags, _ = nfa.nodes[node]
+                moved = tuple((copy[body][target], bytes_) for target, bytes_ in moves)
+                used = self._copied(operations, copy[body])
+                nfa.nodes[made] = moved, used, 0, (complete[body],) if flags & FINAL else ()
+        begun, corners = {body: list[int]() for body in self._cycle}, list[Node]()
         for corner in self._corners(goal):
-            for state in self._heads[corner]:
-                self._begin(state, entry, corner, complete, copy)
-        return entry, [*copy.values(), *complete.values()], complete[goal]
+            corners.append(self._begin(corner, begun, copy))
+        for body, waits in begun.items():
+            nfa.nodes[complete[body]] = (), (), FINAL if body == goal else 0, tuple(waits)
+        empty = nfa.nodes[self._entry[goal]][2] & FINAL
+        nfa.nodes[entry] = either(*corners, ((), (), empty, ()))
+        absorbing = {node for copies in copy.values() for node in copies.values()} | set(complete.values())
+        return entry, absorbing, complete[goal]
 
-    def _copy_state(self, state: int, source: int, copy: dict[int, int]) -> None:
-        nfa = self._nfa
-        nfa.moves.extend((source, set_, copy[target]) for set_, target in self._moves.get(state, ()))
-        nfa.empty.extend((source, copy[target]) for target in self._empty.get(state, ()))
-        if state in self._operations:
-            self._operate(self._operations[state], source, copy)
+    def _reserved(self, body: int, complete: int) -> dict[int, int]:
+        """A copy of each node of a body; for its end the node in which it is complete."""
+        return {node: complete if node == END_NUMBER else self._nfa.reserve() for node in self._insides[body]}
 
-    def _operate(self, op: Operation, source: int, copy: dict[int, int]) -> None:
-        holder = self._nfa.add_state()
-        self._nfa.empty.append((source, holder))
-        self._nfa.operations.append(op._replace(state=holder, target=copy[op.target]))
+    def _copied(self, operations: Iterable[int], copy: dict[int, int]) -> tuple[int, ...]:
+        """The same operations, going on in the copy."""
+        found: list[int] = []
+        for number in operations:
+            op = self._nfa.operations[number]
+            found += self._nfa.operation(op._replace(target=copy[op.target]))[1]
+        return tuple(found)
 
     def _corners(self, goal: int) -> list[int]:
         """The bodies of the cycle that the goal can begin with, itself included."""
         seen, work = {goal: None}, [goal]
         while work:
-            for state in self._heads[work.pop()]:
-                op = self._operations.get(state)
+            for number in self._nfa.nodes[self._entry[work.pop()]][1]:
+                op = self._nfa.operations[number]
                 if isinstance(op, Jump) and op.body in self._entry and op.body not in seen:
                     seen[op.body] = None
                     work.append(op.body)
         return list(seen)
 
-    def _begin(self, state: int, entry: int, corner: int, complete: dict[int, int], copy: dict[int, int]) -> None:
-        """What can be read first in a left corner; a recursive call there goes on once its body is complete."""
-        nfa = self._nfa
-        nfa.moves.extend((entry, set_, copy[target]) for set_, target in self._moves.get(state, ()))
-        op = self._operations.get(state)
-        if isinstance(op, Guard | Track | Release):
-            raise ConstraintError("look-around stands at the left of a left-recursive rule")
-        if isinstance(op, Jump) and op.body in self._entry:
-            nfa.empty.append((complete[op.body], copy[op.target]))
-        elif op is not None:
-            self._operate(op._replace(solid=True), entry, copy)  # what it skips to is another head
+    def _begin(self, corner: int, begun: dict[int, list[int]], copy: dict[int, dict[int, int]]) -> Node:
+        """What can come first in a left corner; a recursive call there goes on once its body is complete."""
+        moves, operations, _, _ = self._nfa.nodes[self._entry[corner]]
+        others: list[int] = []
+        for number in operations:
+            op = self._nfa.operations[number]
+            if isinstance(op, Guard | Track | Release):
+                raise ConstraintError("look-around stands at the left of a left-recursive rule")
+            if isinstance(op, Jump) and op.body in self._entry:
+                begun[op.body].append(copy[corner][op.target])
+            else:
+                others.append(number)
+        moved = tuple((copy[corner][target], bytes_) for target, bytes_ in moves)
+        return moved, self._copied(others, copy[corner]), 0, ()
 
 
 def in_a_loop(nfa: NFA, cycle: list[int]) -> bool:

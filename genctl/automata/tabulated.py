@@ -24,6 +24,8 @@ class Tabulated:
     States from which nothing is accepted are taken out of the table.
     """
 
+    generation = 0
+
     def __init__(self, table: I32, classes: U8, accepting: Bool) -> None:
         states, columns = table.shape
         distances, queue = np.empty((2, states), np.int64)

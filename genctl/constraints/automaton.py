@@ -25,7 +25,7 @@ from genctl.constraints.fewest import FewestTokens
 from genctl.constraints.loops import LoopSummaries, LoopSummary
 from genctl.kernels.automaton import BYTE, mark_subtree, mark_tokens, run_known, run_token
 from genctl.kernels.configurations import FULL
-from genctl.kernels.loops import mark_exits, mark_plain
+from genctl.kernels.loops import mark_leaving, mark_plain, next_loop
 from genctl.kernels.records import I64, U32, Bool, TokenBytes
 from genctl.kernels.rejection import ALLOWED, check_tokens
 from genctl.trie import Tokens
@@ -36,7 +36,10 @@ TARGETS = 4096  # transitions by tokens that each constraint keeps
 
 
 class AutomatonConstraint:
-    """Texts that the automaton accepts, in the tokens of the vocabulary. Threads may share it."""
+    """Texts that the automaton accepts, in the tokens of the vocabulary. Threads may share it.
+
+    States that `start` and `advance` return are held for good; others may be forgotten when the automaton gets large.
+    """
 
     def __init__(self, automaton: Automaton, vocabulary: Vocabulary) -> None:
         self.automaton = automaton
@@ -47,6 +50,8 @@ class AutomatonConstraint:
         self._builder: Automaton = automaton if self._engine is None else self._engine
         self._masks: dict[int, U32] = {}
         self._targets: dict[tuple[int, int], int] = {}
+        self._held = set[int]() if self._engine is None else self._engine.held
+        self._generation = self._builder.generation
 
     @property
     def token_bytes(self) -> TokenBytes:
@@ -62,14 +67,15 @@ class AutomatonConstraint:
 
     def allows(self, state: int, token: int, /) -> bool:
         if token in self._silent:
-            return self._bytes.eos[token] and self.complete(state)
-        return self.advance(state, token) != DEAD
+            return bool(self._bytes.eos[token]) and self.complete(state)
+        return self._target(state, token) != DEAD
 
     def allows_each(self, state: int, tokens: I64, /) -> Bool:
         """(K,) token ids -> (K,) `allows` of each, in one kernel."""
         verdicts = np.zeros(len(tokens), np.int64)
         done = 0
         with self._shared.lock:
+            self.make_room()
             while (done := check_tokens(self._builder.machine, self._bytes, state, tokens, verdicts, done)) < len(
                 tokens
             ):
@@ -78,11 +84,18 @@ class AutomatonConstraint:
         return allowed
 
     def advance(self, state: int, token: int, /) -> int:
+        if token in self._silent:
+            return DEAD
+        target = self._target(state, token)
+        self._held.add(target)
+        return target
+
+    def _target(self, state: int, token: int) -> int:
+        if self._generation != self._builder.generation:
+            self._refresh()
         known = self._targets.get((state, token))
         if known is not None:
             return known
-        if token in self._silent:
-            return DEAD
         machine, flat = self._builder.machine, self._bytes
         target: int = run_known(machine.next, machine.classes, flat.data, flat.offset, state, token)
         if target < 0:
@@ -94,9 +107,23 @@ class AutomatonConstraint:
 
     def _run(self, state: int, token: int) -> int:
         with self._shared.lock:
+            self.make_room()
             while (target := int(run_token(self._builder.machine, self._bytes, state, token))) < 0:
                 self._builder.extend(target)
         return target
+
+    def make_room(self) -> None:
+        """Before kernels build states: forget those that nobody holds if there is little room for more."""
+        if self._engine is not None:
+            self._engine.make_room()
+            if self._generation != self._engine.generation:
+                self._refresh()
+
+    def _refresh(self) -> None:
+        """States were forgotten, here or by another constraint with the same automaton."""
+        self._generation = self._builder.generation
+        self._targets.clear()
+        self._masks = {state: mask for state, mask in self._masks.items() if state in self._held}
 
     def complete(self, state: int, /) -> bool:
         return self.automaton.accepts(state)
@@ -114,8 +141,15 @@ class AutomatonConstraint:
         known = self._masks.get(state)
         if known is None:
             with self._shared.lock:
-                known = self._masks[state] = self._build_mask(state)
-                self._shared.keep(self, state, known.nbytes)
+                self.make_room()
+                known = self._mask_of(state)
+        return known
+
+    def _mask_of(self, state: int) -> U32:
+        known = self._masks.get(state)
+        if known is None:
+            known = self._masks[state] = self._build_mask(state)
+            self._shared.keep(self, state, known.nbytes)
         return known
 
     def forget(self, state: int) -> None:
@@ -180,35 +214,35 @@ class AutomatonConstraint:
         A token is allowed where any item of a state can read it, so the other items' mask is made by itself.
         """
         assert self._engine is not None
-        item = self._engine.loop_item(state, -1)
+        found = self._shared.found
+        item = self._engine.loop_item(state, found)
         while item is not None and (summary := self._shared.summaries.of(item.loop.body)) is None:
-            item = self._engine.loop_item(state, item.number + 1)
+            more = next_loop(*self._engine.machine[3:], state, item.number + 1, found)
+            item = self._engine.loop_item(state, found) if more else None
         if item is None or summary is None:
             out = np.zeros(self._shared.words, np.uint32)
             self._shared.count[0] = 0
             self._mark_from(state, 0, out)
-        elif item.only:
+        elif item.apart:
             out = summary.inside(item.left).copy()
             self._mark_leaving(state, item.loop, summary, out)
         else:
             alone = self._engine.part(state, item.number, alone=True)
             others = self._engine.part(state, item.number, alone=False)
-            out = self.candidates(alone) | self.candidates(others)
+            out = self._mask_of(alone) | self._mask_of(others)
         return out
 
     def _mark_leaving(self, state: int, loop: ClosedLoop, summary: LoopSummary, out: U32) -> None:
-        """Tokens that leave the loop after some rounds."""
-        shared, trie = self._shared, self._shared.tokens.trie
-        shared.count[0] = 0
+        """Tokens that leave the loop, at once or after some rounds."""
+        shared = self._shared
+        shared.count[0], done = 0, 0
         exits, spelled = summary.exits(loop.exits)
-        first = 0
-        while True:
-            first = mark_exits(
-                trie, self._builder.machine, self._bytes, state, exits, spelled, first, out, *shared.scratch
-            )
-            if first == len(exits):
-                break
+        about = shared.tokens.trie, self._builder.machine, self._bytes
+        while (done := mark_leaving(*about, state, exits, spelled, loop.begins, done, out, *shared.scratch)) < len(
+            exits
+        ) + 256:
             self._builder.extend(int(shared.scratch[0][0]))
+            about = shared.tokens.trie, self._builder.machine, self._bytes
         if shared.count[0]:
             self._mark_missed(out)
 

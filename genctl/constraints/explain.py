@@ -8,20 +8,12 @@ print(verdict)                                    # rejected at line 1, column 1
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 from genctl.automata.base import DEAD, Automaton, next_bytes, shortest_completion
+from genctl.automata.pushdown import GrammarAutomaton
 
 Status = Literal["accepted", "rejected", "incomplete"]
-
-
-@runtime_checkable
-class Describes(Protocol):
-    """An automaton that can say in the words of its grammar what may come next."""
-
-    def expected(self, state: int, /) -> list[str]:
-        """Names of the rules, terminals or properties that may go on or begin here; none if there are no names."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -80,10 +72,12 @@ def _verdict(status: Status, automaton: Automaton, state: int, text: str, offset
 
 
 def expected(automaton: Automaton, state: int) -> tuple[str, ...]:
-    """What may come in a state: names if the automaton knows some, else bytes; "nothing" where it is dead."""
-    names = automaton.expected(state) if isinstance(automaton, Describes) else []
+    """What may come in a state: rules of a grammar that may begin, other bytes, the end; "nothing" where it is dead."""
+    names, others = list[str](), next_bytes(automaton, state)
+    if isinstance(automaton, GrammarAutomaton):
+        names, others = automaton.expected(state)
     ends = ["the end of the text"] if automaton.accepts(state) else []
-    return tuple([*names, *ends] if names else [*byte_ranges(next_bytes(automaton, state)), *ends]) or ("nothing",)
+    return (*names, *byte_ranges(others), *ends) or ("nothing",)
 
 
 def byte_ranges(members: bytes) -> list[str]:

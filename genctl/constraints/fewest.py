@@ -41,6 +41,11 @@ class FewestTokens:
         self._automaton, self._tokens, self._lock = automaton, tokens, lock or RLock()
         self._longest = max(tokens.depth, 1)
         self._single = _single_bytes(tokens)
+        self._path = np.zeros(tokens.depth + 1, np.int32)
+        self._reset()
+
+    def _reset(self) -> None:
+        self._generation = self._automaton.generation
         self._most = {DEAD: UNREACHABLE}  # upper bounds by state
         self._least = {DEAD: UNREACHABLE}  # lower bounds
         self._bytewise: dict[int, bool] = {}
@@ -50,13 +55,18 @@ class FewestTokens:
         self._closes: dict[int, bool] = {}
         self._given_up: set[int] = set()
         self._distance = np.full(16, UNKNOWN, np.int32)
-        self._path = np.zeros(tokens.depth + 1, np.int32)
+
+    def _refresh(self) -> None:
+        """Forget all where states were forgotten: their numbers may mean others now."""
+        if self._generation != self._automaton.generation:
+            self._reset()
 
     def fits(self, state: int, left: int) -> bool:
         """Do `left` tokens suffice to make the text complete?"""
-        if self._most.get(state, UNREACHABLE) <= left:
+        if self._generation == self._automaton.generation and self._most.get(state, UNREACHABLE) <= left:
             return True
         with self._lock:
+            self._refresh()
             if self._bound(state) <= left:
                 return True
             if self._least[state] > left:
@@ -66,6 +76,7 @@ class FewestTokens:
     def __call__(self, state: int) -> int:
         """The fewest tokens; UNREACHABLE (2**31 - 1) where the vocabulary cannot spell an end."""
         with self._lock:
+            self._refresh()
             if self._bound(state) > self._least[state] and self._go_steepest(state) > self._least[state]:
                 self._search(state, min(self._go_downhill(state) - 1, FAR))
             return self._most[state]
@@ -76,21 +87,23 @@ class FewestTokens:
 
     def next_states(self, state: int) -> tuple[int, ...]:
         """All states that one token leads to."""
-        known = self._next.get(state)
-        if known is None:
-            with self._lock:
+        with self._lock:
+            self._refresh()
+            known = self._next.get(state)
+            if known is None:
                 known = self._next[state] = tuple(np.flatnonzero(self._walk_next(state)).tolist())
-        return known
+            return known
 
     def tokens_within(self, state: int, left: int, out: U32) -> bool:
         """Set the bits of the tokens after which `left` more suffice in out (ceil(V/32),), zeroed by the caller.
 
         False, and nothing set, if that is true of every token that the automaton can read.
         """
-        fitting = [target for target in self.next_states(state) if self.fits(target, left)]
-        if len(fitting) == len(self.next_states(state)):
-            return False
         with self._lock:
+            targets = self.next_states(state)
+            fitting = [target for target in targets if self.fits(target, left)]
+            if len(fitting) == len(targets):
+                return False
             fits = np.zeros(len(self._automaton.machine.accepting), np.bool_)
             fits[fitting] = True
             self._path[0] = state

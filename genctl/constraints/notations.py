@@ -11,16 +11,24 @@ import builtins
 import json as json_module
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from genctl.compilers.grammar import Keywords, compile_gbnf, compile_lark, given
+from genctl.automata.base import Automaton
+from genctl.automata.pushdown import GrammarAutomaton
 from genctl.compilers.json_schema import compile_json_schema
+from genctl.compilers.json_schema.document import plain_json
 from genctl.compilers.regex import compile_regex
 from genctl.compilers.types import schema_of
 from genctl.constraints.predicate import PredicateFunction
 from genctl.constraints.rules import Language, Predicate, Rule
+from genctl.constraints.store import compiled, fingerprint, key
 from genctl.errors import ConstraintError
+
+if TYPE_CHECKING:
+    from genctl.compilers.grammar import Keywords
 
 Style: TypeAlias = Literal["bounded", "compact", "spaced"] | int
 
@@ -31,7 +39,8 @@ def regex(pattern: str | re.Pattern[str], flags: int = 0) -> Language:
     Raises ConstraintError with the span of what is wrong or cannot be honoured (back-references and the like).
     """
     source = pattern.pattern if isinstance(pattern, re.Pattern) else pattern
-    return Language(compile_regex(pattern, flags), source)
+    known = key("regex", source, pattern.flags if isinstance(pattern, re.Pattern) else None, flags)
+    return Language(compiled(known, lambda: compile_regex(pattern, flags)), source)
 
 
 def json(schema: Any, *, whitespace: Style = "bounded") -> Language:
@@ -43,11 +52,18 @@ def json(schema: Any, *, whitespace: Style = "bounded") -> Language:
     Raises ConstraintError with the JSON pointer of what is wrong or not supported.
     """
     if isinstance(schema, Mapping | bool | str):
-        automaton = compile_json_schema(schema, whitespace=whitespace)
-        source = schema if isinstance(schema, str) else json_module.dumps(schema)
+        automaton = _of_schema(schema, whitespace)
+        source = schema if isinstance(schema, str) else json_module.dumps(schema, default=str)
         return Language(automaton, source, json_module.loads)
     plain, parse = schema_of(schema)
-    return Language(compile_json_schema(plain, whitespace=whitespace), getattr(schema, "__name__", str(schema)), parse)
+    return Language(_of_schema(plain, whitespace), getattr(schema, "__name__", str(schema)), parse)
+
+
+def _of_schema(schema: Mapping[str, Any] | bool | str, whitespace: Style) -> Automaton:
+    """The schema is copied: what is kept must not change when the user's own does."""
+    plain = schema if isinstance(schema, str) else plain_json(schema)
+    known = key("text" if isinstance(schema, str) else "schema", plain, whitespace)
+    return compiled(known, lambda: compile_json_schema(plain, whitespace=whitespace))
 
 
 def lark(
@@ -64,9 +80,30 @@ def lark(
     in which `%import` looks first. The value is the text; see docs/grammars.md.
     Raises ConstraintError with line, column and span of what is wrong or cannot be honoured.
     """
+    from genctl.compilers.grammar import given
+
     text, folder = given(grammar, shipped=True)
     paths = [Path(path) for path in import_paths]
-    return Language(compile_lark(text, start=start, keywords=keywords, import_paths=paths, folder=folder), text)
+
+    def make() -> GrammarAutomaton:
+        from genctl.compilers.grammar import compile_lark
+
+        return compile_lark(text, start=start, keywords=keywords, import_paths=paths, folder=folder)
+
+    alone = not paths and not _FROM_FILES.search(text)
+    return Language(compiled(key("lark", text, start, keywords, _lark()) if alone else None, make), text)
+
+
+# An import from anywhere but the grammars that Lark itself ships; whatever is not plainly one of these.
+_FROM_FILES = re.compile(r"%import(?![ \t]+[A-Za-z])")
+
+
+@cache
+def _lark() -> str:
+    """The version of Lark, its own grammars included, without importing it."""
+    spec = find_spec("lark")
+    assert spec is not None, "genctl depends on it"
+    return fingerprint(Path(spec.origin or "").parent)
 
 
 def gbnf(grammar: str | Path, *, root: str = "root") -> Language:
@@ -74,8 +111,10 @@ def gbnf(grammar: str | Path, *, root: str = "root") -> Language:
 
     Raises ConstraintError with line, column and span of what is wrong or cannot be honoured (tokens such as <think>).
     """
+    from genctl.compilers.grammar import compile_gbnf, given
+
     text, _ = given(grammar)
-    return Language(compile_gbnf(text, root=root), text)
+    return Language(compiled(key("gbnf", text, root), lambda: compile_gbnf(text, root=root)), text)
 
 
 def predicate(function: PredicateFunction) -> Predicate:

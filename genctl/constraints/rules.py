@@ -26,6 +26,7 @@ from genctl.constraints.automaton import AutomatonConstraint
 from genctl.constraints.base import Constraint
 from genctl.constraints.both import Both
 from genctl.constraints.predicate import PredicateConstraint, PredicateFunction, log_weight
+from genctl.constraints.store import bound
 from genctl.errors import ArgumentError, ConstraintError, UnsatisfiableError
 from genctl.vocabulary import Vocabulary
 
@@ -89,7 +90,7 @@ class Language(Rule):
     def bind(self, vocabulary: Vocabulary) -> Constraint:
         """States, masks and transitions are kept for the next call with the same vocabulary."""
         if self._bound is None or self._bound[0] is not vocabulary:
-            self._bound = vocabulary, AutomatonConstraint(self.automaton, vocabulary)
+            self._bound = vocabulary, bound(self.automaton, vocabulary)
         return self._bound[1]
 
     def accepts(self, text: str) -> bool:

@@ -35,15 +35,16 @@ JOIN = 6  # two stacks, 1 + the stack that is either of them
 LEAF = 7  # accepting, fewest bytes, run; then the row after each byte class
 SIDE = 8  # SIDE_HEAD columns; the row behind each guard; the row after each byte class
 BEHIND = 9  # does each guard let pass; the row after each byte class
-WORK = 10  # scratch of one step from here on: what to visit (fresh, node, side, stack, -) or to call
-FOUND = 11  # node, side, stack
-SEEN = 12  # stamp, three keys, value
-LINK = 13  # next link, node, rounds, below
-CALL = 14  # body, side, first link, place in the heap of ranks
-ROWS = 15  # node, rounds, stack
-PAIR = 16  # two stacks
-REGIONS = 17
-WIDTHS = (5, 3, 3, 3, 1, 1, 3, 0, 0, 0, 5, 3, 5, 4, 4, 3, 2)
+FREE = 10  # states that were forgotten and may be used again
+WORK = 11  # scratch of one step from here on: what to visit (fresh, node, side, stack, -) or to call
+FOUND = 12  # node, side, stack
+SEEN = 13  # stamp, three keys, value
+LINK = 14  # next link, node, rounds, below
+CALL = 15  # body, side, first link, place in the heap of ranks
+ROWS = 16  # node, rounds, stack
+PAIR = 17  # two stacks
+REGIONS = 18
+WIDTHS = (5, 3, 3, 3, 1, 1, 3, 0, 0, 0, 1, 5, 3, 5, 4, 4, 3, 2)
 
 MISS_REGION, MISS_ROW, MISS_COLUMN, FULL_REGION, STAMP, ACCEPTS, HEAPED = range(3 * REGIONS, 3 * REGIONS + 7)
 HEAD = 3 * REGIONS + 7
@@ -567,10 +568,15 @@ def intern_state(accepting: Bool, code: I32, heap: I32, head: I64, behind: int) 
     new, first = wide(head[USED + STATE]), wide(head[USED + ITEM])
     if 2 * new >= room:
         return full(head, STATE_HASH)
-    if new >= head[ROOM + STATE]:
-        return full(head, STATE)
     if first + size > head[ROOM + ITEM]:
         return full(head, ITEM)
+    if head[USED + FREE] > 0:
+        head[USED + FREE] -= 1
+        new = wide(heap[head[FREE] + head[USED + FREE]])
+    elif new >= head[ROOM + STATE]:
+        return full(head, STATE)
+    else:
+        head[USED + STATE] = new + 1
     distance = 0 if flags else UNREACHABLE
     for i in range(size):
         at = found + 3 * i
@@ -588,7 +594,6 @@ def intern_state(accepting: Bool, code: I32, heap: I32, head: I64, behind: int) 
     heap[at + DISTANCE] = distance
     accepting[new] = flags != 0
     heap[table + slot] = new
-    head[USED + STATE] = new + 1
     head[USED + ITEM] = first + size
     return new
 
@@ -822,6 +827,8 @@ def rehash_states(heap: I32, head: I64) -> None:
     mask = head[ROOM + STATE_HASH] - 1
     for known in range(1, head[USED + STATE]):
         at = head[STATE] + 5 * known
+        if heap[at + FIRST] < 0:
+            continue  # forgotten
         value = mixed(mixed(1, wide(heap[at + STATE_FLAGS])), wide(heap[at + BEHIND_ROW]))
         for i in range(head[ITEM] + 3 * heap[at + FIRST], head[ITEM] + 3 * heap[at + END]):
             value = mixed(value, wide(heap[i]))
@@ -854,6 +861,66 @@ def rehash_joins(old: I32, heap: I32, head: I64) -> None:
             at = join_at(heap, head, wide(old[3 * i]), wide(old[3 * i + 1]))
             for k in range(3):
                 heap[at + k] = old[3 * i + k]
+
+
+# -- forgetting
+
+
+@kernel
+def forget(old: I32, heap: I32, head: I64, kept: Bool, number: I32) -> None:
+    """Copy the kept states (S,), with their items and stacks, from one heap to another, of the same layout.
+
+    States keep their numbers, the others become free; stacks are numbered anew. number (T,): zeros, scratch. The hash
+    tables are to be filled again.
+    """
+    states, items = wide(head[STATE]), wide(head[ITEM])
+    stacks, frames = wide(head[STACK]), wide(head[FRAME])
+    number[0] = 1
+    for state in range(1, head[USED + STATE]):
+        if kept[state]:
+            for i in range(old[states + 5 * state + FIRST], old[states + 5 * state + END]):
+                number[old[items + 3 * i + 2]] = 1
+    for stack in range(head[USED + STACK] - 1, -1, -1):  # what is below is older
+        if number[stack]:
+            for i in range(old[stacks + 3 * stack], old[stacks + 3 * stack + 1]):
+                number[old[frames + 3 * i + 2]] = 1
+    used, frame = 0, 0
+    for stack in range(head[USED + STACK]):
+        if number[stack]:
+            first = frame
+            for i in range(old[stacks + 3 * stack], old[stacks + 3 * stack + 1]):
+                heap[frames + 3 * frame] = old[frames + 3 * i]
+                heap[frames + 3 * frame + 1] = old[frames + 3 * i + 1]
+                heap[frames + 3 * frame + 2] = number[old[frames + 3 * i + 2]]
+                frame += 1
+            heap[stacks + 3 * used] = first
+            heap[stacks + 3 * used + 1] = frame
+            heap[stacks + 3 * used + 2] = old[stacks + 3 * stack + 2]
+            number[stack] = used
+            used += 1
+    item, free = 0, 0
+    for state in range(head[USED + STATE]):
+        at = states + 5 * state
+        for k in range(5):
+            heap[at + k] = old[at + k]
+        if state != DEAD and not kept[state]:
+            heap[at + FIRST] = -1
+            heap[at + END] = -1
+            heap[head[FREE] + free] = state
+            free += 1
+            continue
+        heap[at + FIRST] = item
+        for i in range(old[at + FIRST], old[at + END]):
+            heap[items + 3 * item] = old[items + 3 * i]
+            heap[items + 3 * item + 1] = old[items + 3 * i + 1]
+            heap[items + 3 * item + 2] = number[old[items + 3 * i + 2]]
+            item += 1
+        heap[at + END] = item
+    head[USED + ITEM] = item
+    head[USED + FREE] = free
+    head[USED + STACK] = used
+    head[USED + FRAME] = frame
+    head[USED + JOIN] = 0
 
 
 # -- words that read along

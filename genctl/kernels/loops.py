@@ -14,11 +14,17 @@ from genctl.kernels.automaton import BYTE, DEPTH, END, TOKEN, mark_subtree, mark
 from genctl.kernels.compiled import kernel, wide
 from genctl.kernels.configurations import (
     BODY_AT,
+    COLUMNS,
+    EDGE_AT,
+    EDGES,
     FIRST,
     FRAME,
     FULL,
     ITEM,
     LOOP,
+    MEMBER_AT,
+    NODE_AT,
+    NODE_WIDTH,
     NODES,
     OPERATION_AT,
     OPERATION_WIDTH,
@@ -69,41 +75,48 @@ def survey(
 
 
 @kernel
-def mark_exits(
+def mark_leaving(
     trie: TokenTrie,
     machine: Machine,
     tokens: TokenBytes,
     state: int,
     exits: I32,
     spelled: I32,
-    first: int,
+    begins: Bool,
+    done: int,
     out: U32,
     path: I32,
     missed: I32,
     count: I64,
 ) -> int:
-    """Mark what can be read of the subtrees of the exits (nodes), from number `first` on.
+    """Mark what can be read of the subtrees of the exits (nodes), and of the bytes that begin no round.
 
-    spelled: a token below each exit. Returns the number of exits, or the one at which to go on once the automaton
-    has been extended as path[0] says.
+    spelled: a token below each exit; begins: (256,) can a round begin with the byte. done: exits and bytes that are
+    marked already. Returns how many are, all if done; else the automaton has to be extended as path[0] says.
     """
-    while first < exits.shape[0]:
-        node = wide(exits[first])
-        here = state
-        data = tokens.offset[spelled[first]]
-        for i in range(data, data + trie.node[node, DEPTH] - 1):
-            column = wide(machine.classes[tokens.data[i]])
-            here = step(machine.next, machine.accepting, machine.code, machine.heap, machine.head, here, column)
-            if here <= DEAD:
-                break
-        if here < 0:
-            path[0] = here
-            return first
-        if here != DEAD and not mark_subtree(trie, machine, node, here, out, path, missed, count):
+    size = exits.shape[0]
+    while done < size + 256:
+        here, node = state, -1
+        if done < size:
+            node = wide(exits[done])
+            data = tokens.offset[spelled[done]]
+            for i in range(data, data + trie.node[node, DEPTH] - 1):
+                column = wide(machine.classes[tokens.data[i]])
+                here = step(machine.next, machine.accepting, machine.code, machine.heap, machine.head, here, column)
+                if here <= DEAD:
+                    break
+            if here < 0:
+                path[0] = here
+                return done
+        elif not begins[done - size]:
+            node = wide(trie.first[done - size])
+            if node >= 0 and machine.next[state, machine.classes[done - size]] == DEAD:
+                node = -1
+        if node >= 0 and here != DEAD and not mark_subtree(trie, machine, node, here, out, path, missed, count):
             path[0] = FULL
-            return first
-        first += 1
-    return first
+            return done
+        done += 1
+    return done
 
 
 @kernel
@@ -128,9 +141,35 @@ def loop_of(code: I32, heap: I32, head: I64, number: int, found: I64) -> int:
 
 
 @kernel
+def reads(code: I32, node: int, column: int) -> bool:
+    """Has the node a move by this byte class?"""
+    at = code[NODE_AT] + NODE_WIDTH * node
+    for e in range(code[at + EDGES], code[at + NODE_WIDTH + EDGES]):
+        if code[code[MEMBER_AT] + code[COLUMNS] * code[code[EDGE_AT] + 2 * e] + column]:
+            return True
+    return False
+
+
+@kernel
+def apart(code: I32, heap: I32, head: I64, state: int, number: int) -> bool:
+    """Can no other item of the state read a byte that item `number` can read?"""
+    chosen = wide(heap[head[ITEM] + 3 * number])
+    for i in range(heap[head[STATE] + 5 * state + FIRST], heap[head[STATE] + 5 * state + STATE_END]):
+        node = wide(heap[head[ITEM] + 3 * i])
+        if i == number:
+            continue
+        if node >= code[NODES]:
+            return False
+        for column in range(code[COLUMNS]):
+            if reads(code, node, column) and reads(code, chosen, column):
+                return False
+    return True
+
+
+@kernel
 def next_loop(code: I32, heap: I32, head: I64, state: int, number: int, found: I64) -> bool:
     """Has a state an item that stands between the rounds of a loop? found: `loop_of` the first one from item `number`
-    on (-1: of all), the operation, the number of the item, and is it the only item of the state.
+    on (-1: of all), the operation, the number of the item, and is it `apart` from the others.
     """
     if code[NODES] == 0:
         return False
@@ -141,7 +180,7 @@ def next_loop(code: I32, heap: I32, head: I64, state: int, number: int, found: I
         found[3] = loop_of(code, heap, head, number, found)
         if found[3] >= 0:
             found[4] = number
-            found[5] = end - first == 1
+            found[5] = apart(code, heap, head, state, number)
             return True
         number += 1
     return False

@@ -89,6 +89,7 @@ def _run_kernel(rng: Generator, weights: Weights, constraint: AutomatonConstrain
     mass = np.zeros((n_rows, 3))
     status = np.full(n_rows, rejection.WAITING, np.int64)
     automaton, tokens = constraint.automaton, constraint.token_bytes
+    constraint.make_room()
     while lacking := rejection.awrs(
         weights.values, weights.blocks, automaton.machine, tokens, states, uniforms, work, mass, status, TAIL
     ):

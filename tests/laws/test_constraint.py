@@ -38,6 +38,8 @@ def by_automaton(pattern: str) -> AutomatonConstraint:
 
 CONSTRAINTS = {
     "automaton": lambda: by_automaton("(a|bé?){1,6}"),
+    "inside a loop": lambda: by_automaton("[^c]{2,4}c[^c]*"),
+    "in a loop, or not": lambda: by_automaton("(a?b|[^c]{1,3}c|[^ab]{1,70})+"),
     "product": lambda: AutomatonConstraint(Product(compile_regex("(aa|b)*"), compile_regex(".{2,5}")), VOCABULARY),
     "predicate": lambda: PredicateConstraint(even, VOCABULARY),
     "both": lambda: Both([by_automaton("[ab]{0,5}"), PredicateConstraint(even, VOCABULARY)]),

@@ -63,7 +63,7 @@ class Arrays(Facet):
         """One item or more. The items that must be there stand in a row, each further one is a rule of its own."""
         if self.most == 0:
             return NOTHING
-        comma = context.rule("comma", lambda: context.space.comma)
+        comma = context.space.comma
         prefix = self.prefix[: self.most]
         fixed = min(max(self.least, 1), len(prefix))
         row: list[Expression] = []

@@ -13,19 +13,20 @@ import json
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from decimal import Decimal
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 from genctl.automata.base import DEAD, UNREACHABLE, Automaton, accepts
-from genctl.automata.expressions import NOTHING, Call, Embedded, Expression, union
+from genctl.automata.expressions import EMPTY, NOTHING, Call, Embedded, Expression, Literal, Union, union
+from genctl.automata.nfa import Base, LayeredRules
 from genctl.automata.pushdown import GrammarAutomaton
 from genctl.automata.tabulated import tabulated
 from genctl.compilers.json_schema.cases import Case, Cases, cases
-from genctl.compilers.json_schema.context import ANYTHING, Facet, Node, Pointer, Space
-from genctl.compilers.json_schema.document import Document
+from genctl.compilers.json_schema.context import ANYTHING, Draft, Facet, Node, Pointer, Space
+from genctl.compilers.json_schema.document import MAX_DEPTH, Document, plain_json
 from genctl.compilers.json_schema.numbers import Numbers
-from genctl.compilers.json_schema.rules import read
-from genctl.compilers.json_schema.values import KINDS, common, kind_of, read_values, spellings
+from genctl.compilers.json_schema.rules import meet_kinds, read
+from genctl.compilers.json_schema.values import KINDS, TYPES, common, kind_of, read_values, spellings
 from genctl.compilers.json_schema.whitespace import style
 from genctl.errors import ConstraintError, UnsatisfiableError
 
@@ -45,10 +46,12 @@ def compile_json_schema(
     Raises ConstraintError, with a JSON pointer, for what is no schema and for keywords that cannot be enforced;
     UnsatisfiableError for a schema that no finite value obeys; warns of words that look like misspelt keywords.
     """
-    compiler = Compiler(Document(_parsed(schema)), style(whitespace))
+    document, space = Document(_parsed(schema)), style(whitespace)
+    shared = _shared(space, document.draft)
+    compiler = Compiler(document, space, shared)
     start = compiler.expression(("",))
     try:
-        automaton = GrammarAutomaton(start, compiler.rules())
+        automaton = GrammarAutomaton(start, LayeredRules(shared.base, compiler.rules()))
     except RecursionError as error:
         raise ConstraintError("a listed value is nested too deep", pointer="") from error
     if automaton.start == DEAD:
@@ -58,10 +61,19 @@ def compile_json_schema(
 
 
 def _parsed(schema: object) -> object:
+    """Plain JSON. What `json.loads` made is that, but for constants such as NaN, unless it is nested too deep."""
     if not isinstance(schema, str):
-        return schema
+        return plain_json(schema)
+    constants: list[float] = []
+
+    def constant(name: str) -> float:
+        constants.append(float(name))
+        return constants[-1]
+
     try:
-        return json.loads(schema, parse_float=Decimal)
+        value = json.loads(schema, parse_float=Decimal, parse_constant=constant)
+        deep = schema.count("[") + schema.count("{") > MAX_DEPTH
+        return plain_json(value) if constants or deep else value
     except (ValueError, ArithmeticError, RecursionError) as error:
         raise ConstraintError(
             f"the schema is not JSON that can be read: {error or type(error).__name__}", source=schema
@@ -71,30 +83,32 @@ def _parsed(schema: object) -> object:
 class Merged(NamedTuple):
     """What the places of a case say together: by kind of value, and the values listed (None: all)."""
 
-    kinds: dict[str, Facet]
+    kinds: Mapping[str, Facet]
     values: list[Any] | None
 
 
 class Compiler:
     """Context of the facets: makes rules on demand, each once, and compiles them one after the other."""
 
-    def __init__(self, document: Document, space: Space) -> None:
+    def __init__(self, document: Document, space: Space, shared: _Shared | None = None) -> None:
         self.draft = document.draft
-        self.space = space
         self._document = document
         self._cases: dict[Node, Cases] = {}
         self._merged: dict[Case, Merged] = {}
-        self._names: dict[Hashable, str] = {}
+        self._calls: dict[Case, Call] = {} if shared is None else shared.calls.copy()
+        self._names: dict[Hashable, str] = {} if shared is None else shared.names.copy()
         self._rules: dict[str, Expression] = {}
         self._waiting: deque[tuple[str, Callable[[], Expression]]] = deque()
         self._automata: dict[Hashable, Expression] = {}
         self._patterns: dict[str, Automaton] = {}
+        self.space = Space(*map(self._space_rule, space))._replace(colon=space.colon)
 
     # -- Context
 
     def expression(self, node: Node, /) -> Expression:
         """A call for each case of the node."""
-        return union(*(self.rule(("case", case), partial(self._case, case)) for case in self.cases(node)))
+        calls = tuple(dict.fromkeys(map(self._call, self.cases(node))))
+        return calls[0] if len(calls) == 1 else Union(calls)
 
     def admits(self, node: Node, value: object, /) -> bool:
         return node == ANYTHING or any(self._admits_case(case, value) for case in self.cases(node))
@@ -104,7 +118,7 @@ class Compiler:
             self._patterns[pattern] = make()
         return accepts(self._patterns[pattern], text.encode())
 
-    def rule(self, key: Hashable, make: Callable[[], Expression], /) -> Expression:
+    def rule(self, key: Hashable, make: Callable[[], Expression], /) -> Call:
         """A call of the rule with this key; its expression is made later, so depth costs no recursion."""
         name = self._names.get(key)
         if name is None:
@@ -114,7 +128,7 @@ class Compiler:
             self._waiting.append((name, make))
         return Call(name)
 
-    def own_rule(self, expression: Expression, /) -> Expression:
+    def own_rule(self, expression: Expression, /) -> Call:
         return self.rule(object(), lambda: expression)
 
     def automaton(self, key: Hashable, make: Callable[[], Automaton], /) -> Expression:
@@ -133,6 +147,29 @@ class Compiler:
             self._rules[name] = make()
         return self._rules
 
+    def _space_rule(self, space: Expression) -> Expression:
+        """White space that is more than a byte is a rule."""
+        short = isinstance(space, Literal) or space == EMPTY
+        return space if short else self.rule(("space", space), lambda: space)
+
+    def _call(self, case: Case) -> Call:
+        """Cases that say the same of scalar values have one rule."""
+        call = self._calls.get(case)
+        if call is None:
+            kinds, values = self.merged(case)
+            scalar = values is None and kinds.keys().isdisjoint(("array", "object"))
+            key: Hashable = ("scalar", *kinds.values()) if scalar else ("case", case)
+            call = self._calls[case] = self.rule(key, partial(self._case, case))
+        return call
+
+    def shared(self) -> _Shared:
+        """What all schemas have in common: scalar values and whatever comes where anything may come."""
+        self.expression(ANYTHING)
+        for kind, facet in TYPES.values():
+            if kind not in ("array", "object"):
+                self.rule(("scalar", facet), partial(facet.expression, self))
+        return _Shared(Base(self.rules()), self._calls, self._names)
+
     def cases(self, node: Node) -> tuple[Case, ...]:
         if node not in self._cases:
             self._cases[node] = cases(node, self._document)
@@ -141,11 +178,11 @@ class Compiler:
     def merged(self, case: Case) -> Merged:
         """The facets of all places of the case, met kind by kind."""
         if case not in self._merged:
-            kinds, values = KINDS, None
+            kinds: Mapping[str, Facet] = KINDS
+            values: list[Any] | None = None
             for pointer in case:
                 place = self._document.place(pointer)
-                said = read(place)
-                kinds = {kind: facet.meet(said[kind]) for kind, facet in kinds.items() if kind in said}
+                kinds = meet_kinds(kinds, read(place))
                 values = common(values, read_values(place))
             self._merged[case] = Merged(kinds, values)
         return self._merged[case]
@@ -202,5 +239,17 @@ class Compiler:
         return next(filter(None, (facet.conflict(self) for facet in kinds.values())), None)
 
     def _can_end(self, node: Node, lengths: Mapping[str, int]) -> bool:
-        names = (self._names["case", case] for case in self.cases(node))
-        return any(lengths[name] < UNREACHABLE for name in names)
+        return any(lengths[self._calls[case].rule] < UNREACHABLE for case in self.cases(node))
+
+
+class _Shared(NamedTuple):
+    """Rules that every schema begins with, and what they are known by."""
+
+    base: Base
+    calls: dict[Case, Call]
+    names: dict[Hashable, str]
+
+
+@lru_cache(32)
+def _shared(space: Space, draft: Draft) -> _Shared:
+    return Compiler(Document(True, draft), space).shared()

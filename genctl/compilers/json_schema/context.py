@@ -16,7 +16,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple, NoReturn, Protocol, Self, TypeAlias, TypeVar
 
 from genctl.automata.base import Automaton
-from genctl.automata.expressions import Expression
+from genctl.automata.expressions import Call, Expression
 from genctl.errors import ConstraintError
 
 T = TypeVar("T")
@@ -159,11 +159,11 @@ class Context(Protocol):
         """Is the pattern found in the text? `make` gives its expression in UTF-8."""
         ...
 
-    def rule(self, key: Hashable, make: Callable[[], Expression], /) -> Expression:
+    def rule(self, key: Hashable, make: Callable[[], Expression], /) -> Call:
         """A call of the rule with this key, made on first use."""
         ...
 
-    def own_rule(self, expression: Expression, /) -> Expression:
+    def own_rule(self, expression: Expression, /) -> Call:
         """A call of a new rule: many places can go on with it, and it is written once."""
         ...
 

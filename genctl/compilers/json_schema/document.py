@@ -8,14 +8,13 @@ Only references into the document itself are followed; nothing is ever fetched.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin
 
 from genctl.compilers.json_schema.context import DRAFTS, Draft, Place, Pointer, decimal, escaped, refuse
-from genctl.errors import GenctlWarning
+from genctl.errors import warn
 
 MAX_DEPTH = 1_000
 DIALECTS = {
@@ -31,10 +30,12 @@ DIALECTS = {
 class Document:
     """A whole schema document; `draft` is what its "$schema" says, 2020-12 if it says nothing."""
 
-    def __init__(self, schema: object) -> None:
-        self._root = plain_json(schema)
+    def __init__(self, schema: Any, draft: Draft | None = None) -> None:
+        """schema: plain JSON; draft: in place of what it says."""
+        self._root = schema
         self._found: dict[Pointer, bool | dict[str, Any]] = {}
-        self.draft = self._draft()
+        self._places: dict[Pointer, Place] = {}
+        self.draft = draft or self._draft()
         self._base = self._identifier(self._root)
 
     def schema(self, pointer: Pointer) -> bool | dict[str, Any]:
@@ -48,9 +49,12 @@ class Document:
         return found
 
     def place(self, pointer: Pointer) -> Place:
-        schema = self.schema(pointer)
-        assert isinstance(schema, dict), "boolean schemas have no keywords"
-        return Place(pointer, schema, self.draft)
+        place = self._places.get(pointer)
+        if place is None:
+            schema = self.schema(pointer)
+            assert isinstance(schema, dict), "boolean schemas have no keywords"
+            place = self._places[pointer] = Place(pointer, schema, self.draft)
+        return place
 
     def target(self, place: Place) -> Pointer:
         """Where the "$ref" of a place points."""
@@ -95,7 +99,7 @@ class Document:
         if self._identifier(place.schema):
             refuse(place.at("$schema"), "a part of the schema has a version of its own", "not supported yet")
         message = f'at {place.at("$schema")}: "$schema" means something at the root only; read as {self.draft.name}'
-        warnings.warn(message, GenctlWarning, stacklevel=2)
+        warn(message)
 
     def _draft(self) -> Draft:
         dialect = self._root.get("$schema") if isinstance(self._root, dict) else None

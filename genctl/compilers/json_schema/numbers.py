@@ -11,17 +11,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from math import ceil, floor
 from typing import Any, NamedTuple
 
 from genctl.automata.expressions import EMPTY, NOTHING, Expression, Literal, concat, optional, union
-from genctl.automata.pushdown import GrammarAutomaton
 from genctl.compilers.json_schema.context import Context, Facet, Place, decimal, is_whole
 from genctl.compilers.json_schema.decimals import (
     MINUS,
     above,
     below,
-    both,
+    between,
     equal,
     whole_range,
 )
@@ -64,9 +64,7 @@ class Numbers(Facet):
         return f"no {kind} is {low} {self.low.value} and {high} {self.high.value}"
 
     def expression(self, context: Context, /) -> Expression:
-        if self._empty():
-            return NOTHING
-        return context.automaton(self, lambda: GrammarAutomaton(self._whole(context) if self.integer else self._real()))
+        return _expression(self, context.draft.whole_fractions)
 
     def _empty(self) -> bool:
         if self.integer:
@@ -88,7 +86,12 @@ class Numbers(Facet):
             high -= self.high.strict and high == self.high.value
         return low, high
 
-    def _whole(self, context: Context) -> Expression:
+    def spelled(self, whole_fractions: bool) -> Expression:
+        if self._empty():
+            return NOTHING
+        return self._whole(whole_fractions) if self.integer else self._real()
+
+    def _whole(self, whole_fractions: bool) -> Expression:
         low, high = self._whole_bounds()
         parts = []
         if high is None or high >= 0:
@@ -96,7 +99,7 @@ class Numbers(Facet):
         if low is None or low <= 0:
             least = 0 if high is None else max(-high, 0)
             parts.append(concat(MINUS, whole_range(least, None if low is None else -low)))
-        tail = optional(Literal(b".0")) if context.draft.whole_fractions else EMPTY
+        tail = optional(Literal(b".0")) if whole_fractions else EMPTY
         return concat(union(*parts), tail)
 
     def _real(self) -> Expression:
@@ -113,8 +116,14 @@ class Numbers(Facet):
             return NOTHING
         if low.value == high.value:
             return NOTHING if low.strict or high.strict else equal(low.value)
-        most = below(high.value, strict=high.strict)
-        return most if low == Bound(Decimal(0), False) else both(above(low.value, strict=low.strict), most)
+        if low == Bound(Decimal(0), False):
+            return below(high.value, strict=high.strict)
+        return between(low.value, high.value, above=low.strict, below=high.strict)
+
+
+@lru_cache(1024)
+def _expression(numbers: Numbers, whole_fractions: bool) -> Expression:
+    return numbers.spelled(whole_fractions)
 
 
 def _negative(bound: Bound | None) -> Bound | None:

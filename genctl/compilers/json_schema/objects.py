@@ -10,14 +10,13 @@ Declared names are spelled as `json.dumps` does, with or without `ensure_ascii`;
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from itertools import groupby
+from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Any
 
-from genctl.automata.expressions import Expression, Literal, concat, optional, repeat, union
+from genctl.automata.expressions import NOTHING, Expression, Literal, concat, optional, repeat, union
 from genctl.compilers.json_schema.context import ANYTHING, Context, Facet, Node, Place, meet_nodes, refuse
 from genctl.compilers.json_schema.strings import strings_but
 
@@ -78,17 +77,20 @@ class _Row:
         self._required = [name in required for name, _ in self._members]
         self._last_required = max((i for i, required in enumerate(self._required) if required), default=-1)
         self._stops = self._next_stops()
+        rest = context.expression(facet.rest)
         names = frozenset(name for name, _ in self._members)
-        self._free = concat(strings_but(names), context.space.colon, context.expression(facet.rest))
-        self._comma = context.rule("comma", lambda: context.space.comma)
+        self._free = NOTHING if rest == NOTHING else concat(strings_but(names), context.space.colon, rest)
+        self._rests: dict[int, Expression] = {}
 
     def next(self, i: int) -> Expression:
         """Member i or a later one, and all that follows it; no required member is passed over."""
+        if i == len(self._members) and self._free == NOTHING:
+            return NOTHING
         return self._context.rule((self, "next", i), lambda: self._next(i))
 
     def _next(self, i: int) -> Expression:
         if i == len(self._members):
-            return concat(self._free, repeat(concat(self._comma, self._free)))
+            return concat(self._free, repeat(concat(self._context.space.comma, self._free)))
         stop = self._stops[i]
         size = _block_size(i, stop)
         block = self._block(i, size)
@@ -104,17 +106,18 @@ class _Row:
         return self._context.rule((self, "block", i, size), lambda: self._entries(members))
 
     def _entries(self, members: range) -> Expression:
-        spelled = [(text, i) for i in members for text in key_texts(self._members[i][0])]
-        return prefix_tree(
-            [(text, self._context.rule((self, "rest", i), partial(self._rest, i))) for text, i in spelled]
-        )
+        return prefix_tree([(text, self._rest(i)) for i in members for text in key_texts(self._members[i][0])])
 
     def _rest(self, i: int) -> Expression:
-        """What follows the name of member i."""
-        more = concat(self._comma, self.next(i + 1))
-        if i >= self._last_required:
-            more = optional(more)
-        return concat(self._context.space.colon, self._context.expression(self._members[i][1]), more)
+        """What follows the name of member i: one object, since a member may stand in several blocks."""
+        known = self._rests.get(i)
+        if known is None:
+            more = concat(self._context.space.comma, self.next(i + 1))
+            if i >= self._last_required:
+                more = optional(more)
+            value = self._context.expression(self._members[i][1])
+            known = self._rests[i] = concat(self._context.space.colon, value, more)
+        return known
 
     def _next_stops(self) -> list[int]:
         """For each member the end of those that can come in its place: behind the next required one."""
@@ -149,7 +152,7 @@ def _common_length(first: bytes, second: bytes) -> int:
 
 def key_texts(name: str) -> set[bytes]:
     """A property name with its quotes, as `json.dumps` spells it."""
-    return {json.dumps(name, ensure_ascii=False).encode(), json.dumps(name).encode()}
+    return {encode_basestring(name).encode(), encode_basestring_ascii(name).encode()}
 
 
 def key(name: str) -> Expression:

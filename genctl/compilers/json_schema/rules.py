@@ -8,16 +8,15 @@ A word that is in no draft is an annotation, as the specification says; if it lo
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from functools import lru_cache
 from typing import Literal, NamedTuple, TypeAlias
 
 from genctl.compilers.json_schema import arrays, numbers, objects, strings
 from genctl.compilers.json_schema.context import DRAFTS, Facet, Place, refuse
-from genctl.compilers.json_schema.values import read_types
-from genctl.errors import GenctlWarning
+from genctl.compilers.json_schema.values import KINDS, read_types
+from genctl.errors import warn
 
 # automaton: enforced byte by byte. reference: brings in the schemas of other places. container: holds schemas
 # for references. annotation: constrains nothing. refused: the schema is not compiled.
@@ -84,7 +83,15 @@ RULES: Mapping[str, Rule] = {
 }  # fmt: skip
 
 # How the keywords of each kind of value are read.
-READERS = {"number": numbers.read, "string": strings.read, "array": arrays.read, "object": objects.read}
+READERS: Mapping[str, tuple[frozenset[str], Callable[[Place], Facet]]] = {
+    kind: (frozenset(word for word, rule in RULES.items() if rule.family == f"{kind}s"), reader)
+    for kind, reader in {
+        "number": numbers.read,
+        "string": strings.read,
+        "array": arrays.read,
+        "object": objects.read,
+    }.items()
+}
 
 
 def hides_siblings(place: Place) -> bool:
@@ -120,7 +127,7 @@ def _warn_if_misspelt(word: str, place: Place) -> None:
     nearest = _nearest(word)
     if nearest:
         message = f"at {place.at(word)}: `{word}` is not a keyword and constrains nothing; is `{nearest}` meant?"
-        warnings.warn(message, GenctlWarning, stacklevel=2)
+        warn(message)
 
 
 @lru_cache(4096)
@@ -129,7 +136,19 @@ def _nearest(word: str) -> str | None:
     return matches[0] if matches else None
 
 
-def read(place: Place) -> dict[str, Facet]:
+def read(place: Place) -> Mapping[str, Facet]:
     """What the keywords of a place say, by kind of value; a kind that is absent is not allowed."""
-    said = {kind: reader(place) for kind, reader in READERS.items()}
-    return {kind: facet.meet(said[kind]) if kind in said else facet for kind, facet in read_types(place).items()}
+    said = {kind: reader(place) for kind, (words, reader) in READERS.items() if not words.isdisjoint(place.schema)}
+    types = read_types(place)
+    return meet_kinds(types, {**types, **said}) if said else types
+
+
+def meet_kinds(first: Mapping[str, Facet], second: Mapping[str, Facet]) -> Mapping[str, Facet]:
+    """What both say of the kinds that both allow. Most often one of them says nothing."""
+    return {kind: _meet(KINDS[kind], facet, second[kind]) for kind, facet in first.items() if kind in second}
+
+
+def _meet(nothing: Facet, first: Facet, second: Facet) -> Facet:
+    if first is nothing or first is second:
+        return second
+    return first if second is nothing else first.meet(second)

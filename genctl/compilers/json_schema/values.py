@@ -9,7 +9,7 @@ Listed strings are produced in every JSON spelling, listed numbers in plain deci
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -86,11 +86,13 @@ def identity(value: Any) -> Hashable:
 # -- reading
 
 
-def read_types(place: Place) -> dict[str, Facet]:
+def read_types(place: Place) -> Mapping[str, Facet]:
     """The kinds that `type` leaves, each with what it says about them."""
     if "type" not in place.schema:
         return KINDS
     value = place.schema["type"]
+    if isinstance(value, str) and value in TYPES:
+        return dict((TYPES[value],))
     names = value if isinstance(value, list) else [value]
     found: dict[str, Facet] = {}
     for name in names:

@@ -13,15 +13,16 @@ MAX_INDENT = 20
 
 _SPACE = Literal(b" ")
 _LINE: Expression = concat(Literal(b"\n"), repeat(_SPACE, 0, MAX_INDENT))
+_GAP = optional(_LINE)
 
 STYLES = {
     "compact": Space(EMPTY, Literal(b","), Literal(b":"), EMPTY),
     "spaced": Space(EMPTY, Literal(b", "), Literal(b": "), EMPTY),
     "bounded": Space(
-        opened=optional(_LINE),
+        opened=_GAP,
         comma=concat(Literal(b","), union(EMPTY, _SPACE, _LINE)),
         colon=concat(Literal(b":"), optional(_SPACE)),
-        closing=optional(_LINE),
+        closing=_GAP,
     ),
 }
 

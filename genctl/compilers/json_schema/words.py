@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cached_property, lru_cache
+from json.encoder import encode_basestring
 
 import numpy as np
 
 from genctl.automata.base import UNREACHABLE
-from genctl.kernels.records import U8
+from genctl.automata.expressions import Letters
 
 SHORT_ESCAPES = {'"': '"', "\\": "\\", "/": "/", "\b": "b", "\f": "f", "\n": "n", "\r": "r", "\t": "t"}
 
@@ -29,24 +30,27 @@ class Names:
     def code_points(self) -> list[list[int]]:
         return [list(map(ord, name)) for name in self._names]
 
-    @cached_property
-    def classes(self) -> U8:
-        """Every byte of a spelling by itself, all others together."""
-        used = {*"".join(self._names).encode(), *b'\\"/bfnrtu0123456789abcdefABCDEF'}
-        classes = np.zeros(256, np.uint8)
-        classes[sorted(used)] = np.arange(1, len(used) + 1)
-        return classes
+    @property
+    def letters(self) -> Letters:
+        code_points = np.frombuffer("".join(self._names).encode("utf-32-le"), np.int32)
+        ascii_ = np.minimum(code_points, 0x80)
+        sizes = np.where(code_points < 0x80, SIZES[ascii_], 2 + (code_points >= 0x800) + (code_points >= 0x10000))
+        offset = np.cumsum([0, *map(len, self._names)])
+        return Letters(code_points, sizes.astype(np.int32), PLAIN[ascii_], offset)
 
-    def plain(self, code_point: int, /) -> bool:
-        return code_point >= 0x20 and code_point not in (0x22, 0x5C)
+    @property
+    def alphabet(self) -> list[int]:
+        return [*{*"".join(self._names).encode(), *_ESCAPES}]
 
-    def size(self, code_point: int, /) -> int:
-        return len(spellings(chr(code_point))[0])
+    def begin(self, inside: bool, /) -> tuple[bool, int]:
+        if not inside:
+            return "" not in self._names, 0
+        return "" in self._names, min(map(_size, filter(None, self._names)), default=UNREACHABLE + 1) - 1
 
     def shortest(self, inside: bool, /) -> int:
         if not inside:
             return int("" in self._names)
-        return min((sum(map(self.size, map(ord, name))) for name in self._names), default=UNREACHABLE)
+        return min(map(_size, self._names), default=UNREACHABLE)
 
     def after(self, node: int, begun: bytes, byte: int, /) -> tuple[int, bytes] | None:
         if begun[:2] == b"\\u" and byte in b"ABCDEF":
@@ -107,6 +111,11 @@ class Names:
         return edges
 
 
+def _size(name: str) -> int:
+    """Fewest bytes that spell a name."""
+    return len(encode_basestring(name).encode()) - 2
+
+
 def _choices(begun: bytes) -> int:
     """How many characters can be completed by one more byte."""
     if begun == b"\\":
@@ -133,3 +142,8 @@ def spellings(character: str) -> tuple[bytes, ...]:
     units = character.encode("utf-16-be").hex()
     found.append("".join(f"\\u{units[i : i + 4]}" for i in range(0, len(units), 4)).encode())
     return tuple(found)
+
+
+_ESCAPES = rb"\"/bfnrtu0123456789abcdefABCDEF"
+SIZES = np.array([len(spellings(chr(code))[0]) for code in range(0x81)], np.int32)
+PLAIN = np.array([code >= 0x20 and code not in (0x22, 0x5C) for code in range(0x81)])

@@ -1,0 +1,244 @@
+"""Compiled rules, kept for the next call in memory and for the next process on disk.
+
+    automaton = compiled(key("regex", pattern, flags), lambda: compile_regex(pattern, flags))
+    constraint = bound(automaton, vocabulary)              # its masks are kept as long as the automaton is
+
+What stands in the cache is what the compilers of this version made of exactly this content. Nothing depends on it: a
+file that is missing, damaged or foreign is as good as none, and so is a folder that cannot be written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import unicodedata
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from threading import Lock, local
+from time import perf_counter
+from typing import Any
+
+from genctl.automata.base import Automaton
+from genctl.automata.pushdown import GrammarAutomaton
+from genctl.automata.stored import FORMAT, WORDS, pack, share, unpack
+from genctl.compilers.characters import ALL, json_string, utf8
+from genctl.compilers.json_schema.words import Names
+from genctl.constraints.automaton import AutomatonConstraint
+from genctl.errors import hearing
+from genctl.vocabulary import Vocabulary
+
+MEMORY_ENTRIES = 64
+MEMORY_BYTES = 24 * 2**20  # of arrays, which grow as texts are read
+DISK_BYTES = 200 * 2**20
+SLOW = 0.02  # seconds; what is made faster is not worth a file
+
+WORDS["Names"] = Names
+for encode in (json_string, utf8):
+    share(encode(ALL))
+
+
+def compiled(key: str | None, make: Callable[[], GrammarAutomaton]) -> Automaton:
+    """What `make` returns, or what it returned for the same key (see `key`) before: then the states are shared.
+
+    What `make` warns of is told every time, since it is then made every time. Raises what `make` raises.
+    """
+    if key is None:
+        return make()
+    automaton = _memory.get(key)
+    if automaton is None:
+        automaton = _read(key, make)
+        if automaton is None:
+            began = perf_counter()
+            with hearing() as warned:
+                automaton = make()
+            if warned:
+                return automaton
+            if perf_counter() - began > SLOW:
+                _write(key, automaton)
+        _memory.put(key, automaton)
+    return automaton
+
+
+def key(*content: Any) -> str | None:
+    """A name for JSON values, and for the code that compiles them; None for what is not JSON.
+
+    The order of the names in an object counts: it decides in which order texts have them.
+    """
+    try:
+        text = json.dumps([*_versions(), *content])
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@cache
+def _versions() -> tuple[str, ...]:
+    """Python's `re` parses patterns and its Unicode tables say what is a letter. In a checkout compilers change."""
+    package, version = Path(__file__).parents[1], import_module("genctl").__version__  # it imports nothing from here
+    code = [fingerprint(package / part) for part in ("automata", "compilers", "kernels")]
+    return (
+        f"genctl {version}, format {FORMAT}, {sys.byteorder}-endian",
+        f"{platform.python_implementation()} {platform.python_version()}, Unicode {unicodedata.unidata_version}",
+        *code,
+    )
+
+
+def fingerprint(folder: Path) -> str:
+    """Of the names and contents of the files in a folder; their times say nothing, wheels may have them all alike."""
+    digest = hashlib.sha256()
+    for path in sorted(os.path.join(name, file) for name, _, files in os.walk(folder) for file in files):
+        if not path.endswith(".pyc"):
+            content = Path(path).read_bytes()
+            digest.update(f"{os.path.relpath(path, folder)} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
+
+
+# -- in memory
+
+
+@dataclass
+class _Entry:
+    automaton: Automaton
+    bound: tuple[Vocabulary, AutomatonConstraint] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for array in self.automaton.machine)
+
+
+class _Memory:
+    """The automata that were used last. Automata grow while they are read, so each thread has its own."""
+
+    def __init__(self) -> None:
+        self._entries: OrderedDict[tuple[object, str], _Entry] = OrderedDict()
+        self._by_automaton: dict[int, _Entry] = {}
+        self._lock = Lock()
+        self._thread = local()
+
+    def _here(self, key: str) -> tuple[object, str]:
+        """The key in this thread. Threads' numbers would not do: they are given again."""
+        return self._thread.__dict__.setdefault("token", object()), key
+
+    def get(self, key: str) -> Automaton | None:
+        with self._lock:
+            entry = self._entries.get(self._here(key))
+            if entry is None:
+                return None
+            self._entries.move_to_end(self._here(key))
+            if entry.nbytes > MEMORY_BYTES:  # it has grown
+                self._trim()
+            return entry.automaton
+
+    def put(self, key: str, automaton: Automaton) -> None:
+        with self._lock:
+            entry = _Entry(automaton)
+            self._entries[self._here(key)] = entry
+            self._by_automaton[id(automaton)] = entry
+            self._trim()
+
+    def bound(self, automaton: Automaton, vocabulary: Vocabulary) -> AutomatonConstraint:
+        with self._lock:
+            entry = self._by_automaton.get(id(automaton)) or _Entry(automaton)
+            if entry.bound is None or entry.bound[0] is not vocabulary:
+                entry.bound = vocabulary, AutomatonConstraint(automaton, vocabulary)
+            return entry.bound[1]
+
+    def clear(self) -> None:
+        with self._lock:
+            self._entries.clear()
+            self._by_automaton.clear()
+
+    def _trim(self) -> None:
+        total = sum(entry.nbytes for entry in self._entries.values())
+        while len(self._entries) > MEMORY_ENTRIES or (self._entries and total > MEMORY_BYTES):
+            _, entry = self._entries.popitem(last=False)
+            del self._by_automaton[id(entry.automaton)]
+            total -= entry.nbytes
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+_memory = _Memory()
+
+
+def bound(automaton: Automaton, vocabulary: Vocabulary) -> AutomatonConstraint:
+    """The automaton in the tokens of the vocabulary; one that is kept in memory gives the same constraint again."""
+    return _memory.bound(automaton, vocabulary)
+
+
+# -- on disk
+
+
+def folder() -> Path:
+    """Beside the converted models (models/gguf.py): in $GENCTL_CACHE, or else in the user's cache folder."""
+    from platformdirs import user_cache_path
+
+    named = os.environ.get("GENCTL_CACHE")
+    return (Path(named).expanduser() if named else user_cache_path("genctl")) / "constraints"
+
+
+def clear() -> int:
+    """Forget all compiled rules -> the number of bytes that were freed on disk."""
+    _memory.clear()
+    freed = sum(file.stat().st_size for file in folder().rglob("*") if file.is_file())
+    shutil.rmtree(folder(), ignore_errors=True)
+    return freed
+
+
+def _read(key: str, make: Callable[[], GrammarAutomaton]) -> Automaton | None:
+    """None if there is no file, or not the whole file that was written for this key."""
+    try:
+        data = (folder() / key).read_bytes()
+    except OSError:
+        return None
+    payload = data[_SEAL:]
+    return unpack(payload, lambda: make().grammar) if data[:_SEAL] == _seal(key, payload) else None
+
+
+def _write(key: str, automaton: Automaton) -> None:
+    """Whole or not at all; a folder that cannot be written is no mistake."""
+    payload = pack(automaton)
+    if payload is None or len(payload) > DISK_BYTES:
+        return
+    with suppress(OSError):
+        folder().mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=folder(), prefix="part-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(_seal(key, payload) + payload)
+            os.replace(name, folder() / key)
+        except BaseException:
+            os.unlink(name)
+            raise
+        _bound_folder()
+
+
+def _bound_folder() -> None:
+    """Delete the oldest files where there are too many bytes; other processes may be doing the same."""
+    with os.scandir(folder()) as entries:
+        files = sorted((entry.stat().st_mtime_ns, entry.stat().st_size, entry.path) for entry in entries)
+    total = sum(size for _, size, _ in files)
+    for _, size, path in files:
+        if total <= DISK_BYTES:
+            break
+        Path(path).unlink(missing_ok=True)
+        total -= size
+
+
+_SEAL = hashlib.sha256().digest_size
+
+
+def _seal(key: str, payload: bytes) -> bytes:
+    """What a file begins with: a file that is damaged, or stands under another key, does not fit."""
+    return hashlib.sha256(key.encode() + payload).digest()
