@@ -738,7 +738,7 @@ def test_every_day_is_accepted_as_the_standard_library_writes_it(year: int) -> N
             when.isoformat(),
             f"{when.isoformat()}Z",
         ]
-        assert all(accepted("iso-8601", text) for text in [*texts, day.strftime("%Y-%j").rjust(8, "0")])
+        assert all(accepted("iso-8601", text) for text in [*texts, f"{day.year:04}-{day:%j}"])
         assert date.fromisoformat(texts[1]) == day
         day += timedelta(day.toordinal() < date.max.toordinal())
 
@@ -756,48 +756,63 @@ def test_the_standard_library_reads_the_dates_and_times_that_it_reaches() -> Non
 
 
 # Where a word may be a name, as far as it depends on the word.
-PLACES = (
-    *(
-        "SELECT {} FROM t",
-        "SELECT 1 + {}",
-        "SELECT ({})",
-        "SELECT {}.a FROM t",
-        "SELECT t.{} FROM t",
-        "SELECT {}.* FROM t",
-    ),
-    *("SELECT {}(1)", "SELECT {}(*)", "SELECT {}()", "SELECT a, {}(b, c) FROM t"),
-    *(
-        "SELECT a AS {} FROM t",
-        "SELECT * FROM {}",
-        "SELECT * FROM main.{}",
-        "SELECT * FROM t AS {}",
-        "SELECT a IN {} FROM t",
-    ),
-    *("SELECT * FROM t JOIN u USING ({})", "SELECT 1 ORDER BY {}", "SELECT NOT {}"),
-    *("WITH a({}) AS (SELECT 1) SELECT 1", "SELECT CASE {} WHEN 1 THEN {} END", "SELECT 1 WHERE a BETWEEN {} AND {}"),
-    *("INSERT INTO {} VALUES (1)", "INSERT INTO t({}) VALUES (1)", "UPDATE {} SET a = 1", "UPDATE t SET {} = 1"),
-    *("DELETE FROM {}", "CREATE TABLE n({})", "CREATE TABLE n(a, {})", "CREATE INDEX i ON {}(a)", "VALUES ({})"),
-    *("DELETE FROM t RETURNING {}", "SELECT f(1, {})", "SELECT 1 LIMIT {}", "SELECT a LIKE {} FROM t", "SELECT -{}"),
-)
+PLACES = """
+    SELECT {} FROM t
+    SELECT 1 + {}
+    SELECT ({})
+    SELECT {}.a FROM t
+    SELECT t.{} FROM t
+    SELECT {}.* FROM t
+    SELECT {}(1)
+    SELECT {}(*)
+    SELECT {}()
+    SELECT a, {}(b, c) FROM t
+    SELECT a AS {} FROM t
+    SELECT * FROM {}
+    SELECT * FROM main.{}
+    SELECT * FROM t AS {}
+    SELECT a IN {} FROM t
+    SELECT * FROM t JOIN u USING ({})
+    SELECT 1 ORDER BY {}
+    SELECT NOT {}
+    WITH a({}) AS (SELECT 1) SELECT 1
+    SELECT CASE {} WHEN 1 THEN {} END
+    SELECT 1 WHERE a BETWEEN {} AND {}
+    INSERT INTO {} VALUES (1)
+    INSERT INTO t({}) VALUES (1)
+    UPDATE {} SET a = 1
+    UPDATE t SET {} = 1
+    DELETE FROM {}
+    CREATE TABLE n({})
+    CREATE TABLE n(a, {})
+    CREATE INDEX i ON {}(a)
+    VALUES ({})
+    DELETE FROM t RETURNING {}
+    SELECT f(1, {})
+    SELECT 1 LIMIT {}
+    SELECT a LIKE {} FROM t
+    SELECT -{}
+"""
 # Where a name may be new, or stand without AS: the grammar takes fewer keywords there than SQLite.
-CLOSED_PLACES = (
-    *(
-        "SELECT a {} FROM t",
-        "SELECT (1) {}, 2",
-        "SELECT * FROM t {}",
-        "SELECT * FROM t {} JOIN u",
-        "SELECT * FROM (SELECT 1) {}",
-    ),
-    *("CREATE TABLE {}(a)", "CREATE VIEW {} AS SELECT 1", "CREATE INDEX {} ON t(a)", "WITH {} AS (SELECT 1) SELECT 1"),
-    *(
-        "SELECT 1 FROM t WINDOW {} AS ()",
-        "SELECT a() OVER {} FROM t",
-        "SELECT a() OVER ({}) FROM t",
-        "ALTER TABLE t RENAME {} TO z",
-    ),
-    *("CREATE TABLE n(a {})", "SELECT a() OVER (ROWS {} PRECEDING) FROM t"),
-    *("SELECT CAST(a AS {}) FROM t", "SELECT a COLLATE {} FROM t"),
-)
+CLOSED_PLACES = """
+    SELECT a {} FROM t
+    SELECT (1) {}, 2
+    SELECT * FROM t {}
+    SELECT * FROM t {} JOIN u
+    SELECT * FROM (SELECT 1) {}
+    CREATE TABLE {}(a)
+    CREATE VIEW {} AS SELECT 1
+    CREATE INDEX {} ON t(a)
+    WITH {} AS (SELECT 1) SELECT 1
+    SELECT 1 FROM t WINDOW {} AS ()
+    SELECT a() OVER {} FROM t
+    SELECT a() OVER ({}) FROM t
+    ALTER TABLE t RENAME {} TO z
+    CREATE TABLE n(a {})
+    SELECT a() OVER (ROWS {} PRECEDING) FROM t
+    SELECT CAST(a AS {}) FROM t
+    SELECT a COLLATE {} FROM t
+"""
 # https://sqlite.org/lang_keywords.html, as of SQLite 3.40
 SQL_KEYWORDS = """
     abort action add after all alter always analyze and as asc attach autoincrement before begin between by cascade
@@ -821,11 +836,11 @@ def neighbours(word: str) -> list[str]:
 @pytest.mark.parametrize("keyword", SQL_KEYWORDS.split())
 def test_a_keyword_of_sql_is_a_name_where_sqlite_says_so(keyword: str) -> None:
     for word in neighbours(keyword):
-        for place in PLACES:
-            text = place.format(*[word] * place.count("{}"))
+        for place in PLACES.strip().splitlines():
+            text = place.replace("{}", word)
             assert accepted("sql", text) == (sql_parses(text) is not False) or word.lower() == "with", text
-        for place in CLOSED_PLACES:
-            text = place.format(word)
+        for place in CLOSED_PLACES.strip().splitlines():
+            text = place.replace("{}", word)
             assert not accepted("sql", text) or sql_parses(text) is not False, text
             assert accepted("sql", text) or word.lower() in SQL_KEYWORDS.split() or not sql_parses(text), text
 
@@ -860,13 +875,18 @@ def test_rdkit_reads_molecules_without_ring_bonds() -> None:
             assert chem.MolFromSmiles(text, sanitize=False) is not None, text
 
 
-@pytest.mark.parametrize(
-    "number", [*range(0x120), *range(0xD7F0, 0xE010), *range(0xFFF0, 0x10010), *range(0x10FFF0, 0x110010)]
-)
-def test_a_character_reference_names_a_character_of_xml(number: int) -> None:
-    for reference in (f"&#{number};", f"&#00{number};", f"&#x{number:x};", f"&#x0{number:X};"):
-        text = f"<p>{reference}</p>"
-        assert accepted("xml", text) == xml_parses(text), text
+def test_a_character_reference_names_a_character_of_xml() -> None:
+    edges = [
+        range(0x120),
+        range(0xD7F0, 0xD810),
+        range(0xDFF0, 0xE010),
+        range(0xFFF0, 0x10010),
+        range(0x10FFF0, 0x110010),
+    ]
+    for number in (number for edge in edges for number in edge):
+        for reference in (f"&#{number};", f"&#00{number};", f"&#x{number:x};", f"&#x0{number:X};"):
+            text = f"<p>{reference}</p>"
+            assert accepted("xml", text) == xml_parses(text), text
 
 
 def test_expressions_of_this_project_are_accepted() -> None:
