@@ -281,6 +281,17 @@ def test_clearing_forgets_memory_and_disk(folder, slow):
 # -- keys
 
 
+def test_what_is_compiled_beside_the_sources_does_not_change_their_fingerprint(tmp_path):
+    (tmp_path / "a.py").write_text("pass")
+    before = store.fingerprint(tmp_path)
+    (tmp_path / "__pycache__").mkdir()
+    for name in ("a.cpython-311.pyc", "a.f-1.py311.nbi", "a.f-1.py311.1.nbc"):
+        (tmp_path / "__pycache__" / name).write_bytes(b"x")
+    assert store.fingerprint(tmp_path) == before
+    (tmp_path / "a.py").write_text("...")
+    assert store.fingerprint(tmp_path) != before
+
+
 def test_the_key_tells_contents_and_versions_apart(monkeypatch):
     contents = [
         ("schema", {"a": 1, "b": 2}),

@@ -94,10 +94,12 @@ def _versions() -> tuple[str, ...]:
 
 
 def fingerprint(folder: Path) -> str:
-    """Of the names and contents of the files in a folder; their times say nothing, wheels may have them all alike."""
+    """Of the names and contents of the sources in a folder (what compilers of Python and kernels write beside them does
+    not count); their times say nothing, wheels may have them all alike.
+    """
     digest = hashlib.sha256()
     for path in sorted(os.path.join(name, file) for name, _, files in os.walk(folder) for file in files):
-        if not path.endswith(".pyc"):
+        if path.endswith((".py", ".lark")):
             content = Path(path).read_bytes()
             digest.update(f"{os.path.relpath(path, folder)} {len(content)}\n".encode() + content)
     return digest.hexdigest()

@@ -25,6 +25,8 @@ class Names:
     def __init__(self, names: Iterable[str]) -> None:
         self._names = sorted(set(names))
         self._edges: dict[int, dict[bytes, int | None]] = {}
+        self._nearest: dict[tuple[int, bytes], int] = {}  # bytes from the beginning of a spelling to a name's end
+        self._ends: dict[tuple[int, bytes], set[int]] = {}  # the children that one more byte completes
 
     @property
     def code_points(self) -> list[list[int]]:
@@ -63,12 +65,11 @@ class Names:
         return (node, spelling) if child is None else (child, b"")
 
     def detour(self, node: int, begun: bytes, inside: bool, /) -> int:
-        spelled = [(text, child) for text, child in self._from(node).items() if child is not None]
-        ways = [(len(text) - len(begun), child) for text, child in spelled if text.startswith(begun)]
+        self._from(node)
         if inside:
-            return min(missing + self._rest[child] for missing, child in ways) - _missing(begun)
+            return self._nearest[node, begun] - _missing(begun)
         # One more character leads away from a name; it is needed where nothing but names can be completed.
-        ends = {child for missing, child in ways if missing == 1}
+        ends = self._ends.get((node, begun), set())
         return int(len(ends) == _choices(begun) and all(self._rest[child] == 0 for child in ends))
 
     @cached_property
@@ -106,8 +107,13 @@ class Names:
             edges = self._edges[node] = {}
             for character, child in self._tree[node].items():
                 for spelling in spellings(character):
-                    edges.update((spelling[:end], None) for end in range(1, len(spelling)))
                     edges[spelling] = child
+                    self._ends.setdefault((node, spelling[:-1]), set()).add(child)
+                    for end in range(1, len(spelling)):
+                        begun = spelling[:end]
+                        edges[begun] = None
+                        known = self._nearest.get((node, begun), UNREACHABLE)
+                        self._nearest[node, begun] = min(known, len(spelling) - end + self._rest[child])
         return edges
 
 
