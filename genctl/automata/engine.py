@@ -311,9 +311,9 @@ class Engine:
         code, columns = self.machine.code, len(self._byte_of)
         at = int(code[kernels.NODE_AT]) + kernels.NODE_WIDTH * node + kernels.EDGES
         edges, members = int(code[kernels.EDGE_AT]), int(code[kernels.MEMBER_AT])
-        sets = code[edges + 2 * code[at] : edges + 2 * code[at + kernels.NODE_WIDTH] : 2].tolist()
-        rows = [code[members + columns * one : members + columns * (one + 1)] for one in sets]
-        return set(np.flatnonzero(np.logical_or.reduce(rows)).tolist()) if rows else set()
+        sets = code[edges + 2 * code[at] : edges + 2 * code[at + kernels.NODE_WIDTH] : 2]
+        rows = code[members + columns * sets[:, None] + np.arange(columns)]
+        return set(np.flatnonzero(rows.any(axis=0)).tolist())
 
     def loop_item(self, state: int, found: I64) -> LoopItem | None:
         """The first item of a state, from the one found (kernels/loops.py) on, between the rounds of a closed loop."""
@@ -439,6 +439,9 @@ class Engine:
             if isinstance(side, Spelling):  # in the middle of a character: neither an end nor a word
                 track = self._trees[side.tree][1]
                 row[: kernels.SIDE_HEAD] = 0, 0, track.words.detour(side.node, side.begun, track.inside)
+                row[kernels.SIDE_HEAD + len(self._guards) :] = kernels.REFUSED if track.inside else 0
+                further = list(track.words.continuations(side.node, side.begun))
+                row[kernels.SIDE_HEAD + len(self._guards) + self.machine.classes[further]] = UNKNOWN
             else:
                 row[: kernels.SIDE_HEAD] = _satisfied_at_end(side), 1, 0
         return known

@@ -10,7 +10,7 @@ another automaton: as one symbol, as a demand on the rest of the text, as a dema
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -102,6 +102,10 @@ class Words(Protocol):
 
     def after(self, node: int, begun: bytes, byte: int, /) -> tuple[int, bytes] | None:
         """The node and the beginning of a spelling after one more byte, None if no word goes on like that."""
+        ...
+
+    def continuations(self, node: int, begun: bytes, /) -> Iterable[int]:
+        """The bytes behind which `after` is not None."""
         ...
 
     def detour(self, node: int, begun: bytes, inside: bool, /) -> int:

@@ -23,7 +23,7 @@ from genctl.automata.pushdown import GrammarAutomaton
 from genctl.constraints.base import words
 from genctl.constraints.fewest import FewestTokens
 from genctl.constraints.loops import LoopSummaries, LoopSummary
-from genctl.kernels.automaton import BYTE, mark_subtree, mark_tokens, run_known, run_token
+from genctl.kernels.automaton import BYTE, mark_again, mark_tokens, run_known, run_token
 from genctl.kernels.configurations import FULL
 from genctl.kernels.loops import mark_leaving, mark_plain, next_loop
 from genctl.kernels.records import I64, U32, Bool, TokenBytes
@@ -190,21 +190,23 @@ class AutomatonConstraint:
         if shared.count[0]:
             self._mark_missed(out)
 
-    def _mark_subtree(self, node: int, before: int, out: U32) -> None:
-        shared = self._shared
-        while not mark_subtree(shared.tokens.trie, self._builder.machine, node, before, out, *shared.scratch):
-            self._builder.extend(FULL)
-
     def _mark_missed(self, out: U32) -> None:
-        """What the kernel could not reach is built here, and its subtree walked afterwards."""
-        _, missed, count = self._shared.scratch
-        byte_of = self._shared.tokens.trie.node[:, BYTE]
+        """What the kernel could not reach is built here, and walked afterwards."""
+        trie, (_, missed, count) = self._shared.tokens.trie, self._shared.scratch
         while count[0]:
-            waiting = missed[: count[0]].tolist()
-            count[0] = 0
-            for node, before in waiting:
-                self._builder.step(before, int(byte_of[node]))
-                self._mark_subtree(node, before, out)
+            waiting = missed[: count[0]].copy()
+            count[0], done = 0, 0
+            bytes_ = trie.node[waiting[:, 0], BYTE]
+            columns = self._builder.machine.classes[bytes_]
+            lacking = {
+                (state, column): byte for state, column, byte in zip(waiting[:, 1], columns, bytes_, strict=True)
+            }
+            for (state, _), byte in lacking.items():
+                self._builder.step(int(state), int(byte))
+            while (done := mark_again(trie, self._builder.machine, waiting, done, out, *self._shared.scratch)) < len(
+                waiting
+            ):
+                self._builder.extend(FULL)
 
     # -- inside a loop
 

@@ -89,6 +89,21 @@ def mark_tokens(
     return byte
 
 
+@kernel
+def mark_again(
+    trie: TokenTrie, machine: Machine, waiting: I32, done: int, out: U32, path: I32, missed: I32, count: I64
+) -> int:
+    """`mark_subtree` of nodes that were missed (rows of node, state before), from number `done` on.
+
+    Returns how many are done: all, or those before the one at which the memory was full.
+    """
+    while done < waiting.shape[0] and mark_subtree(
+        trie, machine, wide(waiting[done, 0]), wide(waiting[done, 1]), out, path, missed, count
+    ):
+        done += 1
+    return done
+
+
 @making_kernel
 def build_trie(data: U8, offset: I64, order: I64, node: I32, same: I32) -> int:
     """Fill the rows of a trie from the tokens of order (sorted by their bytes, none empty); returns how many.

@@ -64,6 +64,10 @@ class Names:
         child = found[spelling]
         return (node, spelling) if child is None else (child, b"")
 
+    def continuations(self, node: int, begun: bytes, /) -> Iterable[int]:
+        found = {text[len(begun)] for text in self._from(node) if text.startswith(begun) and len(text) > len(begun)}
+        return found | {byte - 0x20 for byte in found if begun[:2] == b"\\u" and byte in b"abcdef"}
+
     def detour(self, node: int, begun: bytes, inside: bool, /) -> int:
         self._from(node)
         if inside:
