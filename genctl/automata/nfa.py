@@ -12,6 +12,7 @@ same nodes serve every caller of a rule.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache, reduce
 from operator import or_
@@ -38,6 +39,7 @@ from genctl.automata.expressions import (
 from genctl.errors import ConstraintError
 from genctl.kernels.configurations import EVERYTHING, FINAL
 
+DEPTH = 4_000  # Python calls: a group inside a group takes a few
 INLINE_PARTS = 64  # a counted loop whose rounds have at most so many parts together is written out
 GUARDED_COPIES = 2_000  # rounds of a body with look-around are always written out: empty ones are not all alike
 MAX_NODES = 2_000_000
@@ -144,6 +146,8 @@ class NFA:
         own = {name: rule for name, rule in rules.items() if name not in self.rules}
         self.rules |= {name: body for body, name in enumerate(own, start=len(self.bodies))}
         self.bodies += [END_NUMBER] * len(own)
+        depth = sys.getrecursionlimit()
+        sys.setrecursionlimit(max(depth, DEPTH))
         try:
             self._find_empty_rules(own)
             for name, expression in own.items():
@@ -151,6 +155,8 @@ class NFA:
             self.bodies[0] = self._number(self._build(start, END))
         except RecursionError:
             raise ConstraintError("the rule is nested too deeply", hint="use fewer groups inside groups") from None
+        finally:
+            sys.setrecursionlimit(depth)
         self.settle(self._unsettled)
 
     @property
