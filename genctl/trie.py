@@ -22,6 +22,7 @@ class Tokens:
 
     bytes: TokenBytes
     trie: TokenTrie
+    order: I64  # the tokens in the trie, sorted by their bytes
     depth: int  # bytes of the longest token
 
     @staticmethod
@@ -32,7 +33,7 @@ class Tokens:
         lengths = np.diff(flat.offset)
         readable = [i for i in np.flatnonzero(lengths).tolist() if not flat.eos[i]]
         order = np.array(sorted(readable, key=vocabulary.tokens.__getitem__), dtype=np.int64)
-        return Tokens(flat, _trie(flat, order), int(lengths.max(initial=0)))
+        return Tokens(flat, trie_of(flat, order), order, int(lengths.max(initial=0)))
 
 
 def token_bytes(vocabulary: Vocabulary) -> TokenBytes:
@@ -44,7 +45,8 @@ def token_bytes(vocabulary: Vocabulary) -> TokenBytes:
     return TokenBytes(data, np.concatenate([[0], np.cumsum(lengths)]), eos)
 
 
-def _trie(flat: TokenBytes, order: I64) -> TokenTrie:
+def trie_of(flat: TokenBytes, order: I64) -> TokenTrie:
+    """The prefix tree of some tokens, sorted by their bytes."""
     room = int(np.diff(flat.offset)[order].sum()) + 1
     node = np.zeros((room, 4), np.int32)
     same = np.full(len(flat.eos), -1, np.int32)

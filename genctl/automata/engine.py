@@ -17,43 +17,18 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from genctl.automata.base import DEAD, UNKNOWN, UNREACHABLE, Automaton
-from genctl.automata.expressions import Expression, is_plain
+from genctl.automata.expressions import Expression
 from genctl.automata.nfa import Guard, Run, Track
 from genctl.automata.program import Program, compile_program
 from genctl.automata.tabulated import Tabulated
 from genctl.errors import ConstraintError
 from genctl.kernels import configurations as kernels
-from genctl.kernels.loops import next_loop, part
+from genctl.kernels.loops import behind_loop
 from genctl.kernels.records import I32, I64, Bool, Machine
 
 # A demand on the rest of the text: (automaton, its state, negated).
 Demands: TypeAlias = frozenset[tuple[Automaton, int, bool]]
 NO_DEMANDS: Demands = frozenset()
-
-
-class ClosedLoop(NamedTuple):
-    """A loop behind which only other bytes can be read than those that a round begins with.
-
-    body: what is repeated; most: rounds (None: without bound); begins: (256,) can a round begin with the byte; exits:
-    bytes that can be read behind the loop; final: the body that the loop stands in may end with it.
-    """
-
-    body: Expression
-    most: int | None
-    begins: Bool
-    exits: frozenset[int]
-    final: bool
-
-
-class LoopItem(NamedTuple):
-    """An item between the rounds of a loop: its number, can the other items of its state only read bytes that begin no
-    round, the loop, and how many rounds are left (or None).
-    """
-
-    number: int
-    apart: bool
-    loop: ClosedLoop
-    left: int | None
 
 
 class Spelling(NamedTuple):
@@ -66,7 +41,7 @@ class Spelling(NamedTuple):
 
 UNPLANTED = -1  # in the place of a root
 MAX_HEAP = 2**27  # words of 4 bytes
-_ROOMS = (128, 512, 64, 128, 512, 256, 64, 8, 8, 2, 128, 64, 64, 256, 64, 32, 128, 32)
+_ROOMS = (256, 1024, 64, 128, 1024, 256, 64, 8, 64, 2, 256, 64, 64, 256, 64, 32, 128, 32, 256)
 STATE_BYTES = 128 * 2**20  # beyond it, states that nobody holds are forgotten where that is possible
 
 
@@ -110,11 +85,9 @@ class Engine:
         self._program, self.lengths, self._runs, self._tracks, self._guards, self._behinds, self._loop_bodies = compiled
         self.exact = not self._guards
         self._byte_of = self._program.byte_of
-        self._closed_loops: dict[int, ClosedLoop | None] = {}
         self.held: set[int] = {DEAD}
         self._large = False  # have the arrays grown beyond STATE_BYTES?
         self.generation = 0  # how often states were forgotten
-        self._known_followers: dict[int, tuple[frozenset[int] | None, bool]] = {}
         self._allocate()
         self.start = self.hold(self._start())
 
@@ -224,6 +197,15 @@ class Engine:
                 return [], bytes(byte for byte in range(256) if self.step(state, byte) != DEAD)
         return sorted(found), bytes(byte for byte in range(256) if int(self.machine.classes[byte]) in columns)
 
+    def _columns(self, node: int) -> set[int]:
+        """Byte classes that a node reads."""
+        code, columns = self.machine.code, len(self._byte_of)
+        at = int(code[kernels.NODE_AT]) + kernels.NODE_WIDTH * node + kernels.EDGES
+        edges, members = int(code[kernels.EDGE_AT]), int(code[kernels.MEMBER_AT])
+        sets = code[edges + 2 * code[at] : edges + 2 * code[at + kernels.NODE_WIDTH] : 2]
+        rows = code[members + columns * sets[:, None] + np.arange(columns)]
+        return set(np.flatnonzero(rows.any(axis=0)).tolist())
+
     # -- forgetting
 
     def hold(self, state: int) -> int:
@@ -262,79 +244,17 @@ class Engine:
 
     # -- loops, for masks that are shared
 
-    def loop(self, number: int) -> ClosedLoop | None:
-        """A loop operation if what follows it cannot begin like a round; see ClosedLoop."""
-        if number not in self._closed_loops:
-            self._closed_loops[number] = self._close_loop(number)
-        return self._closed_loops[number]
+    def loop(self, operation: int) -> tuple[Expression | None, int | None]:
+        """(what a loop repeats, if it is known; how often at most, None: without bound)."""
+        _, body, _, most, _ = self._program.operation(operation).tolist()
+        return self._loop_bodies.get(body), None if most < 0 else most
 
-    def _close_loop(self, number: int) -> ClosedLoop | None:
-        code = self.machine.code
-        _, body, _, most, target = self._program.operation(number).tolist()
-        expression = self._loop_bodies.get(body)
-        followers, final = self._followers(target)
-        begins, _ = self._followers(int(code[code[kernels.BODY_AT] + 2 * body]))
-        if expression is None or followers is None or begins is None or begins & followers:
-            return None
-        if not is_plain(expression):
-            return None
-        exits = frozenset(byte for byte, column in enumerate(self.machine.classes.tolist()) if column in followers)
-        begin = np.isin(self.machine.classes, list(begins))
-        return ClosedLoop(expression, None if most < 0 else most, begin, exits, final)
-
-    def _followers(self, node: int) -> tuple[frozenset[int] | None, bool]:
-        """(byte classes that can be read at a node, None if that is not plain to see; may its body end there)."""
-        known = self._known_followers.get(node)
-        if known is None:
-            known = self._known_followers[node] = self._find_followers(node)
-        return known
-
-    def _find_followers(self, node: int) -> tuple[frozenset[int] | None, bool]:
-        code = self.machine.code
-        at = int(code[kernels.NODE_AT]) + kernels.NODE_WIDTH * node
-        row = code[at : at + 2 * kernels.NODE_WIDTH].tolist()
-        after = row[kernels.NODE_WIDTH :]
-        found = self._columns(node)
-        final = bool(row[kernels.FLAGS] & kernels.FINAL)
-        uses = int(code[kernels.USE_AT])
-        for number in code[uses + row[kernels.OPERATIONS] : uses + after[kernels.OPERATIONS]].tolist():
-            kind, _, target, *_ = self._program.operation(number).tolist()
-            further, ends = self._followers(target) if kind == kernels.RELEASE else (None, False)
-            if further is None:
-                return None, final
-            found |= further
-            final = final or ends
-        return frozenset(found), final
-
-    def _columns(self, node: int) -> set[int]:
-        """Byte classes that a node reads."""
-        code, columns = self.machine.code, len(self._byte_of)
-        at = int(code[kernels.NODE_AT]) + kernels.NODE_WIDTH * node + kernels.EDGES
-        edges, members = int(code[kernels.EDGE_AT]), int(code[kernels.MEMBER_AT])
-        sets = code[edges + 2 * code[at] : edges + 2 * code[at + kernels.NODE_WIDTH] : 2]
-        rows = code[members + columns * sets[:, None] + np.arange(columns)]
-        return set(np.flatnonzero(rows.any(axis=0)).tolist())
-
-    def loop_item(self, state: int, found: I64) -> LoopItem | None:
-        """The first item of a state, from the one found (kernels/loops.py) on, between the rounds of a closed loop."""
-        code, heap, head = self.machine[3:]
-        more = True
-        while more:
-            rounds, side, below, operation, number, apart = found.tolist()
-            loop = self.loop(operation)
-            if loop is not None and not (loop.final and below) and (side == 0 or self.avoids(side)):
-                return LoopItem(number, bool(apart), loop, None if loop.most is None else loop.most - rounds)
-            more = next_loop(code, heap, head, state, number + 1, found)
-        return None
-
-    def part(self, state: int, number: int, *, alone: bool) -> int:
-        """The state of one item of a state alone, or of all others; acceptance is left out."""
-        while True:
-            _, _, accepting, code, heap, head = self.machine
-            target = int(part(accepting, code, heap, head, state, number, alone))
-            if target >= 0:
-                return target
-            self.extend(target)
+    def behind_loop(self, operation: int, below: int) -> Bool:
+        """(256,) the bytes that may be read behind a loop, more than there are where automata are embedded."""
+        found = np.zeros(256, np.bool_)
+        while lacking := behind_loop(*self.machine[1:], operation, below, found):
+            self.extend(lacking)
+        return found
 
     def avoids(self, side: int) -> bool:
         """Do words read along that the text must not spell (and nothing else that binds it)?"""

@@ -13,20 +13,20 @@ from __future__ import annotations
 from collections import deque
 from functools import cached_property, lru_cache
 from threading import RLock
+from typing import NamedTuple
 from weakref import ref
 
 import numpy as np
 
 from genctl.automata.base import DEAD, Automaton
-from genctl.automata.engine import ClosedLoop
 from genctl.automata.pushdown import GrammarAutomaton
 from genctl.constraints.base import words
 from genctl.constraints.fewest import FewestTokens
 from genctl.constraints.loops import LoopSummaries, LoopSummary
-from genctl.kernels.automaton import BYTE, mark_again, mark_tokens, run_known, run_token
+from genctl.kernels.automaton import BYTE, mark_again, mark_from, run_known, run_one
 from genctl.kernels.configurations import FULL
-from genctl.kernels.loops import mark_leaving, mark_plain, next_loop
-from genctl.kernels.records import I64, U32, Bool, TokenBytes
+from genctl.kernels.loops import mark_leaving, mark_loop, mark_plain, next_loop
+from genctl.kernels.records import I64, U32, Bool, Plain, TokenBytes, TokenTrie
 from genctl.kernels.rejection import ALLOWED, check_tokens
 from genctl.trie import Tokens
 from genctl.vocabulary import Vocabulary
@@ -49,6 +49,7 @@ class AutomatonConstraint:
         self._engine = automaton.engine if isinstance(automaton, GrammarAutomaton) else None
         self._builder: Automaton = automaton if self._engine is None else self._engine
         self._masks: dict[int, U32] = {}
+        self._left: dict[tuple[int, int], TokenTrie | None] = {}  # by operation of a loop and stack below
         self._targets: dict[tuple[int, int], int] = {}
         self._held = set[int]() if self._engine is None else self._engine.held
         self._generation = self._builder.generation
@@ -108,8 +109,9 @@ class AutomatonConstraint:
     def _run(self, state: int, token: int) -> int:
         with self._shared.lock:
             self.make_room()
-            while (target := int(run_token(self._builder.machine, self._bytes, state, token))) < 0:
-                self._builder.extend(target)
+            builder, flat = self._builder, self._shared.flat
+            while (target := int(run_one(tuple(builder.machine), flat, state, token))) < 0:
+                builder.extend(target)
         return target
 
     def make_room(self) -> None:
@@ -123,6 +125,7 @@ class AutomatonConstraint:
         """States were forgotten, here or by another constraint with the same automaton."""
         self._generation = self._builder.generation
         self._targets.clear()
+        self._left.clear()
         self._masks = {state: mask for state, mask in self._masks.items() if state in self._held}
 
     def complete(self, state: int, /) -> bool:
@@ -157,13 +160,13 @@ class AutomatonConstraint:
         self._masks.pop(state, None)
 
     def _build_mask(self, state: int) -> U32:
-        shared = self._shared
-        out = np.zeros(shared.words, np.uint32)
-        if state != DEAD and not self._mark_plain(state, out):
-            out = self._loop_mask(state)
+        out = np.zeros(self._shared.words, np.uint32)
+        if state != DEAD:
+            self._shared.count[0] = 0
+            if not self._mark_plain(state, out):
+                self._mark_loop(state, out)
         if self.complete(state):
-            for token in shared.eos:
-                out[token >> 5] |= np.uint32(1 << (token & 31))
+            out |= self._shared.ends
         out.flags.writeable = False
         return out
 
@@ -172,27 +175,27 @@ class AutomatonConstraint:
     def _mark_plain(self, state: int, out: U32) -> bool:
         """False, and nothing marked, if the state has an item in a loop."""
         shared = self._shared
-        shared.count[0] = 0
-        byte: int = mark_plain(shared.tokens.trie, self._builder.machine, state, 0, out, *shared.scratch, shared.found)
-        if byte < 0:
-            return False
-        if byte < 256:
-            self._mark_from(state, byte, out)
-        elif shared.count[0]:
-            self._mark_missed(out)
-        return True
-
-    def _mark_from(self, state: int, byte: int, out: U32) -> None:
-        """Mark the tokens that begin with a byte or a larger one."""
-        shared = self._shared
-        while (byte := mark_tokens(shared.tokens.trie, self._builder.machine, state, byte, out, *shared.scratch)) < 256:
+        machine: Plain = tuple(self._builder.machine)
+        byte: int = mark_plain(shared.trie, machine, state, shared.nothing, out, *shared.scratch, shared.found)
+        if 0 <= byte < 256:
             self._builder.extend(FULL)
-        if shared.count[0]:
-            self._mark_missed(out)
+            self._mark_from(shared.tokens.trie, state, byte, out)
+        elif shared.count[0]:
+            self._mark_missed(shared.tokens.trie, out)
+        return byte >= 0
 
-    def _mark_missed(self, out: U32) -> None:
+    def _mark_from(self, trie: TokenTrie, state: int, byte: int, out: U32) -> None:
+        """Mark the tokens of the trie that begin with a byte or a larger one."""
+        nothing, scratch, builder = self._shared.nothing, self._shared.scratch, self._builder
+        plain = tuple(trie)
+        while (byte := mark_from(plain, tuple(builder.machine), state, byte, nothing, out, *scratch)) < 256:
+            builder.extend(FULL)
+        if scratch[2][0]:
+            self._mark_missed(trie, out)
+
+    def _mark_missed(self, trie: TokenTrie, out: U32) -> None:
         """What the kernel could not reach is built here, and walked afterwards."""
-        trie, (_, missed, count) = self._shared.tokens.trie, self._shared.scratch
+        _, missed, count = self._shared.scratch
         while count[0]:
             waiting = missed[: count[0]].copy()
             count[0], done = 0, 0
@@ -210,46 +213,78 @@ class AutomatonConstraint:
 
     # -- inside a loop
 
-    def _loop_mask(self, state: int) -> U32:
-        """The mask of a state with an item between the rounds of a loop.
+    def _mark_loop(self, state: int, out: U32) -> None:
+        """The mask of a state with an item between the rounds of a loop: the tokens that stay in the loop, and others.
 
-        A token is allowed where any item of a state can read it, so the other items' mask is made by itself.
+        What words that read along forbid is only spelled by tokens that leave the loop.
         """
-        assert self._engine is not None
-        found = self._shared.found
-        item = self._engine.loop_item(state, found)
-        while item is not None and (summary := self._shared.summaries.of(item.loop.body)) is None:
-            more = next_loop(*self._engine.machine[3:], state, item.number + 1, found)
-            item = self._engine.loop_item(state, found) if more else None
-        if item is None or summary is None:
-            out = np.zeros(self._shared.words, np.uint32)
-            self._shared.count[0] = 0
-            self._mark_from(state, 0, out)
-        elif item.apart:
-            out = summary.inside(item.left).copy()
-            self._mark_leaving(state, item.loop, summary, out)
+        trie = self._shared.tokens.trie
+        place = self._widest_loop(state)
+        if place is None:
+            self._mark_from(trie, state, 0, out)
+        elif place.leaving is not None:
+            self._mark_between_rounds(state, place.summary, place.left, place.leaving, out)
+        elif place.left is None or place.left >= place.summary.most_rounds:
+            out[:] = place.summary.inside(None)
+            self._mark_from(place.summary.outside, state, 0, out)
         else:
-            alone = self._engine.part(state, item.number, alone=True)
-            others = self._engine.part(state, item.number, alone=False)
-            out = self._mask_of(alone) | self._mask_of(others)
-        return out
+            self._mark_from(trie, state, 0, out)
 
-    def _mark_leaving(self, state: int, loop: ClosedLoop, summary: LoopSummary, out: U32) -> None:
-        """Tokens that leave the loop, at once or after some rounds."""
-        shared = self._shared
-        shared.count[0], done = 0, 0
-        exits, spelled = summary.exits(loop.exits)
-        about = shared.tokens.trie, self._builder.machine, self._bytes
-        while (done := mark_leaving(*about, state, exits, spelled, loop.begins, done, out, *shared.scratch)) < len(
-            exits
-        ) + 256:
-            self._builder.extend(int(shared.scratch[0][0]))
-            about = shared.tokens.trie, self._builder.machine, self._bytes
+    def _widest_loop(self, state: int) -> _Place | None:
+        """Of the loops between whose rounds the state is, the one inside which most tokens stay."""
+        assert self._engine is not None
+        found, best, more = self._shared.found, None, True
+        while more:
+            rounds, side, below, operation, number, apart = found.tolist()
+            body, most = self._engine.loop(operation)
+            summary = None if body is None else self._shared.summaries.of(body)
+            free = side == 0 or self._engine.avoids(side)
+            if summary is not None and free and (best is None or summary.size > best.summary.size):
+                leaving = self._leaving(operation, below, summary) if apart and side == 0 else None
+                best = _Place(summary, None if most is None else most - rounds, leaving)
+            more = next_loop(*self._engine.machine[3:], state, number + 1, found)
+        return best
+
+    def _leaving(self, operation: int, below: int, summary: LoopSummary) -> TokenTrie | None:
+        """The tokens that leave a loop after some rounds; None if what follows it can begin like a round."""
+        assert self._engine is not None
+        if (operation, below) not in self._left:
+            behind = self._engine.behind_loop(operation, below)
+            closed = not (behind & summary.begins).any()
+            self._left[operation, below] = summary.leaving(behind) if closed else None
+        return self._left[operation, below]
+
+    def _mark_between_rounds(
+        self, state: int, summary: LoopSummary, left: int | None, leaving: TokenTrie, out: U32
+    ) -> None:
+        shared, builder = self._shared, self._builder
+        trie, rest, inside = shared.trie, tuple(leaving), summary.inside(left)
+        round_, begins = summary.round, summary.begins
+        while (
+            status := mark_loop(trie, rest, tuple(builder.machine), round_, begins, inside, state, out, *shared.scratch)
+        ) < 0:
+            builder.extend(status)
+            shared.count[0] = 0
+        if status:
+            self._mark_missed(shared.tokens.trie, out)
+            while status := mark_leaving(leaving, builder.machine, summary.round, state, out, *shared.scratch):
+                builder.extend(status)
+                shared.count[0] = 0
         if shared.count[0]:
-            self._mark_missed(out)
+            self._mark_missed(leaving, out)
 
     def log_potential(self, state: int, /, *, done: bool) -> float:
         return 0.0
+
+
+class _Place(NamedTuple):
+    """Between two rounds of a loop: how many are left (None: any number), and the tokens that leave the loop after some
+    rounds, if they do so by bytes that begin no round.
+    """
+
+    summary: LoopSummary
+    left: int | None
+    leaving: TokenTrie | None
 
 
 class _Shared:
@@ -263,11 +298,16 @@ class _Shared:
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.tokens = Tokens.of(vocabulary)
         self.summaries = LoopSummaries(self.tokens)
-        self.eos = sorted(vocabulary.eos)
+        self.trie: Plain = tuple(self.tokens.trie)
+        self.flat: Plain = tuple(self.tokens.bytes)
         lengths = np.diff(self.tokens.bytes.offset)
         self.silent = frozenset(np.flatnonzero((lengths == 0) | self.tokens.bytes.eos).tolist())
         self.found = np.empty(6, np.int64)
+        self.nothing = np.zeros(256, np.bool_)
         self.words = words(len(vocabulary))
+        self.ends = np.zeros(self.words, np.uint32)
+        for token in vocabulary.eos:
+            self.ends[token >> 5] |= np.uint32(1 << (token & 31))
         self.lock = RLock()
         self.count = np.zeros(1, np.int64)
         path = np.zeros(self.tokens.depth + 1, np.int32)

@@ -10,64 +10,91 @@ in different places need one walk together; see kernels/loops.py.
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import cached_property
 
 import numpy as np
 
-from genctl.automata.base import DEAD
-from genctl.automata.expressions import Expression
+from genctl.automata.base import DEAD, Automaton
+from genctl.automata.expressions import Expression, is_plain
 from genctl.automata.pushdown import GrammarAutomaton
 from genctl.constraints.base import words
-from genctl.kernels.automaton import BYTE, TOKEN
+from genctl.kernels.automaton import BYTE, DEPTH, END, TOKEN, build_trie
 from genctl.kernels.loops import set_bits, survey
-from genctl.kernels.records import I32, U32
-from genctl.trie import Tokens
+from genctl.kernels.records import I32, U8, U32, Bool, TokenTrie
+from genctl.trie import Tokens, trie_of
 
 SUMMARIES = 32  # kept for each vocabulary
+MANY_ROUNDS = 255  # more of them in one token are not counted
+WIDE = 16  # a loop is worth it where at least a 16th of the tokens can stay inside
 
 
 class LoopSummary:
-    """members: tokens inside the loop, those that begin fewer rounds first; by_rounds[k]: how many begin at most k.
+    """rounds (V,): how many rounds a token begins, -1 where it does not stay inside; most_rounds: the largest of them;
+    size: tokens that stay inside.
 
-    exits: trie nodes behind the first byte that no round can begin with; exit_bytes: those bytes; exit_tokens: a token
-    below each of the nodes.
+    begins (256,): can a round begin with the byte; round: the bytes of one.
     """
 
-    def __init__(self, tokens: Tokens, rounds: I32, exits: I32) -> None:
-        inside = np.flatnonzero(rounds > 0)
-        order = inside[np.argsort(rounds[inside], kind="stable")]
-        self._size = len(rounds)
-        self._members = order.astype(np.int32)
-        self._by_rounds = np.searchsorted(rounds[order], np.arange(1, int(rounds.max(initial=0)) + 2))
+    def __init__(self, tokens: Tokens, automaton: Automaton, rounds: I32, exits: I32) -> None:
+        self._tokens, self._rounds, self._exits = tokens, rounds, exits
         self._masks: dict[int, U32] = {}
-        node = tokens.trie.node
-        self._exits, self._exit_bytes = exits, node[exits, BYTE]
-        self._exit_tokens = np.array([_token_below(node, int(exit_)) for exit_ in exits], np.int32)
-        self._by_bytes: dict[frozenset[int], tuple[I32, I32]] = {}
+        self._leaving: dict[bytes, TokenTrie] = {}
+        self.size = np.count_nonzero(rounds > 0)
+        self.most_rounds = int(rounds.max(initial=0))
+        self.begins = _first_bytes(automaton)
+        self.round = _shortest(automaton)
 
     def inside(self, rounds: int | None) -> U32:
         """(ceil(V/32),) packed: tokens that stay in the loop and begin at most so many rounds (None: any number)."""
-        most = len(self._by_rounds) - 1
-        rounds = most if rounds is None else min(rounds, most)
+        rounds = self.most_rounds if rounds is None else min(rounds, self.most_rounds)
         mask = self._masks.get(rounds)
         if mask is None:
-            mask = self._masks[rounds] = np.zeros(words(self._size), np.uint32)
-            set_bits(mask, self._members[: self._by_rounds[rounds]])
+            mask = self._masks[rounds] = np.zeros(words(len(self._rounds)), np.uint32)
+            set_bits(mask, self._rounds, rounds)
         return mask
 
-    def exits(self, through: frozenset[int]) -> tuple[I32, I32]:
-        """(nodes, a token below each) of the exits by these bytes."""
-        known = self._by_bytes.get(through)
-        if known is None:
-            chosen = np.isin(self._exit_bytes, list(through))
-            known = self._by_bytes[through] = self._exits[chosen], self._exit_tokens[chosen]
-        return known
+    @cached_property
+    def outside(self) -> TokenTrie:
+        """The tokens that do not stay in the loop."""
+        order = self._tokens.order
+        return trie_of(self._tokens.bytes, order[self._rounds[order] <= 0])
+
+    def leaving(self, through: Bool) -> TokenTrie:
+        """The tokens that leave the loop after some rounds by one of the bytes (256,), as `mark_leaving` has it."""
+        key = through.tobytes()
+        trie = self._leaving.get(key)
+        if trie is None:
+            node = self._tokens.trie.node
+            trie = self._leaving[key] = self._ends(self._exits[through[node[self._exits[:, 0], BYTE]]])
+        return trie
+
+    def _ends(self, exits: I32) -> TokenTrie:
+        """A trie of rests of tokens, from the exits (nodes, rounds done) on; the rounds before as their first byte."""
+        (node, same, _), (data, offset, _) = self._tokens.trie, self._tokens.bytes
+        text = data.tobytes()
+        rests: list[tuple[bytes, int]] = []
+        for exit_, rounds in exits.tolist():
+            before = int(node[exit_, DEPTH]) - 1
+            for token in node[exit_ : node[exit_, END], TOKEN].tolist():
+                while token >= 0:
+                    rests.append((bytes((rounds,)) + text[offset[token] + before : offset[token + 1]], token))
+                    token = int(same[token])
+        rests.sort()
+        return _trie_of_rests(rests, len(same))
 
 
-def _token_below(node: I32, start: int) -> int:
-    """A token at a trie node or below it."""
-    while node[start, TOKEN] < 0:
-        start += 1
-    return int(node[start, TOKEN])
+def _trie_of_rests(rests: list[tuple[bytes, int]], size: int) -> TokenTrie:
+    data = np.frombuffer(b"".join(text for text, _ in rests) + b"\0", np.uint8)
+    offset = np.cumsum([0, *(len(text) for text, _ in rests)])
+    node = np.zeros((len(data), 4), np.int32)
+    numbered = np.full(len(rests), -1, np.int32)
+    node = node[: build_trie(data, offset, np.arange(len(rests)), node, numbered)].copy()
+    tokens = np.array([token for _, token in rests], np.int32)
+    named = node[:, TOKEN] >= 0
+    node[named, TOKEN] = tokens[node[named, TOKEN]]
+    same = np.full(size, -1, np.int32)
+    same[tokens] = np.where(numbered < 0, -1, tokens[numbered])
+    return TokenTrie(node, same, np.full(256, -1, np.int32))
 
 
 class LoopSummaries:
@@ -78,7 +105,9 @@ class LoopSummaries:
         self._known: OrderedDict[int, tuple[Expression, LoopSummary | None]] = OrderedDict()
 
     def of(self, body: Expression) -> LoopSummary | None:
-        """None where a text of the body can begin another one, so that rounds cannot be counted."""
+        """None where few tokens can stay inside, and where rounds cannot be counted: a text of the body can begin
+        another one, or is not made of bytes alone.
+        """
         known = self._known.get(id(body))
         if known is None:
             known = self._known[id(body)] = body, self._summarise(body)
@@ -88,23 +117,50 @@ class LoopSummaries:
         return known[1]
 
     def _summarise(self, body: Expression) -> LoopSummary | None:
+        if not is_plain(body):
+            return None
         automaton, trie = GrammarAutomaton(body), self._tokens.trie
         rounds = np.full(len(trie.same), -1, np.int32)
-        exits = np.zeros(len(trie.node), np.int32)
+        exits = np.zeros((len(trie.node), 2), np.int32)
         path, done = np.zeros((2, self._tokens.depth + 1), np.int32)
         path[0] = automaton.start
         at = np.array([1, 0])
         while lacking := survey(trie, automaton.machine, automaton.start, rounds, exits, path, done, at):
             automaton.extend(lacking)
-        if not _is_prefix_code(automaton):
+        exits = exits[: at[1]].copy()
+        narrow = WIDE * np.count_nonzero(rounds > 0) < len(rounds)
+        if narrow or exits[:, 1].max(initial=0) > MANY_ROUNDS or not _is_prefix_code(automaton):
             return None
-        return LoopSummary(self._tokens, rounds, exits[: at[1]].copy())
+        return LoopSummary(self._tokens, automaton, rounds, exits)
 
 
 def _is_prefix_code(automaton: GrammarAutomaton) -> bool:
     """Does no text go on behind its end, and none come back to its beginning?"""
+    alphabet = _a_byte_of_each_class(automaton.machine.classes)
     for state in range(1, len(automaton)):
-        targets = {automaton.step(state, byte) for byte in range(256)}
+        targets = {automaton.step(state, byte) for byte in alphabet}
         if automaton.start in targets or (automaton.accepts(state) and targets != {DEAD}):
             return False
     return not automaton.accepts(automaton.start)
+
+
+def _first_bytes(automaton: Automaton) -> Bool:
+    """(256,) can a text begin with the byte."""
+    classes = automaton.machine.classes
+    alive = [automaton.step(automaton.start, byte) != DEAD for byte in _a_byte_of_each_class(classes)]
+    return np.array(alive)[classes]
+
+
+def _shortest(automaton: Automaton) -> U8:
+    """The bytes of a shortest text."""
+    state, text = automaton.start, bytearray()
+    alphabet = _a_byte_of_each_class(automaton.machine.classes)
+    while not automaton.accepts(state):
+        byte = min(alphabet, key=lambda byte: automaton.distance(automaton.step(state, byte)))
+        state = automaton.step(state, byte)
+        text.append(byte)
+    return np.frombuffer(bytes(text), np.uint8)
+
+
+def _a_byte_of_each_class(classes: U8) -> list[int]:
+    return list(dict(zip(classes.tolist(), range(256), strict=True)).values())

@@ -7,8 +7,8 @@ if state < 0: automaton.extend(state)               # something only Python can 
 from __future__ import annotations
 
 from genctl.kernels.compiled import kernel, making_kernel, wide
-from genctl.kernels.configurations import FULL, step
-from genctl.kernels.records import DEAD, I32, I64, U8, U32, UNKNOWN, Machine, TokenBytes, TokenTrie
+from genctl.kernels.configurations import FULL, fill_row, step
+from genctl.kernels.records import DEAD, I32, I64, U8, U32, UNKNOWN, Bool, Machine, Plain, TokenBytes, TokenTrie
 
 # Columns of TokenTrie.node.
 BYTE, DEPTH, END, TOKEN = range(4)
@@ -33,6 +33,12 @@ def run_token(machine: Machine, tokens: TokenBytes, state: int, token: int) -> i
         if state <= DEAD:
             break
     return state
+
+
+@kernel
+def run_one(machine: Plain, tokens: Plain, state: int, token: int) -> int:
+    """`run_token` for Python."""
+    return run_token(Machine(*machine), TokenBytes(*tokens), state, token)
 
 
 @kernel
@@ -75,18 +81,44 @@ def mark_subtree(
 
 @kernel
 def mark_tokens(
-    trie: TokenTrie, machine: Machine, state: int, byte: int, out: U32, path: I32, missed: I32, count: I64
+    trie: TokenTrie,
+    machine: Machine,
+    state: int,
+    byte: int,
+    skipped: Bool,
+    out: U32,
+    path: I32,
+    missed: I32,
+    count: I64,
 ) -> int:
-    """`mark_subtree` of all tokens that begin with `byte` or a larger one; 256, or the byte at which to go on
-    when there is more memory.
+    """`mark_subtree` of all tokens that begin with `byte` or a larger one that is not skipped (256,); 256, or the byte
+    at which to go on when there is more memory.
     """
+    if fill_row(machine.next, machine.accepting, machine.code, machine.heap, machine.head, state) == FULL:
+        return byte
     while byte < 256:
         node = wide(trie.first[byte])
-        alive = node >= 0 and machine.next[state, machine.classes[byte]] != DEAD
+        alive = node >= 0 and not skipped[byte] and machine.next[state, machine.classes[byte]] != DEAD
         if alive and not mark_subtree(trie, machine, node, state, out, path, missed, count):
             break
         byte += 1
     return byte
+
+
+@kernel
+def mark_from(
+    trie: Plain,
+    machine: Plain,
+    state: int,
+    byte: int,
+    skipped: Bool,
+    out: U32,
+    path: I32,
+    missed: I32,
+    count: I64,
+) -> int:
+    """`mark_tokens` for Python."""
+    return mark_tokens(TokenTrie(*trie), Machine(*machine), state, byte, skipped, out, path, missed, count)
 
 
 @kernel

@@ -43,8 +43,9 @@ LINK = 14  # next link, node, rounds, below
 CALL = 15  # body, side, first link, place in the heap of ranks
 ROWS = 16  # node, rounds, stack
 PAIR = 17  # two stacks
-REGIONS = 18
-WIDTHS = (5, 3, 3, 3, 1, 1, 3, 0, 0, 0, 1, 5, 3, 5, 4, 4, 3, 2)
+COLUMN = 18  # byte classes by which different things can be read
+REGIONS = 19
+WIDTHS = (5, 3, 3, 3, 1, 1, 3, 0, 0, 0, 1, 5, 3, 5, 4, 4, 3, 2, 1)
 
 MISS_REGION, MISS_ROW, MISS_COLUMN, FULL_REGION, STAMP, ACCEPTS, HEAPED = range(3 * REGIONS, 3 * REGIONS + 7)
 HEAD = 3 * REGIONS + 7
@@ -794,6 +795,40 @@ def moves(code: I32, heap: I32, head: I64, state: int, column: int) -> int:
 
 
 @kernel
+def quick_moves(code: I32, heap: I32, head: I64, state: int, column: int) -> bool:
+    """Find the items that a state becomes by a byte, if nothing but reading can happen to them; did it?"""
+    nodes, columns, guards = wide(code[NODES]), wide(code[COLUMNS]), wide(code[GUARDS])
+    head[ACCEPTS] = 0
+    head[USED + FOUND] = 0
+    for i in range(heap[head[STATE] + 5 * state + FIRST], heap[head[STATE] + 5 * state + END]):
+        item = head[ITEM] + 3 * i
+        node, side, stack = wide(heap[item]), wide(heap[item + 1]), wide(heap[item + 2])
+        if node >= nodes:
+            return False
+        if side != 0:
+            side = wide(heap[head[SIDE] + (SIDE_HEAD + guards + columns) * side + SIDE_HEAD + guards + column])
+            if side == UNKNOWN:
+                return False
+            if side == REFUSED:
+                continue
+        at = code[NODE_AT] + NODE_WIDTH * node
+        for e in range(code[at + EDGES], code[at + NODE_WIDTH + EDGES]):
+            edge = code[EDGE_AT] + 2 * e
+            if code[code[MEMBER_AT] + columns * code[edge] + column]:
+                target = code[NODE_AT] + NODE_WIDTH * code[edge + 1]
+                only_reads = (
+                    code[target + FLAGS] == 0
+                    and code[target + NODE_WIDTH + OPERATIONS] == code[target + OPERATIONS]
+                    and code[target + NODE_WIDTH + EDGES] > code[target + EDGES]
+                )
+                if not only_reads or not can_end(code, heap, head, side):
+                    return False
+                if not find(heap, head, wide(code[edge + 1]), side, stack):
+                    return False
+    return True
+
+
+@kernel
 def step(next_: I32, accepting: Bool, code: I32, heap: I32, head: I64, state: int, column: int) -> int:
     """The state after a byte of class column; built, and kept, where it was unknown; or MISS or FULL."""
     known = wide(next_[state, column])
@@ -801,6 +836,11 @@ def step(next_: I32, accepting: Bool, code: I32, heap: I32, head: I64, state: in
         return known
     if code[NODES] == 0:
         return missing(head, STATE, state, column)  # not a grammar: Python knows what to do
+    if code[BEHINDS] == 0 and quick_moves(code, heap, head, state, column):
+        target = intern_state(accepting, code, heap, head, 0)
+        if target >= 0:
+            next_[state, column] = target
+        return target
     clear(head)
     behind = wide(heap[head[STATE] + 5 * state + BEHIND_ROW])
     if code[BEHINDS]:
@@ -816,6 +856,62 @@ def step(next_: I32, accepting: Bool, code: I32, heap: I32, head: I64, state: in
     if target >= 0:
         next_[state, column] = target
     return target
+
+
+@kernel
+def same_moves(code: I32, heap: I32, head: I64, state: int, a: int, b: int) -> bool:
+    """Do two byte classes make the same of every item of a state, as far as rows are filled?"""
+    nodes, columns, guards = wide(code[NODES]), wide(code[COLUMNS]), wide(code[GUARDS])
+    for i in range(heap[head[STATE] + 5 * state + FIRST], heap[head[STATE] + 5 * state + END]):
+        item = head[ITEM] + 3 * i
+        node, side = wide(heap[item]), wide(heap[item + 1])
+        if side != 0:
+            at = head[SIDE] + (SIDE_HEAD + guards + columns) * side + SIDE_HEAD + guards
+            if heap[at + a] != heap[at + b] or heap[at + a] == UNKNOWN:
+                return False
+            if heap[at + a] == REFUSED:
+                continue
+        if node >= nodes:
+            at = head[LEAF] + (3 + columns) * (node - nodes) + 3
+            if heap[at + a] != heap[at + b] or heap[at + a] == UNKNOWN:
+                return False
+            continue
+        at = code[NODE_AT] + NODE_WIDTH * node
+        for e in range(code[at + EDGES], code[at + NODE_WIDTH + EDGES]):
+            members = code[MEMBER_AT] + columns * code[code[EDGE_AT] + 2 * e]
+            if code[members + a] != code[members + b]:
+                return False
+    return True
+
+
+@kernel
+def fill_row(next_: I32, accepting: Bool, code: I32, heap: I32, head: I64, state: int) -> int:
+    """Build the transitions of a state by all byte classes, those that make the same of it once.
+
+    Transitions that only Python can provide are left out. 0, or FULL.
+    """
+    if code[NODES] == 0 or code[BEHINDS]:
+        return 0
+    different = 0
+    for column in range(code[COLUMNS]):
+        if next_[state, column] != UNKNOWN:
+            continue
+        known = wide(UNKNOWN)
+        for i in range(different):
+            other = wide(heap[head[COLUMN] + i])
+            if same_moves(code, heap, head, state, column, other):
+                known = wide(next_[state, other])
+                break
+        if known == UNKNOWN:
+            known = step(next_, accepting, code, heap, head, state, column)
+            if known == FULL:
+                return FULL
+            if known == MISS:
+                continue
+            heap[head[COLUMN] + different] = column
+            different += 1
+        next_[state, column] = known
+    return 0
 
 
 # -- longer hash tables

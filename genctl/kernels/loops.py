@@ -30,13 +30,11 @@ from genctl.kernels.configurations import (
     OPERATION_WIDTH,
     STACK,
     STATE,
-    clear,
-    find,
-    intern_state,
+    begin,
     step,
 )
 from genctl.kernels.configurations import END as STATE_END
-from genctl.kernels.records import DEAD, I32, I64, U32, Bool, Machine, TokenBytes, TokenTrie
+from genctl.kernels.records import DEAD, I32, I64, U8, U32, Bool, Machine, Plain, TokenTrie
 
 
 @kernel
@@ -45,9 +43,9 @@ def survey(
 ) -> int:
     """Walk over the trie through as many texts of the automaton as fit, one after the other.
 
-    rounds (V,): how many texts each token begins, -1 where it does not stay inside. exits: the nodes whose byte no
-    text can begin with, where one has just ended. path, done: (deepest node + 1,) scratch. at: next node, number of
-    exits. Returns 0, or what the automaton has to be extended with before going on.
+    rounds (V,): how many texts each token begins, -1 where it does not stay inside. exits (nodes, rounds done): the
+    nodes whose byte no text can begin with, where one has just ended. path, done: (deepest node + 1,) scratch. at: next
+    node, number of exits. Returns 0, or what the automaton has to be extended with before going on.
     """
     while at[0] < trie.node.shape[0]:
         node = at[0]
@@ -59,7 +57,8 @@ def survey(
             return state
         if state == DEAD:
             if before == start and depth > 1:
-                exits[at[1]] = node
+                exits[at[1], 0] = node
+                exits[at[1], 1] = done[depth - 1]
                 at[1] += 1
             at[0] = trie.node[node, END]
             continue
@@ -76,47 +75,31 @@ def survey(
 
 @kernel
 def mark_leaving(
-    trie: TokenTrie,
-    machine: Machine,
-    tokens: TokenBytes,
-    state: int,
-    exits: I32,
-    spelled: I32,
-    begins: Bool,
-    done: int,
-    out: U32,
-    path: I32,
-    missed: I32,
-    count: I64,
+    trie: TokenTrie, machine: Machine, round_: U8, state: int, out: U32, path: I32, missed: I32, count: I64
 ) -> int:
-    """Mark what can be read of the subtrees of the exits (nodes), and of the bytes that begin no round.
+    """Mark what can be read of the tokens that leave a loop after some rounds.
 
-    spelled: a token below each exit; begins: (256,) can a round begin with the byte. done: exits and bytes that are
-    marked already. Returns how many are, all if done; else the automaton has to be extended as path[0] says.
+    Returns 0, or what the automaton has to be extended with before all is done again.
+
+    trie: below the children of the root, one for each number of rounds, are the tokens' rest from the exit on; state:
+    between two rounds; round_: bytes of a round, any other leads to the same state.
     """
-    size = exits.shape[0]
-    while done < size + 256:
-        here, node = state, -1
-        if done < size:
-            node = wide(exits[done])
-            data = tokens.offset[spelled[done]]
-            for i in range(data, data + trie.node[node, DEPTH] - 1):
-                column = wide(machine.classes[tokens.data[i]])
-                here = step(machine.next, machine.accepting, machine.code, machine.heap, machine.head, here, column)
-                if here <= DEAD:
-                    break
-            if here < 0:
-                path[0] = here
-                return done
-        elif not begins[done - size]:
-            node = wide(trie.first[done - size])
-            if node >= 0 and machine.next[state, machine.classes[done - size]] == DEAD:
-                node = -1
-        if node >= 0 and here != DEAD and not mark_subtree(trie, machine, node, here, out, path, missed, count):
-            path[0] = FULL
-            return done
-        done += 1
-    return done
+    node, rounds = 1, 0
+    while node < trie.node.shape[0]:
+        while rounds < trie.node[node, BYTE]:
+            for byte in round_:
+                column = wide(machine.classes[byte])
+                state = step(machine.next, machine.accepting, machine.code, machine.heap, machine.head, state, column)
+                if state <= DEAD:
+                    return state
+            rounds += 1
+        end = wide(trie.node[node, END])
+        node += 1
+        while node < end:
+            if not mark_subtree(trie, machine, node, state, out, path, missed, count):
+                return FULL
+            node = wide(trie.node[node, END])
+    return 0
 
 
 @kernel
@@ -187,29 +170,69 @@ def next_loop(code: I32, heap: I32, head: I64, state: int, number: int, found: I
 
 
 @kernel
-def mark_plain(
-    trie: TokenTrie, machine: Machine, state: int, byte: int, out: U32, path: I32, missed: I32, count: I64, found: I64
+def behind_loop(
+    classes: U8, accepting: Bool, code: I32, heap: I32, head: I64, operation: int, below: int, found: Bool
 ) -> int:
-    """`mark_tokens`, unless the state has a loop item: then -1 (found as `next_loop` has it)."""
-    if byte == 0 and next_loop(machine.code, machine.heap, machine.head, state, -1, found):
-        return -1
-    return mark_tokens(trie, machine, state, byte, out, path, missed, count)
+    """Set the bytes (256,) that may be read behind the last round of a loop. 0, or MISS or FULL.
 
-
-@kernel
-def part(accepting: Bool, code: I32, heap: I32, head: I64, state: int, number: int, alone: bool) -> int:
-    """The state of one item of a state alone, or of all the others (which are taken not to end the text); or FULL."""
-    clear(head)
+    Where automata are embedded, more are set than can be read.
+    """
+    target = code[code[OPERATION_AT] + OPERATION_WIDTH * operation + 4]
+    state = begin(accepting, code, heap, head, wide(target), below, 0)
+    if state < 0:
+        return state
     for i in range(heap[head[STATE] + 5 * state + FIRST], heap[head[STATE] + 5 * state + STATE_END]):
-        item = head[ITEM] + 3 * i
-        if (i == number) == alone and not find(
-            heap, head, wide(heap[item]), wide(heap[item + 1]), wide(heap[item + 2])
-        ):
-            return FULL
-    return intern_state(accepting, code, heap, head, 0)
+        node = wide(heap[head[ITEM] + 3 * i])
+        for byte in range(256):
+            if not found[byte]:
+                found[byte] = node >= code[NODES] or reads(code, node, wide(classes[byte]))
+    return 0
 
 
 @kernel
-def set_bits(out: U32, members: I32) -> None:
-    for token in members:
-        out[token >> 5] |= 1 << (token & 31)
+def mark_plain(
+    trie: Plain, machine: Plain, state: int, skipped: Bool, out: U32, path: I32, missed: I32, count: I64, found: I64
+) -> int:
+    """`mark_tokens` for Python, unless the state has a loop item: then -1 (found as `next_loop` has it)."""
+    automaton = Machine(*machine)
+    if next_loop(automaton.code, automaton.heap, automaton.head, state, wide(-1), found):
+        return -1
+    return mark_tokens(TokenTrie(*trie), automaton, state, wide(0), skipped, out, path, missed, count)
+
+
+@kernel
+def mark_loop(
+    trie: Plain,
+    leaving: Plain,
+    machine: Plain,
+    round_: U8,
+    begins: Bool,
+    inside: U32,
+    state: int,
+    out: U32,
+    path: I32,
+    missed: I32,
+    count: I64,
+) -> int:
+    """The mask between two rounds of a loop behind which only other bytes can be read than those that begin a round.
+
+    inside: the tokens that stay in the loop; leaving, round_: see `mark_leaving`. Returns 0; 1 where nodes of `trie`
+    were missed, which comes before `mark_leaving`; or what the automaton has to be extended with before all is done
+    again.
+    """
+    automaton = Machine(*machine)
+    for i in range(out.shape[0]):
+        out[i] = inside[i]
+    if mark_tokens(TokenTrie(*trie), automaton, state, wide(0), begins, out, path, missed, count) < 256:
+        return FULL
+    if count[0] > 0:
+        return 1
+    return mark_leaving(TokenTrie(*leaving), automaton, round_, state, out, path, missed, count)
+
+
+@kernel
+def set_bits(out: U32, rounds: I32, most: int) -> None:
+    """Set the bits of the tokens (V,) that begin at least one and at most so many rounds."""
+    for token in range(rounds.shape[0]):
+        if 0 < rounds[token] <= most:
+            out[token >> 5] |= 1 << (token & 31)

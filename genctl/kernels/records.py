@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,11 @@ F64: TypeAlias = NDArray[np.float64]
 DEAD = 0  # the automaton state from which nothing is accepted
 UNKNOWN = -1  # a transition that was never taken yet
 UNREACHABLE = 2**31 - 1  # length of what can never be finished
+
+
+# A record as a plain tuple. Kernels that Python calls for every token take these: at each call Numba looks up the type
+# of its arguments, which takes four times as long for a NamedTuple.
+Plain: TypeAlias = tuple[NDArray[Any], ...]
 
 
 class Machine(NamedTuple):
