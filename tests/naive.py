@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from genctl.automata.base import Automaton
+from genctl.automata.base import UNREACHABLE, Automaton
 from genctl.automata.expressions import (
     Bytes,
     Call,
@@ -90,6 +90,80 @@ def _distance(automaton: Automaton, state: int, limit: int) -> int:
         front = {automaton.step(s, byte) for s in front for byte in range(256)} - seen - {0}
         seen |= front
     return 2**31 - 1
+
+
+class ReadAlong:
+    """Words that a JSON string spells (or, not inside, must not), by definition: a state is what was spelled so far and
+    the beginning of one more character.
+    """
+
+    def __init__(self, words: Iterable[str], inside: bool) -> None:
+        self._words, self._inside = set(words), inside
+
+    def step(self, state: tuple[str, bytes], byte: int) -> tuple[str, bytes] | None:
+        """None where no word goes on like that."""
+        spelled, begun = state
+        begun += bytes([byte]).lower() if begun.startswith(b"\\u") else bytes([byte])
+        found = [(character, spelling) for character, spelling in self._next(spelled) if spelling.startswith(begun)]
+        for character, spelling in found:
+            if spelling == begun:
+                return spelled + character, b""
+        return (spelled, begun) if found else None
+
+    def leaves(self, state: tuple[str, bytes]) -> bool:
+        """May the string end here?"""
+        spelled, begun = state
+        return not begun and (spelled in self._words) == self._inside
+
+    def detour(self, state: tuple[str, bytes]) -> int:
+        """Bytes to the nearest word (or string that is none) beyond those that complete any character, at least one."""
+        spelled, begun = state
+        if not self._inside:
+            ends = {a for a, spelling in self._next(spelled) if spelling[:-1] == begun and spelled + a in self._words}
+            return int(begun != b"" and len(ends) == _choices(begun))
+        ways = [(a, spelling) for a, spelling in self._next(spelled) if spelling.startswith(begun)]
+        nearest = min((len(spelling) - len(begun) + self._rest(spelled + a) for a, spelling in ways), default=None)
+        return UNREACHABLE if nearest is None else nearest - _missing(begun)
+
+    def _next(self, spelled: str) -> list[tuple[str, bytes]]:
+        """The characters by which words go on, in all their spellings."""
+        characters = {word[len(spelled)] for word in self._words if word.startswith(spelled) and word != spelled}
+        return [(character, spelling) for character in characters for spelling in spellings(character)]
+
+    def _rest(self, spelled: str) -> int:
+        """Fewest bytes to the end of a word."""
+        rests = [word.removeprefix(spelled) for word in self._words if word.startswith(spelled)]
+        return min(sum(len(spellings(character)[0]) for character in rest) for rest in rests)
+
+
+def _choices(begun: bytes) -> int:
+    """How many characters can be completed by one more byte."""
+    if begun == b"\\":
+        return len(SHORT_ESCAPES)
+    return 16 if begun.startswith(b"\\u") else 64
+
+
+def _missing(begun: bytes) -> int:
+    """Fewest bytes that complete any character that begins like this."""
+    if begun in (b"", b"\\"):
+        return 1
+    if begun.startswith(b"\\"):
+        paired = begun[2:3] == b"d" and begun[3:4] > b"7"  # a high surrogate needs a low one
+        return (12 if paired else 6) - len(begun)
+    return (2 if begun[0] < 0xE0 else 3 if begun[0] < 0xF0 else 4) - len(begun)
+
+
+SHORT_ESCAPES = {'"': '"', "\\": "\\", "/": "/", "\b": "b", "\f": "f", "\n": "n", "\r": "r", "\t": "t"}
+
+
+def spellings(character: str) -> list[bytes]:
+    r"""How a character can stand in a JSON string, the shortest first, `\u` with lower-case digits."""
+    found = [] if character in '"\\' or character < " " else [character.encode()]
+    if character in SHORT_ESCAPES:
+        found.append(b"\\" + SHORT_ESCAPES[character].encode())
+    units = character.encode("utf-16-be").hex()
+    found.append("".join(f"\\u{units[i : i + 4]}" for i in range(0, len(units), 4)).encode())
+    return found
 
 
 def texts(constraint: Constraint, vocabulary: Vocabulary, longest: int) -> Iterator[tuple[int, ...]]:

@@ -293,15 +293,10 @@ def test_numbers_are_spelled_and_bounded_as_documented(schema: Any, good: list[s
 
 # -- strings
 
-WORDS = st.lists(st.text('ab"\\/é😀\n', max_size=4), max_size=5)
-
-
-SPELLED = st.lists(
-    st.sampled_from(
-        ["a", "b", "\\u0061", '\\"', "\\\\", "\\/", "/", "é", "\\u00E9", "😀", "\\ud83d\\uDE00", "\\n", "\\uD83D"]
-    ),
-    max_size=4,
-)
+WORDS = st.lists(st.text('ab"\\/é漢😀\n\x1f', max_size=4), max_size=5)
+PLAINLY = ["a", "b", "/", "é", "漢", "😀"]
+ESCAPED = ["\\u0061", "\\u00E9", "\\u6f22", "\\ud83d\\uDE00", "\\u001F", "\\uD83D", '\\"', "\\\\", "\\/", "\\n"]
+SPELLED = st.lists(st.sampled_from(PLAINLY + ESCAPED), max_size=4)
 
 
 @given(WORDS, SPELLED, st.booleans())

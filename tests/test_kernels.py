@@ -12,8 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from genctl.automata.base import UNREACHABLE
+from genctl.automata.engine import Engine
+from genctl.automata.expressions import Tracked
+from genctl.automata.pushdown import GrammarAutomaton
+from genctl.compilers.json_schema.strings import CONTENT
+from genctl.compilers.json_schema.words import Names
 from genctl.compilers.regex import compile_regex
-from genctl.kernels import rejection
+from genctl.kernels import configurations, rejection
 from genctl.kernels.automaton import DEPTH, END, run_known, run_token
 from genctl.kernels.resampling import inverse_cdf
 from genctl.trie import Tokens
@@ -136,6 +142,44 @@ def test_resampling_points_fall_to_the_particle_whose_share_they_hit(raw, points
     for point, ancestor in zip(sorted(points), ancestors, strict=True):
         assert shares[ancestor] > 0
         assert shares[:ancestor].sum() - 1e-12 <= point <= shares[: ancestor + 1].sum() + 1e-12
+
+
+WORDS = st.lists(st.text('ab"\\/\0\x1f\né漢\ue000\uffff😀😁', max_size=3), max_size=4)
+# One byte more can complete no other character than these, which begin alike.
+BEGIN_ALIKE = st.sampled_from(['"\\/\b\f\n\r\t', *("".join(map(chr, range(a, b))) for a, b in ((96, 112), (128, 192)))])
+
+
+@given(WORDS | st.tuples(BEGIN_ALIKE, WORDS).map(lambda both: [*both[0], *both[1]]), st.booleans())
+def test_rows_of_words_are_those_of_their_naive_twin(words, inside):
+    twin, names = naive.ReadAlong(words, inside), Names(words)
+    engine = GrammarAutomaton(Tracked(CONTENT, names, inside)).engine
+    assert engine is not None
+    states, waiting = {("", b""): engine.start}, [("", b"")]
+    while waiting:
+        spelled = waiting.pop()
+        assert engine.accepts(states[spelled]) == twin.leaves(spelled)
+        row = row_of_words(engine, states[spelled])
+        if row is None:  # there is no word to go on to
+            assert twin.detour(spelled) == UNREACHABLE
+        else:
+            about = row[[configurations.LEAVES, configurations.DETOUR]].tolist()
+            assert about == [twin.leaves(spelled), twin.detour(spelled)]
+        for byte in [*names.alphabet, 0x7E]:
+            state, after = engine.step(states[spelled], byte), twin.step(spelled, byte)
+            if after is None:
+                assert row_of_words(engine, state) is None
+            elif after not in states:
+                states[after] = state
+                waiting.append(after)
+            else:
+                assert states[after] == state
+
+
+def row_of_words(engine: Engine, state: int) -> np.ndarray | None:
+    """The row of SIDE that the items of a state have in common; None if it is that of no words."""
+    first, end = engine._row(configurations.STATE, state)[:2]
+    sides = {int(engine._row(configurations.ITEM, item)[1]) for item in range(first, end)}
+    return engine._row(configurations.SIDE, sides.pop()) if sides - {0} else None
 
 
 def test_masks_over_a_large_vocabulary_are_allows_of_every_token():

@@ -9,9 +9,7 @@ look-around - they ask for row by row, and Python fills it in.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Mapping
-from operator import itemgetter
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -31,17 +29,9 @@ Demands: TypeAlias = frozenset[tuple[Automaton, int, bool]]
 NO_DEMANDS: Demands = frozenset()
 
 
-class Spelling(NamedTuple):
-    """How far a text has come in spelling a word: a node of its tree, and the beginning of a longer spelling."""
-
-    tree: int
-    node: int
-    begun: bytes
-
-
-UNPLANTED = -1  # in the place of a root
 MAX_HEAP = 2**27  # words of 4 bytes
-_ROOMS = (256, 1024, 64, 128, 1024, 256, 64, 8, 64, 2, 256, 64, 64, 256, 64, 32, 128, 32, 256)
+_ROOMS = (256, 1024, 64, 128, 1024, 256, 64, 8, 8, 2, 256, 64, 64, 256, 64, 32, 128, 32, 256)
+_ROOM_FOR_WORDS = 128  # rows of SIDE: most enums, and the spellings that reading one of their words needs
 STATE_BYTES = 128 * 2**20  # beyond it, states that nobody holds are forgotten where that is possible
 
 
@@ -101,6 +91,8 @@ class Engine:
         next_[DEAD] = DEAD
         head = np.zeros(kernels.HEAD, np.int64)
         head[kernels.ROOM : kernels.USED] = _ROOMS
+        if self._tracks:
+            head[kernels.ROOM + kernels.SIDE] = _ROOM_FOR_WORDS
         heap = np.zeros(self._lay_out(head), np.int32)
         self.machine = Machine(
             next_, self._program.classes, np.zeros(len(next_), np.bool_), self._program.code, heap, head
@@ -112,12 +104,10 @@ class Engine:
         kernels.rehash_stacks(heap, head)
         self._leaves: list[tuple[int, int]] = []
         self._leaf_ids: dict[tuple[int, int], int] = {}
-        self._sides: dict[int, Demands | Spelling] = {}
-        self._side_ids: dict[Demands | Spelling, int] = {}
-        self._trees: list[tuple[int, Track]] = []  # the row of the root, and what the tree is for
-        self._tree_of: dict[tuple[int, bool], int] = {}
-        self._announced: list[int] = []  # by tree: the row of a text in which nothing is spelled yet
-        self._planted_trees: list[tuple[int, int]] = []  # root and tree, the roots in ascending order
+        self._sides: dict[int, Demands] = {}
+        self._side_ids: dict[Demands, int] = {}
+        self._roots: dict[int, Track] = {}  # by the row of a text in which nothing is spelled yet
+        self._root_ids: dict[tuple[int, bool], int] = {}
         self._behind_rows: list[tuple[int, ...]] = []
         self._behind_ids: dict[tuple[int, ...], int] = {}
         self._side(NO_DEMANDS)
@@ -258,9 +248,7 @@ class Engine:
 
     def avoids(self, side: int) -> bool:
         """Do words read along that the text must not spell (and nothing else that binds it)?"""
-        known = self._sides.get(side)
-        spelling = self._planted(side) if known is None else known
-        return isinstance(spelling, Spelling) and not self._trees[spelling.tree][1].inside
+        return bool(self._row(kernels.SIDE, side)[kernels.WORDS] == kernels.OUTSIDE)
 
     @property
     def nbytes(self) -> int:
@@ -337,11 +325,11 @@ class Engine:
         self._leaf_ids.update(((number, state), first + state) for state in range(1, size))
 
     def _next_side(self, row: int, column: int) -> int:
-        guards = len(self._guards)
+        if row in self._roots:
+            self._plant(row)
+            return int(self._row(kernels.SIDE, row)[column])
+        side, guards = self._sides[row], len(self._guards)
         byte_or_guard = column - kernels.SIDE_HEAD
-        side = self._sides.get(row)
-        if side is None or isinstance(side, Spelling):
-            return self._spell(side or self._planted(row), self._byte_of[byte_or_guard - guards])
         if byte_or_guard >= guards:
             after = _step_demands(side, self._byte_of[byte_or_guard - guards])
         else:
@@ -349,65 +337,41 @@ class Engine:
             after = _demand(side, guard.automaton, guard.automaton.start, guard.negated)
         return kernels.REFUSED if after is None else self._side(after)
 
-    def _side(self, side: Demands | Spelling) -> int:
+    def _side(self, side: Demands) -> int:
         known = self._side_ids.get(side)
         if known is None:
             known = int(self.machine.head[kernels.USED + kernels.SIDE])
             self._sides[known] = side
             self._side_ids[side] = known
             row = self._new_row(kernels.SIDE)
-            if isinstance(side, Spelling):  # in the middle of a character: neither an end nor a word
-                track = self._trees[side.tree][1]
-                row[: kernels.SIDE_HEAD] = 0, 0, track.words.detour(side.node, side.begun, track.inside)
-                row[kernels.SIDE_HEAD + len(self._guards) :] = kernels.REFUSED if track.inside else 0
-                further = list(track.words.continuations(side.node, side.begun))
-                row[kernels.SIDE_HEAD + len(self._guards) + self.machine.classes[further]] = UNKNOWN
-            else:
-                row[: kernels.SIDE_HEAD] = _satisfied_at_end(side), 1, 0
+            row[: kernels.SIDE_HEAD] = 0
+            row[[kernels.MET, kernels.LEAVES]] = _satisfied_at_end(side), 1
         return known
 
     # -- words that read along
 
     def _announce(self, track: Track) -> int:
         """The row of a text in which nothing is spelled yet; the words' tree is planted when the text goes on."""
-        known = self._tree_of.get((id(track.words), track.inside))
+        known = self._root_ids.get((id(track.words), track.inside))
         if known is None:
-            known = self._tree_of[id(track.words), track.inside] = len(self._trees)
-            row = int(self.machine.head[kernels.USED + kernels.SIDE])
-            self._trees.append((UNPLANTED, track))
-            self._announced.append(row)
-            self._sides[row] = Spelling(known, 0, b"")
-            self._new_row(kernels.SIDE)[: kernels.SIDE_HEAD] = 0, *track.words.begin(track.inside)
-        return self._announced[known]
+            known = int(self.machine.head[kernels.USED + kernels.SIDE])
+            self._root_ids[id(track.words), track.inside] = known
+            self._roots[known] = track
+            row = self._new_row(kernels.SIDE)
+            row[: kernels.SIDE_HEAD] = 0
+            row[[kernels.LEAVES, kernels.DETOUR]] = track.words.begin(track.inside)
+            row[kernels.WORDS] = _WORDS[track.inside]
+        return known
 
-    def _plant(self, tree: int) -> int:
-        """The row of the root of the words' prefix tree; the other nodes follow it."""
-        words, inside, _ = track = self._trees[tree][1]
-        code_points, sizes, plain, offset = words.letters
+    def _plant(self, root: int) -> None:
+        """Write the words' prefix tree behind its root."""
+        track = self._roots[root]
+        letters, offset = track.words.letters
         head = self.machine.head
-        if head[kernels.USED + kernels.SIDE] + len(code_points) >= head[kernels.ROOM + kernels.SIDE]:
-            self._grow(kernels.SIDE, len(code_points) + 1)
-        _, classes, _, code, heap, head = self.machine
-        root = int(head[kernels.USED + kernels.SIDE])
-        kernels.plant_words(code, heap, head, classes, code_points, sizes, plain, offset, inside)
-        self._row(kernels.SIDE, self._announced[tree])[:] = self._row(kernels.SIDE, root)
-        self._trees[tree] = root, track
-        self._planted_trees.append((root, tree))
-        return root
-
-    def _planted(self, row: int) -> Spelling:
-        at = bisect_right(self._planted_trees, row, key=itemgetter(0)) - 1
-        root, tree = self._planted_trees[at]
-        return Spelling(tree, row - root, b"")
-
-    def _spell(self, spelling: Spelling, byte: int) -> int:
-        root, track = self._trees[spelling.tree]
-        if root == UNPLANTED:
-            root = self._plant(spelling.tree)
-        after = track.words.after(spelling.node, spelling.begun, byte)
-        if after is None:
-            return kernels.REFUSED if track.inside else 0
-        return self._side(Spelling(spelling.tree, *after)) if after[1] else root + after[0]
+        if head[kernels.USED + kernels.SIDE] + len(letters) > head[kernels.ROOM + kernels.SIDE]:
+            self._grow(kernels.SIDE, len(letters))
+        _, _, _, code, heap, head = self.machine
+        kernels.plant_words(code, heap, head, letters, offset, root, _WORDS[track.inside])
 
     def _next_behind(self, row: int, column: int) -> int:
         guards, states = len(self._guards), self._behind_rows[row]
@@ -470,6 +434,7 @@ _FILL: dict[int, Callable[[Engine, int, int], int]] = {
     kernels.SIDE: Engine._next_side,
     kernels.BEHIND: Engine._next_behind,
 }
+_WORDS = {True: kernels.INSIDE, False: kernels.OUTSIDE}
 _HASHES = (kernels.STATE_HASH, kernels.STACK_HASH, kernels.JOIN)
 _COUNTED = (kernels.STATE, kernels.STACK, kernels.JOIN)  # what is in them
 

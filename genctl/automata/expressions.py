@@ -10,12 +10,12 @@ another automaton: as one symbol, as a demand on the rest of the text, as a dema
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias
 
 from genctl.automata.base import Automaton
-from genctl.kernels.records import I32, I64, Bool
+from genctl.kernels.records import I32, I64
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +70,15 @@ class Embedded:
 
 
 class Letters(NamedTuple):
-    """Words in sorted order, end to end. The prefix tree numbers its nodes as they are met, the root 0."""
+    """The code points of words in sorted order, end to end; where each word begins, and where the last one ends."""
 
     code_points: I32
-    sizes: I32  # fewest bytes that spell each
-    plain: Bool  # is it spelled by its UTF-8 alone, but for spellings that begin with a backslash?
-    offset: I64  # where each word begins, and where the last one ends
+    offset: I64
 
 
 class Words(Protocol):
-    """A finite set of words, and how a text spells them, character by character."""
+    """A finite set of words, in every way a JSON string spells them."""
 
-    @property
-    def code_points(self) -> Sequence[Sequence[int]]: ...
     @property
     def letters(self) -> Letters: ...
     @property
@@ -98,18 +94,6 @@ class Words(Protocol):
 
     def shortest(self, inside: bool, /) -> int:
         """Fewest bytes of a word (or of a text that is none); UNREACHABLE if there is no word."""
-        ...
-
-    def after(self, node: int, begun: bytes, byte: int, /) -> tuple[int, bytes] | None:
-        """The node and the beginning of a spelling after one more byte, None if no word goes on like that."""
-        ...
-
-    def continuations(self, node: int, begun: bytes, /) -> Iterable[int]:
-        """The bytes behind which `after` is not None."""
-        ...
-
-    def detour(self, node: int, begun: bytes, inside: bool, /) -> int:
-        """Bytes to the end of the nearest word (or text that is none) beyond those that end this character."""
         ...
 
 

@@ -66,7 +66,8 @@ def compile_program(start: Expression, rules: Mapping[str, Expression]) -> tuple
         code[code[kernels.NODE_AT] + kernels.NODE_WIDTH * node + kernels.ABSORBS] = absorbed
     classes, byte_of, members = _byte_classes(nfa, sets)
     code[kernels.COLUMNS] = len(byte_of)
-    return nfa, Program(np.concatenate([code, members.ravel()], dtype=np.int32), classes, byte_of)
+    code[kernels.CLASS_AT] = len(code) + members.size
+    return nfa, Program(np.concatenate([code, members.ravel(), classes], dtype=np.int32), classes, byte_of)
 
 
 # -- tables
@@ -156,7 +157,7 @@ def _written(nfa: NFA, base: Base | None) -> _Tables:
     for table in (nodes, edges, uses, rows, bodies):
         head.append(at)
         at += len(table)
-    head.extend((at, 0, 0, len(nfa.behinds)))
+    head.extend((at, 0, 0, len(nfa.behinds), 0))
     code = np.frombuffer(head + nodes + edges + uses + rows + bodies, np.int32)
     code[kernels.GUARDS] = _number_guards(nfa, code)
     return _Tables(code, list(sets))

@@ -26,7 +26,7 @@ from genctl.automata.pushdown import GrammarAutomaton
 from genctl.automata.tabulated import Tabulated
 from genctl.kernels.records import I32, U8
 
-FORMAT = 1  # goes up whenever bytes that were stored before would be read in another way
+FORMAT = 2  # goes up whenever bytes that were stored before would be read in another way
 
 # Kinds of words, by the name of their class: how they are made from their texts. Compilers' kinds are entered from
 # outside, since automata do not know compilers.
@@ -120,8 +120,8 @@ class _Packing:
         kind = type(words).__name__
         if kind not in WORDS:
             raise _Unstorable
-        letters, sizes = chain.from_iterable(words.code_points), map(len, words.code_points)
-        return kind, self._all(np.array([*letters], np.int32), np.array([*sizes], np.int32))
+        letters, offset = words.letters
+        return kind, self._all(letters, np.diff(offset).astype(np.int32))
 
 
 # -- reading

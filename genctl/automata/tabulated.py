@@ -11,11 +11,12 @@ import numpy as np
 
 from genctl.automata.base import DEAD, UNREACHABLE, Automaton
 from genctl.automata.product import Product
-from genctl.kernels.configurations import CODE, HEAD
+from genctl.kernels.configurations import CODE, HEAD, NODES
 from genctl.kernels.product import FIRST_LACKS, SECOND_LACKS, product_table, settle_distances
 from genctl.kernels.records import I32, U8, Bool, Machine
 
 LIMIT = 2048  # states
+LAZY_LIMIT = 128  # where an automaton is built in Python
 
 
 class Tabulated:
@@ -79,10 +80,11 @@ def _tabulate(first: Automaton, second: Automaton, difference: bool) -> Tabulate
         return Tabulated(np.zeros((1, 1), np.int32), np.zeros(256, np.uint8), np.zeros(1, np.bool_))
     both = np.stack([first.machine.classes, second.machine.classes], axis=1)
     columns, classes = np.unique(both, axis=0, return_inverse=True)
-    table = np.zeros((LIMIT, len(columns)), np.int32)
-    pairs = np.zeros((LIMIT, 2), np.int32)
+    limit = LAZY_LIMIT if _is_lazy(first) or _is_lazy(second) else LIMIT
+    table = np.zeros((limit, len(columns)), np.int32)
+    pairs = np.zeros((limit, 2), np.int32)
     pairs[1] = first.start, second.start
-    slots = np.zeros(4 * LIMIT, np.int32)
+    slots = np.zeros(4 * limit, np.int32)
     progress = np.array([2, 1, 0])
     while why := product_table(
         first.machine, second.machine, columns.astype(np.int32), difference, table, pairs, slots, progress
@@ -97,3 +99,8 @@ def _tabulate(first: Automaton, second: Automaton, difference: bool) -> Tabulate
     accepting = first.machine.accepting[pairs[:, 0]] & (second.machine.accepting[pairs[:, 1]] != difference)
     accepting[DEAD] = False
     return Tabulated(table[: progress[0]].copy(), classes.reshape(256).astype(np.uint8), accepting)
+
+
+def _is_lazy(automaton: Automaton) -> bool:
+    """Can kernels not build its transitions?"""
+    return automaton.machine.code[NODES] == 0 and not isinstance(automaton, Tabulated)

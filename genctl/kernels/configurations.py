@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from genctl.kernels.compiled import inlined, kernel, making_kernel, wide
-from genctl.kernels.records import DEAD, I32, I64, U8, UNKNOWN, UNREACHABLE, Bool
+from genctl.kernels.compiled import inlined, kernel, wide
+from genctl.kernels.records import DEAD, I32, I64, UNKNOWN, UNREACHABLE, Bool
 
 MISS, FULL = -2, -3  # statuses of `step` besides a state
 
@@ -52,8 +52,8 @@ HEAD = 3 * REGIONS + 7
 ROOM, USED = REGIONS, 2 * REGIONS
 
 # Rows of code: sizes, and where its tables begin.
-NODES, NODE_AT, EDGE_AT, USE_AT, OPERATION_AT, BODY_AT, MEMBER_AT, COLUMNS, GUARDS, BEHINDS = range(10)
-CODE = 10
+NODES, NODE_AT, EDGE_AT, USE_AT, OPERATION_AT, BODY_AT, MEMBER_AT, COLUMNS, GUARDS, BEHINDS, CLASS_AT = range(11)
+CODE = 11
 
 # Columns of nodes (NODE_WIDTH) and their flags; kinds of operations (OPERATION_WIDTH).
 EDGES, OPERATIONS, FLAGS, LENGTH, ABSORBS = range(5)
@@ -61,9 +61,11 @@ NODE_WIDTH, OPERATION_WIDTH = 5, 5
 FINAL, EVERYTHING = 1, 2
 JUMP, LOOP, RUN, GUARD, TRACK, RELEASE = range(1, 7)
 
-# Columns of SIDE before the guards.
-MET, LEAVES, DETOUR = range(3)
-SIDE_HEAD = 3
+# Columns of SIDE before the guards. Words that read along have rows for the nodes of their prefix tree, with the code
+# point that leads to each and the rows of a child and of the next sibling (0: none), and for begun characters.
+MET, LEAVES, DETOUR, WORDS, LETTER, CHILD, SIBLING = range(7)
+SIDE_HEAD = 7
+INSIDE, OUTSIDE = 1, 2  # in WORDS: a text spells one of the words, or none of them
 
 # Columns of STATE and its flags.
 FIRST, END, BEHIND_ROW, STATE_FLAGS, DISTANCE = range(5)
@@ -87,6 +89,12 @@ def mixed(value: int, more: int) -> int:
 def row(head: I64, region: int, width: int, index: int) -> int:
     """Where a row begins in the heap."""
     return wide(head[region] + width * index)
+
+
+@inlined
+def side_at(code: I32, head: I64, side: int) -> int:
+    """Where a row of SIDE begins in the heap."""
+    return wide(head[SIDE] + (SIDE_HEAD + code[GUARDS] + code[COLUMNS]) * side)
 
 
 @inlined
@@ -521,7 +529,7 @@ def item_length(code: I32, heap: I32, head: I64, node: int, side: int, stack: in
         target = code[code[OPERATION_AT] + OPERATION_WIDTH * heap[leaf + 2] + 2]
         here = wide(heap[leaf + 1]) + wide(code[nodes + NODE_WIDTH * target + LENGTH])
     here += wide(heap[head[STACK] + 3 * stack + 2])
-    here += wide(heap[head[SIDE] + (SIDE_HEAD + code[GUARDS] + code[COLUMNS]) * side + DETOUR])
+    here += wide(heap[side_at(code, head, side) + DETOUR])
     return here if here < UNREACHABLE else UNREACHABLE
 
 
@@ -620,8 +628,7 @@ def find(heap: I32, head: I64, node: int, side: int, stack: int) -> bool:
 @inlined
 def can_end(code: I32, heap: I32, head: I64, side: int) -> bool:
     """Is there a word to go on to?"""
-    width = SIDE_HEAD + code[GUARDS] + code[COLUMNS]
-    return side == 0 or heap[head[SIDE] + width * side + DETOUR] < UNREACHABLE
+    return side == 0 or heap[side_at(code, head, side) + DETOUR] < UNREACHABLE
 
 
 @kernel
@@ -632,8 +639,7 @@ def leave(code: I32, heap: I32, head: I64, side: int, stack: int) -> bool:
         frame = head[FRAME] + 3 * i
         node, rounds, below = wide(heap[frame]), wide(heap[frame + 1]), wide(heap[frame + 2])
         if node == BOTTOM:
-            met = heap[head[SIDE] + (SIDE_HEAD + code[GUARDS] + code[COLUMNS]) * side + MET]
-            if met:
+            if heap[side_at(code, head, side) + MET]:
                 head[ACCEPTS] = 1
         elif node < nodes:
             if not push(heap, head, 0, node, side, below, 0):
@@ -694,9 +700,8 @@ def explore(code: I32, heap: I32, head: I64, behind: int) -> int:
                 if not push(heap, head, fresh, wide(code[operation + 2]), wide(code[operation + 1]), stack, 0):
                     return FULL
             elif kind == RELEASE:
-                if heap[head[SIDE] + (SIDE_HEAD + code[GUARDS] + code[COLUMNS]) * side + LEAVES] and not push(
-                    heap, head, fresh, wide(code[operation + 2]), 0, stack, 0
-                ):
+                may_leave = heap[side_at(code, head, side) + LEAVES]
+                if may_leave and not push(heap, head, fresh, wide(code[operation + 2]), 0, stack, 0):
                     return FULL
             else:
                 guard, after = wide(code[operation + 1]), side
@@ -708,7 +713,7 @@ def explore(code: I32, heap: I32, head: I64, behind: int) -> int:
                         continue
                 else:
                     at_guard = SIDE_HEAD + guard
-                    after = wide(heap[head[SIDE] + (SIDE_HEAD + code[GUARDS] + code[COLUMNS]) * side + at_guard])
+                    after = wide(heap[side_at(code, head, side) + at_guard])
                     if after == UNKNOWN:
                         return missing(head, SIDE, side, at_guard)
                     if after == REFUSED:
@@ -764,9 +769,14 @@ def moves(code: I32, heap: I32, head: I64, state: int, column: int) -> int:
         item = head[ITEM] + 3 * i
         node, side, stack = wide(heap[item]), wide(heap[item + 1]), wide(heap[item + 2])
         if side != 0:
-            after = wide(heap[head[SIDE] + (SIDE_HEAD + guards + columns) * side + SIDE_HEAD + guards + column])
+            at = side_at(code, head, side)
+            after = wide(heap[at + SIDE_HEAD + guards + column])
             if after == UNKNOWN:
-                return missing(head, SIDE, side, SIDE_HEAD + guards + column)
+                if heap[at + CHILD] <= 0:
+                    return missing(head, SIDE, side, SIDE_HEAD + guards + column)
+                if spell_children(code, heap, head, side) == FULL:
+                    return FULL
+                after = wide(heap[at + SIDE_HEAD + guards + column])
             if after == REFUSED:
                 continue
             side = after
@@ -797,7 +807,7 @@ def moves(code: I32, heap: I32, head: I64, state: int, column: int) -> int:
 @kernel
 def quick_moves(code: I32, heap: I32, head: I64, state: int, column: int) -> bool:
     """Find the items that a state becomes by a byte, if nothing but reading can happen to them; did it?"""
-    nodes, columns, guards = wide(code[NODES]), wide(code[COLUMNS]), wide(code[GUARDS])
+    nodes, columns = wide(code[NODES]), wide(code[COLUMNS])
     head[ACCEPTS] = 0
     head[USED + FOUND] = 0
     for i in range(heap[head[STATE] + 5 * state + FIRST], heap[head[STATE] + 5 * state + END]):
@@ -806,7 +816,7 @@ def quick_moves(code: I32, heap: I32, head: I64, state: int, column: int) -> boo
         if node >= nodes:
             return False
         if side != 0:
-            side = wide(heap[head[SIDE] + (SIDE_HEAD + guards + columns) * side + SIDE_HEAD + guards + column])
+            side = wide(heap[side_at(code, head, side) + SIDE_HEAD + code[GUARDS] + column])
             if side == UNKNOWN:
                 return False
             if side == REFUSED:
@@ -861,12 +871,12 @@ def step(next_: I32, accepting: Bool, code: I32, heap: I32, head: I64, state: in
 @kernel
 def same_moves(code: I32, heap: I32, head: I64, state: int, a: int, b: int) -> bool:
     """Do two byte classes make the same of every item of a state, as far as rows are filled?"""
-    nodes, columns, guards = wide(code[NODES]), wide(code[COLUMNS]), wide(code[GUARDS])
+    nodes, columns = wide(code[NODES]), wide(code[COLUMNS])
     for i in range(heap[head[STATE] + 5 * state + FIRST], heap[head[STATE] + 5 * state + END]):
         item = head[ITEM] + 3 * i
         node, side = wide(heap[item]), wide(heap[item + 1])
         if side != 0:
-            at = head[SIDE] + (SIDE_HEAD + guards + columns) * side + SIDE_HEAD + guards
+            at = side_at(code, head, side) + SIDE_HEAD + code[GUARDS]
             if heap[at + a] != heap[at + b] or heap[at + a] == UNKNOWN:
                 return False
             if heap[at + a] == REFUSED:
@@ -1019,65 +1029,227 @@ def forget(old: I32, heap: I32, head: I64, kept: Bool, number: I32) -> None:
     head[USED + JOIN] = 0
 
 
-# -- words that read along
+# -- words that read along, in the spellings of JSON strings
+
+SHORT_ESCAPE = np.zeros(0x80, np.int64)  # the byte behind a backslash that spells a letter, 0 for none
+SHORT_ESCAPE[[0x22, 0x5C, 0x2F, 0x08, 0x0C, 0x0A, 0x0D, 0x09]] = 0x22, 0x5C, 0x2F, 0x62, 0x66, 0x6E, 0x72, 0x74
+
+UTF_8, SHORT, UTF_16 = range(3)  # spellings: the letter itself, a short escape, one or two escapes of four hex digits
 
 
-@making_kernel
-def plant_words(
-    code: I32, heap: I32, head: I64, classes: U8, letters: I32, sizes: I32, plain: Bool, offset: I64, inside: bool
-) -> int:
-    """Write the prefix tree of words, sorted code points end to end, into free rows of SIDE; returns its nodes.
+@inlined
+def after_at(code: I32, head: I64, side: int, byte: int) -> int:
+    """Where the row after a byte stands in the heap."""
+    return wide(side_at(code, head, side) + SIDE_HEAD + code[GUARDS] + code[code[CLASS_AT] + byte])
 
-    There is room for one a letter and the root. A row says what a text has become by one more byte: a node, UNKNOWN
-    where a character is spelled by more than a byte, or REFUSED (not inside: 0, no word any more). sizes: fewest
-    bytes that spell each letter; plain: is it spelled by its UTF-8.
+
+@kernel
+def has_spelling(letter: int, spelling: int) -> bool:
+    if spelling == UTF_8:
+        return letter >= 0x20 and letter != 0x22 and letter != 0x5C
+    return spelling == UTF_16 or (letter < 0x80 and SHORT_ESCAPE[letter] != 0)
+
+
+@kernel
+def spelling_size(letter: int, spelling: int) -> int:
+    """Bytes of a spelling of a letter."""
+    if spelling == UTF_8:
+        return 1 + (letter >= 0x80) + (letter >= 0x800) + (letter >= 0x10000)
+    if spelling == SHORT:
+        return 2
+    return 12 if letter >= 0x10000 else 6
+
+
+@kernel
+def spelling_byte(letter: int, spelling: int, i: int) -> int:
+    """Byte i of a spelling of a letter, hex digits in lower case."""
+    if spelling == UTF_8:
+        size = spelling_size(letter, spelling)
+        bits = letter >> 6 * (size - 1 - i)
+        if i > 0:
+            return 0x80 | (bits & 0x3F)
+        return bits if size == 1 else ((0xF00 >> size) & 0xFF) | bits
+    if i % 6 == 0:
+        return 0x5C
+    if spelling == SHORT:
+        return wide(SHORT_ESCAPE[letter])
+    if i % 6 == 1:
+        return 0x75
+    unit = letter
+    if letter >= 0x10000:
+        unit = 0xD7C0 + (letter >> 10) if i < 6 else 0xDC00 | (letter & 0x3FF)
+    digit = (unit >> 4 * (5 - i % 6)) & 0xF
+    return digit + (0x30 if digit < 10 else 0x57)
+
+
+@kernel
+def fewest_bytes(letter: int) -> int:
+    """Of any spelling of a letter."""
+    for spelling in range(UTF_16):
+        if has_spelling(letter, spelling):
+            return spelling_size(letter, spelling)
+    return spelling_size(letter, wide(UTF_16))
+
+
+@kernel
+def most_begun(letter: int) -> int:
+    """How many proper beginnings the spellings of a letter have, at most."""
+    count = 0
+    for spelling in range(UTF_16 + 1):
+        if has_spelling(letter, spelling):
+            count += spelling_size(letter, spelling) - 1
+    return count
+
+
+@kernel
+def clear_side(code: I32, heap: I32, head: I64, side: int, words: int) -> None:
+    """Make a row of words (INSIDE or OUTSIDE) from which no byte leads on to a word."""
+    at = side_at(code, head, side)
+    for column in range(SIDE_HEAD):
+        heap[at + column] = 0
+    heap[at + WORDS] = words
+    for i in range(at + SIDE_HEAD, side_at(code, head, side + 1)):
+        heap[i] = REFUSED if words == INSIDE else 0
+
+
+@kernel
+def new_side(code: I32, heap: I32, head: I64, words: int) -> int:
+    """A cleared row; there is room for it."""
+    side = wide(head[USED + SIDE])
+    head[USED + SIDE] = side + 1
+    clear_side(code, heap, head, side, words)
+    return side
+
+
+@kernel
+def plant_words(code: I32, heap: I32, head: I64, letters: I32, offset: I64, root: int, words: int) -> None:
+    """Write the prefix tree of words, sorted code points end to end: the root into its row, the rest into free ones.
+
+    There is room in SIDE for one a letter. Words (INSIDE or OUTSIDE) that go on with anything but an ASCII character
+    as it is wait for `spell_children`: the row after its first byte is UNKNOWN.
     """
-    next_at = SIDE_HEAD + wide(code[GUARDS])
-    columns = wide(code[COLUMNS])
-    width = next_at + columns
-    base = wide(head[USED + SIDE])
-    escape = next_at + classes[0x5C]
-    last_child = np.zeros(letters.shape[0] + 1, np.int64)
-    last_letter = np.full(letters.shape[0] + 1, -1, np.int64)
-    parent = np.zeros(letters.shape[0] + 1, np.int64)
-    size = np.zeros(letters.shape[0] + 1, np.int64)
-    terminal = np.zeros(letters.shape[0] + 1, np.int64)
-    for i in range(head[SIDE] + width * base, head[SIDE] + width * (base + letters.shape[0] + 1)):
-        heap[i] = REFUSED if inside else 0
-    nodes = 1
+    clear_side(code, heap, head, root, words)
+    heap[side_at(code, head, root) + LEAVES] = words == OUTSIDE
+    first = wide(head[USED + SIDE])
     for word in range(offset.shape[0] - 1):
-        node = 0
+        node = root
         for i in range(offset[word], offset[word + 1]):
             letter = wide(letters[i])
-            at = head[SIDE] + width * (base + node)
-            if last_letter[node] != letter:
-                last_letter[node] = letter
-                last_child[node] = nodes
-                parent[nodes] = node
-                size[nodes] = sizes[i]
-                if letter < 0x80 and plain[i]:
-                    heap[at + next_at + classes[letter]] = base + nodes
-                elif plain[i]:
-                    lead = 0xC0 | letter >> 6
-                    if letter >= 0x10000:
-                        lead = 0xF0 | letter >> 18
-                    elif letter >= 0x800:
-                        lead = 0xE0 | letter >> 12
-                    heap[at + next_at + classes[lead]] = UNKNOWN
-                nodes += 1
-            heap[at + escape] = UNKNOWN
-            node = last_child[node]
-        terminal[node] = 1
-    rest = np.full(nodes, UNREACHABLE, np.int64)  # fewest bytes to the end of a word, at least one character
-    for node in range(nodes - 1, -1, -1):
-        at = head[SIDE] + width * (base + node)
-        heap[at + MET] = 0
-        heap[at + LEAVES] = terminal[node] if inside else 1 - terminal[node]
-        heap[at + DETOUR] = 0
-        if inside:
-            heap[at + DETOUR] = rest[node] - 1 if rest[node] < UNREACHABLE else UNREACHABLE
-        if node > 0:
-            own = 0 if terminal[node] else rest[node]
-            rest[parent[node]] = min(rest[parent[node]], size[node] + own)
-    head[USED + SIDE] = base + nodes
-    return nodes
+            child = wide(heap[side_at(code, head, node) + CHILD])  # the last one, words are sorted
+            if child == 0 or heap[side_at(code, head, child) + LETTER] != letter:
+                child = plant_letter(code, heap, head, node, letter)
+            node = child
+        heap[side_at(code, head, node) + LEAVES] = words == INSIDE
+    if words == INSIDE:
+        for node in range(head[USED + SIDE] - 1, first - 1, -1):  # children come after their parents
+            measure(code, heap, head, wide(node))
+        measure(code, heap, head, root)
+
+
+@kernel
+def plant_letter(code: I32, heap: I32, head: I64, node: int, letter: int) -> int:
+    """A child of a node of a prefix tree; there is room for it."""
+    parent = side_at(code, head, node)
+    words = wide(heap[parent + WORDS])
+    child = new_side(code, heap, head, words)
+    at = side_at(code, head, child)
+    heap[at + LEAVES] = words == OUTSIDE
+    heap[at + LETTER] = letter
+    heap[at + SIBLING] = heap[parent + CHILD]
+    heap[parent + CHILD] = child
+    heap[after_at(code, head, node, 0x5C)] = UNKNOWN
+    if has_spelling(letter, wide(UTF_8)):
+        after = after_at(code, head, node, spelling_byte(letter, wide(UTF_8), wide(0)))
+        heap[after] = child if letter < 0x80 else UNKNOWN
+    return child
+
+
+@kernel
+def measure(code: I32, heap: I32, head: I64, node: int) -> None:
+    """Set the DETOUR of a node of words INSIDE: bytes to the nearest word but its own, after any one byte."""
+    nearest = wide(UNREACHABLE) + 1
+    child = wide(heap[side_at(code, head, node) + CHILD])
+    while child > 0:
+        at = side_at(code, head, child)
+        nearest = min(nearest, fewest_bytes(wide(heap[at + LETTER])) + to_word(heap, at))
+        child = wide(heap[at + SIBLING])
+    heap[side_at(code, head, node) + DETOUR] = nearest - 1
+
+
+@inlined
+def to_word(heap: I32, at: int) -> int:
+    """Fewest bytes to the end of a word from a node of words INSIDE, whose row begins at a place of the heap."""
+    return wide(0) if heap[at + LEAVES] else wide(heap[at + DETOUR]) + 1
+
+
+@kernel
+def spell_children(code: I32, heap: I32, head: I64, node: int) -> int:
+    """Fill in where a node of a prefix tree is UNKNOWN: all spellings of the letters behind it. 0 or FULL."""
+    first = wide(head[USED + SIDE])
+    room = wide(head[ROOM + SIDE]) - first
+    child = wide(heap[side_at(code, head, node) + CHILD])
+    while child > 0:
+        at = side_at(code, head, child)
+        room -= most_begun(wide(heap[at + LETTER]))
+        child = wide(heap[at + SIBLING])
+    if room < 0:
+        return full(head, SIDE)
+    child = wide(heap[side_at(code, head, node) + CHILD])
+    while child > 0:
+        at = side_at(code, head, child)
+        for spelling in range(UTF_16 + 1):
+            if has_spelling(wide(heap[at + LETTER]), spelling):
+                add_spelling(code, heap, head, node, child, spelling)
+        child = wide(heap[at + SIBLING])
+    for begun in range(first, head[USED + SIDE]):
+        at = side_at(code, head, begun) + DETOUR
+        heap[at] = max(wide(heap[at]), 0)
+    return 0
+
+
+@kernel
+def add_spelling(code: I32, heap: I32, head: I64, node: int, child: int, spelling: int) -> None:
+    """Lead from a node to its child by one spelling, sharing rows with spellings that begin alike."""
+    letter = wide(heap[side_at(code, head, child) + LETTER])
+    size = spelling_size(letter, spelling)
+    side = node
+    for i in range(size):
+        byte = spelling_byte(letter, spelling, i)
+        after = after_at(code, head, side, byte)
+        if i == size - 1:
+            heap[after] = child
+        elif heap[after] <= 0:
+            heap[after] = begin_letter(code, heap, head, node, spelling, i + 1)
+        if spelling == UTF_16 and i % 6 > 1 and byte > 0x60:
+            heap[after_at(code, head, side, byte - 0x20)] = heap[after]
+        if i < size - 1:
+            side = wide(heap[after])
+            note_spelling(code, heap, head, side, child, spelling, size, i + 1)
+
+
+@kernel
+def begin_letter(code: I32, heap: I32, head: I64, node: int, spelling: int, begun: int) -> int:
+    """A row in the middle of a letter, neither an end nor a word, with so many bytes of it begun."""
+    words = wide(heap[side_at(code, head, node) + WORDS])
+    side = new_side(code, heap, head, words)
+    letters = 64 if spelling == UTF_8 else 8 if begun == 1 else 16  # that one more byte may complete
+    heap[side_at(code, head, side) + DETOUR] = UNREACHABLE if words == INSIDE else 1 - letters
+    return side
+
+
+@kernel
+def note_spelling(code: I32, heap: I32, head: I64, side: int, child: int, spelling: int, size: int, begun: int) -> None:
+    """Correct the DETOUR in the middle of a letter, which leads to a child.
+
+    INSIDE: bytes to the nearest word beyond those that complete any letter that begins so. OUTSIDE: one more letter is
+    needed where all that one more byte completes are words; until all are known, how many lack is subtracted.
+    """
+    at = side_at(code, head, side)
+    target = side_at(code, head, child)
+    if heap[at + WORDS] == INSIDE:
+        beyond = wide(0)
+        if spelling == UTF_16 and begun < 4:  # four show whether there is a second escape
+            beyond = size - (2 if begun == 1 else 6)
+        heap[at + DETOUR] = min(wide(heap[at + DETOUR]), beyond + to_word(heap, target))
+    elif begun == size - 1 and not heap[target + LEAVES]:
+        heap[at + DETOUR] += 1
