@@ -6,7 +6,7 @@ if state < 0: automaton.extend(state)               # something only Python can 
 
 from __future__ import annotations
 
-from genctl.kernels.compiled import kernel, making_kernel, wide
+from genctl.kernels.compiled import inlined, kernel, making_kernel, wide
 from genctl.kernels.configurations import FULL, fill_row, step
 from genctl.kernels.records import DEAD, I32, I64, U8, U32, UNKNOWN, Bool, Machine, Plain, TokenBytes, TokenTrie
 
@@ -24,7 +24,7 @@ def run_known(next_: I32, classes: U8, data: U8, offset: I64, state: int, token:
     return wide(state)
 
 
-@kernel
+@inlined
 def run_token(machine: Machine, tokens: TokenBytes, state: int, token: int) -> int:
     """The state after the token; MISS or FULL where the automaton cannot be built further by itself."""
     for i in range(tokens.offset[token], tokens.offset[token + 1]):
@@ -41,7 +41,7 @@ def run_one(machine: Plain, tokens: Plain, state: int, token: int) -> int:
     return run_token(Machine(*machine), TokenBytes(*tokens), state, token)
 
 
-@kernel
+@inlined
 def mark_subtree(
     trie: TokenTrie, machine: Machine, node: int, before: int, out: U32, path: I32, missed: I32, count: I64
 ) -> bool:
@@ -79,7 +79,7 @@ def mark_subtree(
     return True
 
 
-@kernel
+@inlined
 def mark_tokens(
     trie: TokenTrie,
     machine: Machine,

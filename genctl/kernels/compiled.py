@@ -18,7 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 def kernel(function: F) -> F:
     """Compile in nopython mode, for functions that make no arrays: theirs need not be counted, which costs more
     than many a kernel does."""
-    return cast(F, njit(cache=True, nogil=True, _nrt=False)(function))
+    return cast(F, njit(cache=True, nogil=True, _nrt=False, no_cfunc_wrapper=True)(function))
 
 
 def making_kernel(function: F) -> F:
@@ -36,7 +36,5 @@ def summing_kernel(function: F) -> F:
     return cast(F, njit(cache=True, nogil=True, fastmath={"reassoc"})(function))
 
 
-@inlined
-def wide(value: Any) -> int:
-    """An int64, whatever int or constant was given: kernels are then compiled for one type each."""
-    return np.int64(value)  # type: ignore[return-value]
+# An int64, whatever int or constant was given: kernels are then compiled for one type each.
+wide = cast(Callable[[Any], int], np.int64)

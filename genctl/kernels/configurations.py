@@ -390,7 +390,7 @@ def join(code: I32, heap: I32, head: I64, a: int, b: int, out: int, room: int) -
             return FULL
         if size < 0:
             continue
-        result = intern_stack(code, heap, head, out, size)
+        result = intern_stack(code, heap, head, out, wide(size))
         if result == FULL:
             return FULL
         if 2 * head[USED + JOIN] >= head[ROOM + JOIN]:
@@ -430,7 +430,7 @@ def absorbed(code: I32, heap: I32, head: I64, node: int, below: int, out: int, r
         return below
     result = -1
     if size > 0:
-        result = intern_stack(code, heap, head, out, size)
+        result = intern_stack(code, heap, head, out, wide(size))
     for i in range(first, end):
         if result == FULL:
             break
@@ -512,7 +512,7 @@ def called_stack(code: I32, heap: I32, head: I64, index: int) -> int:
             size += 1
         at = wide(heap[link])
     size = merge_rows(code, heap, head, rows, size, rows + 3 * size, room - size)
-    return FULL if size == FULL else intern_stack(code, heap, head, rows, size)
+    return FULL if size == FULL else intern_stack(code, heap, head, rows, wide(size))
 
 
 # -- configurations
@@ -723,7 +723,7 @@ def explore(code: I32, heap: I32, head: I64, behind: int) -> int:
     return 0
 
 
-@kernel
+@inlined
 def close(accepting: Bool, code: I32, heap: I32, head: I64, behind: int) -> int:
     """The state of all that the work list and the calls lead to; or MISS or FULL."""
     while True:
@@ -761,7 +761,7 @@ def begin(accepting: Bool, code: I32, heap: I32, head: I64, node: int, stack: in
     return close(accepting, code, heap, head, behind)
 
 
-@kernel
+@inlined
 def moves(code: I32, heap: I32, head: I64, state: int, column: int) -> int:
     """Put what the items of a state become by a byte onto the work list. 0, MISS or FULL."""
     nodes, columns, guards = wide(code[NODES]), wide(code[COLUMNS]), wide(code[GUARDS])
@@ -804,7 +804,7 @@ def moves(code: I32, heap: I32, head: I64, state: int, column: int) -> int:
     return 0
 
 
-@kernel
+@inlined
 def quick_moves(code: I32, heap: I32, head: I64, state: int, column: int) -> bool:
     """Find the items that a state becomes by a byte, if nothing but reading can happen to them; did it?"""
     nodes, columns = wide(code[NODES]), wide(code[COLUMNS])
@@ -847,7 +847,7 @@ def step(next_: I32, accepting: Bool, code: I32, heap: I32, head: I64, state: in
     if code[NODES] == 0:
         return missing(head, STATE, state, column)  # not a grammar: Python knows what to do
     if code[BEHINDS] == 0 and quick_moves(code, heap, head, state, column):
-        target = intern_state(accepting, code, heap, head, 0)
+        target = intern_state(accepting, code, heap, head, wide(0))
         if target >= 0:
             next_[state, column] = target
         return target
@@ -903,7 +903,7 @@ def fill_row(next_: I32, accepting: Bool, code: I32, heap: I32, head: I64, state
     if code[NODES] == 0 or code[BEHINDS]:
         return 0
     different = 0
-    for column in range(code[COLUMNS]):
+    for column in range(wide(code[COLUMNS])):
         if next_[state, column] != UNKNOWN:
             continue
         known = wide(UNKNOWN)

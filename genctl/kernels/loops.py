@@ -11,7 +11,7 @@ byte that no round can begin with.
 from __future__ import annotations
 
 from genctl.kernels.automaton import BYTE, DEPTH, END, TOKEN, mark_subtree, mark_tokens
-from genctl.kernels.compiled import kernel, wide
+from genctl.kernels.compiled import inlined, kernel, wide
 from genctl.kernels.configurations import (
     BODY_AT,
     COLUMNS,
@@ -73,7 +73,7 @@ def survey(
     return 0
 
 
-@kernel
+@inlined
 def mark_leaving(
     trie: TokenTrie, machine: Machine, round_: U8, state: int, out: U32, path: I32, missed: I32, count: I64
 ) -> int:
@@ -143,7 +143,7 @@ def apart(code: I32, heap: I32, head: I64, state: int, number: int) -> bool:
             continue
         if node >= code[NODES]:
             return False
-        for column in range(code[COLUMNS]):
+        for column in range(wide(code[COLUMNS])):
             if reads(code, node, column) and reads(code, chosen, column):
                 return False
     return True
@@ -178,7 +178,7 @@ def behind_loop(
     Where automata are embedded, more are set than can be read.
     """
     target = code[code[OPERATION_AT] + OPERATION_WIDTH * operation + 4]
-    state = begin(accepting, code, heap, head, wide(target), below, 0)
+    state = begin(accepting, code, heap, head, wide(target), below, wide(0))
     if state < 0:
         return state
     for i in range(heap[head[STATE] + 5 * state + FIRST], heap[head[STATE] + 5 * state + STATE_END]):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from genctl.kernels.automaton import run_token
-from genctl.kernels.compiled import kernel, summing_kernel, wide
+from genctl.kernels.compiled import inlined, kernel, summing_kernel, wide
 from genctl.kernels.records import DEAD, F32, F64, I64, Bool, Machine, TokenBytes
 
 BLOCK = 256
@@ -73,7 +73,7 @@ def remove(weights: F32, blocks: F64, token: int) -> None:
     blocks[token // BLOCK] = block_sum(weights, token // BLOCK)
 
 
-@kernel
+@inlined
 def check_token(machine: Machine, tokens: TokenBytes, state: int, token: int) -> int:
     """ALLOWED or REFUSED; MISS or FULL where the automaton cannot be built further by itself."""
     if tokens.eos[token]:
@@ -100,7 +100,7 @@ def check_tokens(machine: Machine, tokens: TokenBytes, state: int, candidates: I
     return done
 
 
-@kernel
+@inlined
 def awrs_row(
     weights: F32,
     blocks: F64,
