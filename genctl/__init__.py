@@ -13,7 +13,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from genctl.constraints.notations import gbnf, json, lark, predicate, regex
+    from genctl.compilers.types import ToolCall
+    from genctl.constraints.notations import gbnf, json, lark, predicate, regex, tools
     from genctl.constraints.operators import after, choice, substring, until
     from genctl.constraints.rules import Rule
     from genctl.constraints.template import template
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "genctl.constraints.notations": ("gbnf", "json", "lark", "predicate", "regex"),
+    "genctl.compilers.types": ("ToolCall",),
+    "genctl.constraints.notations": ("gbnf", "json", "lark", "predicate", "regex", "tools"),
     "genctl.constraints.operators": ("after", "choice", "substring", "until"),
     "genctl.constraints.rules": ("Rule",),
     "genctl.constraints.template": ("template",),
@@ -70,6 +72,7 @@ __all__ = [
     "Model",
     "ModelError",
     "Rule",
+    "ToolCall",
     "UnsatisfiableError",
     "Vocabulary",
     "VocabularyError",
@@ -85,6 +88,7 @@ __all__ = [
     "regex",
     "substring",
     "template",
+    "tools",
     "until",
 ]
 

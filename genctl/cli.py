@@ -24,7 +24,6 @@ import genctl
 from genctl.errors import ConstraintError, DeadEndError, GenctlError, IncompleteError
 
 if TYPE_CHECKING:
-    from genctl.automata.base import Automaton
     from genctl.constraints.rules import Language, Rule
     from genctl.generate import Model
     from genctl.results import Generation
@@ -200,7 +199,8 @@ def check(
     """
     from genctl.constraints.explain import explain
 
-    verdict = explain(_language(rule).automaton, _text(text))
+    language = _language(rule)
+    verdict = explain(language.automaton, _text(text), language.checks)
     if json:
         print(json_module.dumps(vars(verdict), ensure_ascii=False))
     else:
@@ -232,12 +232,12 @@ def sample(
     """
     from genctl.constraints.explain import explain
 
-    automaton, begun = _language(rule).automaton, _text(after)
-    verdict = explain(automaton, begun)
+    language, begun = _language(rule), _text(after)
+    verdict = explain(language.automaton, begun, language.checks)
     if verdict.status == "rejected":
         print(f"no text begins with this: {verdict}")
         raise typer.Exit(FAILED)
-    texts = list(_sentences(automaton, begun, number, size, seed))
+    texts = list(_sentences(language, begun, number, size, seed))
     if json:
         print(json_module.dumps(texts, ensure_ascii=False))
     else:
@@ -245,17 +245,21 @@ def sample(
             print(text)
 
 
-def _sentences(automaton: Automaton, begun: str, number: int, size: int, seed: int | None) -> Iterator[str]:
+def _sentences(language: Language, begun: str, number: int, size: int, seed: int | None) -> Iterator[str]:
     """Texts of the language that begin with `begun`."""
     import numpy as np
 
     from genctl.automata.base import run
     from genctl.constraints.sentences import sample
 
-    rng, raw = np.random.default_rng(seed), begun.encode()
+    rng, raw, automaton = np.random.default_rng(seed), begun.encode(), language.automaton
     state = run(automaton, automaton.start, raw)
     for _ in range(number):
-        yield (raw + sample(automaton, rng, size=size, state=state)).decode(errors="replace")
+        text = sample(automaton, rng, size=size, state=state, checks=language.checks, begun=raw)
+        if text is None:
+            print("no text was found that passes the checks of the rule")
+            raise typer.Exit(FAILED)
+        yield (raw + text).decode(errors="replace")
 
 
 def _language(rule: str) -> Language:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from typing import Any
 
 from genctl.automata.base import next_bytes
 from genctl.automata.engine import Compiled, Engine
@@ -24,7 +25,8 @@ from genctl.kernels.records import Machine
 class GrammarAutomaton:
     """The language of an expression over the named rules, O(1) a byte for deterministic grammars.
 
-    lengths: fewest bytes of a text of each rule. Raises ConstraintError for an undefined rule.
+    lengths: fewest bytes of a text of each rule. notes: what the compiler has to say beside the automaton, as plain
+    JSON; it is stored with it, and means nothing to the automaton itself. Raises ConstraintError for an undefined rule.
     """
 
     def __init__(self, start: Expression, rules: Mapping[str, Expression] | None = None) -> None:
@@ -40,6 +42,7 @@ class GrammarAutomaton:
 
     def _take(self, compiled: Compiled, grammar: Callable[[], Grammar]) -> None:
         self._grammar = grammar
+        self.notes: Mapping[str, Any] = {}
         engine = Engine(compiled)
         self.lengths = engine.lengths
         self._states: Engine | _Trimmed = engine if engine.exact else _Trimmed(engine)

@@ -26,7 +26,7 @@ from genctl.automata.pushdown import GrammarAutomaton
 from genctl.automata.tabulated import Tabulated
 from genctl.kernels.records import I32, U8
 
-FORMAT = 2  # goes up whenever bytes that were stored before would be read in another way
+FORMAT = 3  # goes up whenever bytes that were stored before would be read in another way
 
 # Kinds of words, by the name of their class: how they are made from their texts. Compilers' kinds are entered from
 # outside, since automata do not know compilers.
@@ -103,6 +103,7 @@ class _Packing:
         program = compiled.program
         return {
             "kind": "grammar",
+            "notes": automaton.notes,
             "arrays": self._all(program.code, program.classes),
             "lengths": compiled.lengths,
             "operations": len(compiled.runs),
@@ -159,7 +160,9 @@ def _grammar(
     ]
     loops = {body: expression(text) for body, text in record["loops"]}
     compiled = Compiled(_program(code, classes), record["lengths"], runs, tracks, [], [], loops)
-    return GrammarAutomaton.of(compiled, grammar)
+    automaton = GrammarAutomaton.of(compiled, grammar)
+    automaton.notes = record["notes"]
+    return automaton
 
 
 _READ: dict[str, Callable[..., GrammarAutomaton | Tabulated]] = {"table": _table, "grammar": _grammar}

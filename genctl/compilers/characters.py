@@ -118,9 +118,11 @@ def general_category(name: str) -> Characters:
 @cache
 def _general_categories() -> dict[str, Characters]:
     members: dict[str, list[tuple[int, int]]] = {}
-    for name, run in groupby(range(LAST + 1), key=lambda code: unicodedata.category(chr(code))):
-        codes = list(run)
-        members.setdefault(name, []).append((codes[0], codes[-1]))
+    first = 0
+    for name, run in groupby(map(unicodedata.category, map(chr, range(LAST + 1)))):
+        after = first + len(list(run))
+        members.setdefault(name, []).append((first, after - 1))
+        first = after
     return {name: Characters.of(ranges) for name, ranges in members.items()}
 
 

@@ -58,6 +58,12 @@ class AutomatonConstraint:
     def token_bytes(self) -> TokenBytes:
         return self._bytes
 
+    state_bits = 27  # states need no more: the heap of an engine has at most 2**27 words
+
+    @property
+    def tokens(self) -> Tokens:
+        return self._shared.tokens
+
     @cached_property
     def fewest(self) -> FewestTokens:
         """How many tokens a state still needs."""

@@ -19,7 +19,9 @@ import numpy as np
 from genctl.constraints.automaton import AutomatonConstraint
 from genctl.constraints.base import Constraint, words
 from genctl.constraints.both import Both
-from genctl.kernels.records import I64, U32, Bool
+from genctl.constraints.checked import Checked
+from genctl.kernels.records import I64, U32, Bool, TokenBytes
+from genctl.trie import Tokens
 
 MASK_CACHE_BYTES = 16 * 2**20
 
@@ -33,6 +35,18 @@ class Budget:
         self._masks: OrderedDict[int, U32] = OrderedDict()
         self._ends = _packed(constraint.token_bytes.eos)
         self._refused: set[int] = set()  # states at which a token was refused for want of tokens
+
+    @property
+    def state_bits(self) -> int:
+        return self.constraint.state_bits + self.max_new_tokens.bit_length()
+
+    @property
+    def tokens(self) -> Tokens:
+        return self.constraint.tokens
+
+    @property
+    def token_bytes(self) -> TokenBytes:
+        return self.constraint.token_bytes
 
     def start(self) -> int:
         inner = self.constraint.start()
@@ -53,6 +67,10 @@ class Budget:
             return True
         self._refused.add(state)
         return False
+
+    def allows_each(self, state: int, tokens: I64, /) -> Bool:
+        """(K,) token ids -> (K,) `allows` of each."""
+        return np.array([self.allows(state, token) for token in tokens.tolist()], np.bool_)
 
     def advance(self, state: int, token: int, /) -> int:
         inner, left = self._parts(state)
@@ -126,12 +144,16 @@ def _packed(allowed: Bool) -> U32:
 def within(constraint: Constraint, max_new_tokens: int) -> tuple[Constraint, Budget | None]:
     """The constraint with its compiled language held to the budget, and that budget; (itself, None) without a language.
 
-    Of a conjunction with predicates only the language is: where a predicate refuses the last text that fits, the
+    Its checks (checked.py) stand outside of the budget: where they refuse the last text that fits, it meets a dead end.
+    Of a conjunction with predicates only the language is held: where a predicate refuses the last text that fits, the
     text meets a dead end or is cut.
     """
     if isinstance(constraint, AutomatonConstraint):
         budget = Budget(constraint, max_new_tokens)
         return budget, budget
+    if isinstance(constraint, Checked) and isinstance(constraint.constraint, AutomatonConstraint):
+        budget = Budget(constraint.constraint, max_new_tokens)
+        return Checked(budget, constraint.checks, constraint.memory), budget
     if isinstance(constraint, Both):
         held = [within(part, max_new_tokens) for part in constraint.parts]
         budgets = [budget for _, budget in held if budget is not None]

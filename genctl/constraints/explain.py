@@ -10,8 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from genctl.automata.base import DEAD, Automaton, next_bytes, shortest_completion
+from numpy.random import default_rng
+
+from genctl.automata.base import DEAD, Automaton, next_bytes, run, shortest_completion
 from genctl.automata.pushdown import GrammarAutomaton
+from genctl.constraints.checked import NO_CHECKS, Checks
+from genctl.constraints.sentences import sample
 
 Status = Literal["accepted", "rejected", "incomplete"]
 
@@ -44,18 +48,26 @@ class Verdict:
         return f"{self.status} at {place}: {found}, expected {expected}"
 
 
-def explain(automaton: Automaton, text: str) -> Verdict:
-    """Read the text as far as the language allows."""
+def explain(automaton: Automaton, text: str, checks: Checks = NO_CHECKS) -> Verdict:
+    """Read the text as far as the language allows, and its checks."""
     raw, state = text.encode(errors="surrogatepass"), automaton.start
     for offset, byte in enumerate(raw):
         target = automaton.step(state, byte)
         if target == DEAD:
-            return _verdict("rejected", automaton, state, text, offset)
+            raw = raw[:offset]
+            break
         state = target
-    return _verdict("accepted" if automaton.accepts(state) else "incomplete", automaton, state, text, len(raw))
+    read = checks.reads(raw) if checks else len(raw)
+    if read < len(raw):
+        state = run(automaton, automaton.start, raw[:read])
+    if read < len(text.encode(errors="surrogatepass")):
+        return _verdict("rejected", automaton, state, text, read, checks)
+    ends = automaton.accepts(state)
+    status: Status = "incomplete" if not ends else "accepted" if not checks or checks.accepts(raw) else "rejected"
+    return _verdict(status, automaton, state, text, read, checks)
 
 
-def _verdict(status: Status, automaton: Automaton, state: int, text: str, offset: int) -> Verdict:
+def _verdict(status: Status, automaton: Automaton, state: int, text: str, offset: int, checks: Checks) -> Verdict:
     raw = text.encode(errors="surrogatepass")
     begun = sum(byte & 0xC0 != 0x80 for byte in raw[: offset + 1])  # characters, the one of the byte included
     index = begun - (offset < len(raw))
@@ -66,9 +78,28 @@ def _verdict(status: Status, automaton: Automaton, state: int, text: str, offset
         line=before.count("\n") + 1,
         column=len(before) - before.rfind("\n"),
         found=text[index : index + 1],
-        expected=expected(automaton, state),
-        completion=shortest_completion(automaton, state).decode(errors="replace"),
+        expected=_passing(automaton, state, raw[:offset], checks) if checks else expected(automaton, state),
+        completion=_completion(automaton, state, raw[:offset], checks).decode(errors="replace"),
     )
+
+
+def _passing(automaton: Automaton, state: int, read: bytes, checks: Checks) -> tuple[str, ...]:
+    """What may come: what is expected of the language, unless checks refuse some of it."""
+    possible = next_bytes(automaton, state)
+    passing = bytes(byte for byte in possible if checks.reads(read + bytes((byte,))) > len(read))
+    ends = automaton.accepts(state) and checks.accepts(read)
+    if passing == possible and ends == automaton.accepts(state):
+        return expected(automaton, state)
+    return (*byte_ranges(passing), *["the end of the text"] * ends) or ("nothing",)
+
+
+def _completion(automaton: Automaton, state: int, read: bytes, checks: Checks) -> bytes:
+    """Short, and with checks not always the shortest; empty where none was found that passes them."""
+    shortest = shortest_completion(automaton, state)
+    if not checks or checks.accepts(read + shortest):
+        return shortest
+    found = sample(automaton, default_rng(0), size=0, state=state, checks=checks, begun=read)
+    return b"" if found is None else found
 
 
 def expected(automaton: Automaton, state: int) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 regex(r"\\d{4}-\\d\\d-\\d\\d") & (lambda text, done: not done or int(text[:4]) > 1999)
 json(Trip)                                # a pydantic model, a dataclass, list[int], a JSON Schema ...
+tools([weather, search])                  # a call of one of the functions
 lark("arithmetic"), gbnf(Path("chess.gbnf"))
 """
 
@@ -10,18 +11,21 @@ from __future__ import annotations
 import builtins
 import json as json_module
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, overload
 
-from genctl.automata.base import Automaton
 from genctl.automata.pushdown import GrammarAutomaton
-from genctl.compilers.json_schema import compile_json_schema
+from genctl.compilers.json_schema import PropertyOrder, compile_schema
 from genctl.compilers.json_schema.document import plain_json
+from genctl.compilers.json_schema.formats import STANDARD
+from genctl.compilers.json_schema.partial import WholeValues
 from genctl.compilers.regex import compile_regex
-from genctl.compilers.types import schema_of
+from genctl.compilers.types import TypedSchema, schema_of, schema_of_tools
+from genctl.constraints.checked import Checks
 from genctl.constraints.predicate import PredicateFunction
 from genctl.constraints.rules import Language, Predicate, Rule
 from genctl.constraints.store import compiled, fingerprint, key
@@ -43,27 +47,110 @@ def regex(pattern: str | re.Pattern[str], flags: int = 0) -> Language:
     return Language(compiled(known, lambda: compile_regex(pattern, flags)), source)
 
 
-def json(schema: Any, *, whitespace: Style = "bounded") -> Language:
-    """JSON texts for a schema (a mapping, a bool, or JSON text) or for a type; the value is parsed.
+@overload
+def json(
+    schema: Mapping[str, Any] | bool | str | Path,
+    *,
+    whitespace: Style = ...,
+    property_order: PropertyOrder = ...,
+    formats: bool = ...,
+    registry: Mapping[str, Any] | None = ...,
+) -> Language: ...
+@overload
+def json(
+    schema: Any,
+    *,
+    whitespace: Style = ...,
+    property_order: PropertyOrder = ...,
+    formats: bool = ...,
+    registry: Mapping[str, Any] | None = ...,
+) -> Rule: ...
+def json(
+    schema: Any,
+    *,
+    whitespace: Style = "bounded",
+    property_order: PropertyOrder = "declared",
+    formats: bool = True,
+    registry: Mapping[str, Any] | None = None,
+) -> Rule:
+    """JSON texts for a schema, for a type, or for a call of a function; the value is parsed.
 
-    A type gives a value of that type, a schema what `json.loads` gives. whitespace: "bounded" (none, a blank, or a
-    line break with indentation), "compact" (none), "spaced" (one blank behind each comma and colon), or the number of
-    blanks to indent by.
+    schema: a JSON Schema (a mapping, a bool, JSON text, or the pathlib.Path of a file), whose value is what
+    `json.loads` gives; a type, whose value is of that type; a function, whose value is a ToolCall (see `tools`).
+    whitespace: "bounded" (none, a blank, or a line break with indentation), "compact" (none), "spaced" (one blank
+    behind each comma and colon), or the number of blanks to indent by. property_order: "declared" writes declared
+    properties in the schema's order, "any" leaves the order to the model. formats: False makes `format` an annotation.
+    registry: documents that references may lead to, by absolute URI (nothing is ever fetched).
+    The rule is a Language, but for types with validators of their own and others that no schema describes exactly:
+    their parser is asked about whole texts too.
     Raises ConstraintError with the JSON pointer of what is wrong or not supported.
     """
+    options = Options(whitespace, property_order, formats, plain_json(dict(registry or {})))
+    if isinstance(schema, Path):
+        schema = schema.read_text("utf-8")
     if isinstance(schema, Mapping | bool | str):
-        automaton = _of_schema(schema, whitespace)
         source = schema if isinstance(schema, str) else json_module.dumps(schema, default=str)
-        return Language(automaton, source, json_module.loads)
-    plain, parse = schema_of(schema)
-    return Language(_of_schema(plain, whitespace), getattr(schema, "__name__", str(schema)), parse)
+        return _of_schema(schema, source, json_module.loads, options)
+    return _of_type(schema_of(schema), getattr(schema, "__name__", str(schema)), options)
 
 
-def _of_schema(schema: Mapping[str, Any] | bool | str, whitespace: Style) -> Automaton:
+def tools(functions: Sequence[Any], *, whitespace: Style = "bounded") -> Rule:
+    """JSON texts {"name": ..., "arguments": {...}} that call one of the functions; the value is a ToolCall.
+
+    functions: functions, whose arguments are named and annotated, or types, whose fields are the arguments. The call
+    has a name, arguments (name -> value of the annotated type; of a type, its value), and runs by `call()`.
+    Arguments with a default may be left out; nothing is made for `*args` and `**kwargs`.
+    """
+    source = ", ".join(getattr(function, "__name__", str(function)) for function in functions)
+    return _of_type(schema_of_tools(functions), source, Options(whitespace, "declared", True, {}))
+
+
+def _of_type(typed: TypedSchema, source: str, options: Options) -> Rule:
+    language = _of_schema(typed.schema, source, typed.parse, options)
+    return language & _parses(typed.parse, typed.checked) if typed.checked else language
+
+
+def _parses(parse: Callable[[str], Any], checked: Sequence[str]) -> PredicateFunction:
+    """Whether a whole text is read into its type."""
+
+    def parses(text: str, done: bool) -> bool:
+        try:
+            return not done or parse(text) is not parses
+        except ValueError:
+            return False
+
+    parses.__name__ = f"parses ({'; '.join(checked)})"
+    return parses
+
+
+class Options(NamedTuple):
+    """How a schema is read, see `json`."""
+
+    whitespace: Style
+    property_order: PropertyOrder
+    formats: bool
+    registry: dict[str, Any]
+
+
+def _of_schema(
+    schema: Mapping[str, Any] | bool | str, source: str, parse: Callable[[str], Any], options: Options
+) -> Language:
     """The schema is copied: what is kept must not change when the user's own does."""
     plain = schema if isinstance(schema, str) else plain_json(schema)
-    known = key("text" if isinstance(schema, str) else "schema", plain, whitespace)
-    return compiled(known, lambda: compile_json_schema(plain, whitespace=whitespace))
+    known = key("text" if isinstance(schema, str) else "schema", plain, *options)
+    automaton = compiled(known, lambda: compile_schema(plain, **options._asdict()))
+    return Language(automaton, source, parse, _checks(plain, getattr(automaton, "notes", {}), options))
+
+
+def _checks(schema: Any, notes: Mapping[str, Any], options: Options) -> Checks:
+    """What the compiler noted that the automaton of a schema does not hold."""
+    if not notes.get("checks"):
+        return Checks(notes.get("repeats", False))
+    plain = json_module.loads(schema, parse_float=Decimal) if isinstance(schema, str) else schema
+    reasons = "; ".join(f"{reason} at {pointer}" for pointer, reason in notes["checks"])
+    verdicts = {name: standard.holds for name, standard in STANDARD.items()} if options.formats else {}
+    judge = WholeValues(plain, registry=options.registry, formats=verdicts)
+    return Checks(notes.get("repeats", False), (judge,), reasons)
 
 
 def lark(
@@ -137,7 +224,8 @@ def as_rule(constraint: Any) -> Rule | None:
     if isinstance(constraint, re.Pattern):
         return regex(constraint)
     if isinstance(constraint, Mapping | bool) or _is_type(constraint):
-        return json(constraint)
+        rule: Rule = json(constraint)
+        return rule
     if callable(constraint):
         return predicate(constraint)
     raise ConstraintError(
@@ -150,4 +238,5 @@ def _is_type(constraint: Any) -> bool:
     """Classes, generic aliases such as list[int] or int | None, Literal and the like, and pydantic adapters."""
     if isinstance(constraint, builtins.type) or type(constraint).__name__ == "TypeAdapter":
         return True
-    return hasattr(constraint, "__origin__") or type(constraint).__name__ == "UnionType"
+    named = type(constraint).__name__ in ("UnionType", "NewType", "TypeAliasType")
+    return named or hasattr(constraint, "__origin__")

@@ -5,6 +5,9 @@
 
 Languages under an operator become one automaton, which cannot run into a dead end. `&` means: obey both; it alone
 takes functions too. In `|`, `+` and `-` a str stands for itself.
+
+What stands beside an automaton, its checks (checked.py), is of the whole text: they go through `&` and the first place
+of `-`. Under the other operators a rule with checks of values is refused, and a key that is free may come twice.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from genctl.compilers.regex.source import printable
 from genctl.constraints.automaton import AutomatonConstraint
 from genctl.constraints.base import Constraint
 from genctl.constraints.both import Both
+from genctl.constraints.checked import NO_CHECKS, Checked, Checks
 from genctl.constraints.predicate import PredicateConstraint, PredicateFunction, log_weight
 from genctl.constraints.store import bound
 from genctl.errors import ArgumentError, ConstraintError, UnsatisfiableError
@@ -81,21 +85,30 @@ class Rule(ABC):
 
 
 class Language(Rule):
-    """The texts of an automaton. source: what it was compiled from, for messages and `repr`."""
+    """The texts of an automaton that pass the checks. source: what it was compiled from, for messages and `repr`."""
 
-    def __init__(self, automaton: Automaton, source: str, parse: Callable[[str], Any] | None = None) -> None:
-        self.automaton, self.source, self.parse = automaton, source, parse
+    def __init__(
+        self,
+        automaton: Automaton,
+        source: str,
+        parse: Callable[[str], Any] | None = None,
+        checks: Checks = NO_CHECKS,
+    ) -> None:
+        self.automaton, self.source, self.parse, self.checks = automaton, source, parse, checks
         self._bound: tuple[Vocabulary, AutomatonConstraint] | None = None
 
     def bind(self, vocabulary: Vocabulary) -> Constraint:
-        """States, masks and transitions are kept for the next call with the same vocabulary."""
+        """States, masks and transitions are kept for the next call with the same vocabulary; what checks remember of
+        the texts is not.
+        """
         if self._bound is None or self._bound[0] is not vocabulary:
             self._bound = vocabulary, bound(self.automaton, vocabulary)
-        return self._bound[1]
+        return Checked(self._bound[1], self.checks) if self.checks else self._bound[1]
 
     def accepts(self, text: str) -> bool:
         # A lone surrogate becomes three bytes that are no UTF-8: no language has it.
-        return accepts(self.automaton, text.encode(errors="surrogatepass"))
+        raw = text.encode(errors="surrogatepass")
+        return accepts(self.automaton, raw) and (not self.checks or self.checks.accepts(raw))
 
     def value(self, text: str) -> Any:
         return text if self.parse is None else self.parse(text)
@@ -183,7 +196,7 @@ def _intersect(first: Language, second: Language) -> Language:
     product = Product(first.automaton, second.automaton)
     if product.start == DEAD:
         raise UnsatisfiableError(f"no text obeys both {first.source!r} and {second.source!r}", source=source)
-    return Language(product, source, first.parse or second.parse)
+    return Language(product, source, first.parse or second.parse, first.checks & second.checks)
 
 
 # -- the other operators, on languages only
@@ -192,6 +205,12 @@ def _intersect(first: Language, second: Language) -> Language:
 def as_language(operand: object, operator: str) -> Language:
     """An operand of any operator but &: a language, or a str that stands for itself."""
     if isinstance(operand, Language):
+        if operand.checks.judges:
+            raise ConstraintError(
+                f"a rule that is checked by whole values cannot take part in {operator}",
+                source=operand.source,
+                hint="join it to other rules with &, or leave out what needs the check: " + operand.checks.reasons,
+            )
         return operand
     if isinstance(operand, str):
         return literal(operand)
@@ -264,7 +283,7 @@ def difference(first: Language, second: Language) -> Language:
         raise UnsatisfiableError(
             f"every text that obeys {shown(first.source)!r} obeys {shown(second.source)!r} too", source=source
         )
-    return Language(product, source, first.parse)
+    return Language(product, source, first.parse, first.checks)
 
 
 def complement(language: Language) -> Language:

@@ -20,6 +20,7 @@ from numpy.random import Generator
 from genctl.constraints.automaton import AutomatonConstraint
 from genctl.constraints.base import Constraint, unpack
 from genctl.constraints.budget import Budget
+from genctl.constraints.checked import Checked
 from genctl.kernels import rejection
 from genctl.kernels.records import F32, F64, I64
 from genctl.samplers.base import DEAD_TOKEN, Draws, Weights, token_logprobs, weigh
@@ -32,7 +33,7 @@ PATIENCE = 8  # refused tokens after which other constraints are asked for their
 def awrs(rng: Generator, logits: F32, constraint: Constraint, states: I64, /) -> Draws:
     """A TokenSampler; automata are checked inside the kernel, other constraints token by token."""
     weights = weigh(logits)
-    if isinstance(constraint, AutomatonConstraint | Budget):
+    if isinstance(constraint, AutomatonConstraint | Budget | Checked):
         tokens, log_weights, checks = _by_kernel(rng, logits, weights, constraint, states)
     else:
         rows = [_one_by_one(rng, logits, weights, n, constraint, s) for n, s in enumerate(states.tolist())]
@@ -52,23 +53,21 @@ class Run(NamedTuple):
 
 
 def _by_kernel(
-    rng: Generator, logits: F32, weights: Weights, constraint: AutomatonConstraint | Budget, states: I64
+    rng: Generator, logits: F32, weights: Weights, constraint: AutomatonConstraint | Budget | Checked, states: I64
 ) -> tuple[I64, F64, I64]:
-    """(tokens, log-weights, checks). A budget is asked afterwards about what the kernel drew under its language.
+    """(tokens, log-weights, checks). A budget, and checks, are asked afterwards about what the kernel drew under their
+    language.
 
-    The language refuses nothing that the budget allows, so what was refused before the accepted token stays so.
+    The language refuses nothing that they allow, so what was refused before the accepted token stays so.
     """
-    if isinstance(constraint, Budget):
-        run = _run_kernel(rng, weights, constraint.constraint, constraint.inner_states(states))
-    else:
-        run = _run_kernel(rng, weights, constraint, states)
+    run = _run_kernel(rng, weights, *_language(constraint, states))
     chosen, checks = run.work[:, 1].copy(), run.work[:, 2].copy()
     log_weights = np.full(len(states), -np.inf)
     drawn = run.status == rejection.DONE
     log_weights[drawn] = np.log(run.mass[drawn, 2]) - np.log(weights.total[drawn])
     for n in np.flatnonzero(run.status == rejection.MORE).tolist():
         chosen[n], log_weights[n] = _by_mask(rng, logits, weights, n, constraint, int(states[n]))
-    if isinstance(constraint, Budget):
+    if not isinstance(constraint, AutomatonConstraint):
         for n in np.flatnonzero(drawn).tolist():
             state = int(states[n])
             if not constraint.allows(state, int(chosen[n])):
@@ -78,6 +77,13 @@ def _by_kernel(
             elif not _allows_second(constraint, state, weights, run, n):
                 log_weights[n] += np.log(run.mass[n, 0]) - np.log(run.mass[n, 2])
     return chosen, log_weights, checks
+
+
+def _language(constraint: AutomatonConstraint | Budget | Checked, states: I64) -> tuple[AutomatonConstraint, I64]:
+    """What a budget and checks are around, and its states."""
+    while not isinstance(constraint, AutomatonConstraint):
+        states, constraint = constraint.inner_states(states), constraint.constraint
+    return constraint, states
 
 
 def _run_kernel(rng: Generator, weights: Weights, constraint: AutomatonConstraint, states: I64) -> Run:
@@ -97,7 +103,7 @@ def _run_kernel(rng: Generator, weights: Weights, constraint: AutomatonConstrain
     return Run(uniforms, work, mass, status)
 
 
-def _allows_second(constraint: Budget, state: int, weights: Weights, run: Run, row: int) -> bool:
+def _allows_second(constraint: Budget | Checked, state: int, weights: Weights, run: Run, row: int) -> bool:
     """The kernel's draw after the one it accepted, once more: it stopped there, with the weights as they were."""
     second = rejection.draw(weights.values[row], weights.blocks[row], run.uniforms[row, run.work[row, 0] - 1])
     return second < 0 or constraint.allows(state, second)

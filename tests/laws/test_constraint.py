@@ -6,18 +6,48 @@ import numpy as np
 import pytest
 
 from genctl.automata.product import Product
+from genctl.compilers.json_schema import compile_json_schema
+from genctl.compilers.json_schema.partial import WholeValues
 from genctl.compilers.regex import compile_regex
 from genctl.constraints.automaton import AutomatonConstraint
 from genctl.constraints.base import unpack, words
 from genctl.constraints.both import Both
-from genctl.constraints.budget import Budget
+from genctl.constraints.budget import Budget, within
+from genctl.constraints.checked import Checked, Checks
 from genctl.constraints.predicate import PredicateConstraint
 from genctl.vocabulary import Vocabulary
 from tests import naive
 
-# Duplicate spellings (a: 0 and 9), two end-of-text ids, a control token, an unused id, split UTF-8 (é = c3 a9).
+# Duplicate spellings (a: 0 and 9), two end-of-text ids, a control token, an unused id, split UTF-8 (é = c3 a9), JSON.
 VOCABULARY = Vocabulary(
-    (b"a", b"b", b"ab", b"ba", b"aab", b"", b"", b"", b"\xc3", b"a", b"\xa9", b"abab", b"c"),
+    (
+        b"a",
+        b"b",
+        b"ab",
+        b"ba",
+        b"aab",
+        b"",
+        b"",
+        b"",
+        b"\xc3",
+        b"a",
+        b"\xa9",
+        b"abab",
+        b"c",
+        b'{"',
+        b'":{',
+        b'1,"',
+        b'"a":1',
+        b',"a"',
+        b'"',
+        b"}",
+        b"[1",
+        b",1",
+        b",",
+        b"]",
+        b"\\",
+        b"u0061",
+    ),
     eos=frozenset({5, 6}),
     unused=frozenset({7}),
 )
@@ -36,6 +66,12 @@ def by_automaton(pattern: str) -> AutomatonConstraint:
     return AutomatonConstraint(compile_regex(pattern), VOCABULARY)
 
 
+def by_checks(schema: object = None) -> Checked:
+    judges = () if schema is None else (WholeValues(schema),)
+    language = AutomatonConstraint(compile_json_schema(True, whitespace="compact"), VOCABULARY)
+    return Checked(language, Checks(True, judges))
+
+
 CONSTRAINTS = {
     "automaton": lambda: by_automaton("(a|bé?){1,6}"),
     "inside a loop": lambda: by_automaton("[^c]{2,4}c[^c]*"),
@@ -48,6 +84,11 @@ CONSTRAINTS = {
     "tight budget": lambda: Budget(by_automaton("(ab){2,}c|(aab){5}|b"), 2),
     "budget & predicate": lambda: Both([Budget(by_automaton("[ab]{3,9}"), 3), PredicateConstraint(even, VOCABULARY)]),
     "budget too small for any text": lambda: Budget(by_automaton("c{5}"), 4),
+    "no key twice": lambda: by_checks(),
+    "no key twice in time": lambda: within(by_checks(), 5)[0],
+    "checked values": lambda: by_checks({"uniqueItems": True, "maxProperties": 2, "properties": {"a": {"minimum": 2}}}),
+    "checked values in time": lambda: within(by_checks({"uniqueItems": True, "required": ["a"]}), 4)[0],
+    "checks & predicate": lambda: Both([by_checks({"uniqueItems": True}), PredicateConstraint(even, VOCABULARY)]),
     "dead from the start": lambda: PredicateConstraint(lambda text, done: False, VOCABULARY),
 }
 

@@ -14,49 +14,82 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from genctl.automata.base import DEAD, UNREACHABLE, Automaton, accepts
 from genctl.automata.expressions import EMPTY, NOTHING, Call, Embedded, Expression, Literal, Union, union
 from genctl.automata.nfa import Base, LayeredRules
 from genctl.automata.pushdown import GrammarAutomaton
 from genctl.automata.tabulated import tabulated
-from genctl.compilers.json_schema.cases import Case, Cases, cases
-from genctl.compilers.json_schema.context import ANYTHING, Draft, Facet, Node, Pointer, Space
-from genctl.compilers.json_schema.document import MAX_DEPTH, Document, plain_json
+from genctl.compilers.json_schema.cases import Case, Expander
+from genctl.compilers.json_schema.context import (
+    ANYTHING,
+    Draft,
+    Facet,
+    Node,
+    Part,
+    Pointer,
+    PropertyOrder,
+    Space,
+    shown,
+)
+from genctl.compilers.json_schema.document import MAX_DEPTH, Documents, plain_json
 from genctl.compilers.json_schema.numbers import Numbers
-from genctl.compilers.json_schema.rules import meet_kinds, read
-from genctl.compilers.json_schema.values import KINDS, TYPES, common, kind_of, read_values, spellings
+from genctl.compilers.json_schema.strings import Strings
+from genctl.compilers.json_schema.values import TYPES, common, identity, kind_of, spellings
 from genctl.compilers.json_schema.whitespace import style
 from genctl.errors import ConstraintError, UnsatisfiableError
 
 ENDLESS = "the schema cannot end: every value would have to contain another one of the same kind"
+TOGETHER = "no value obeys all of these keywords together"
 MAX_RULES = 200_000
+ROOT: Node = (Part(""),)
 
 
-def compile_json_schema(
-    schema: Mapping[str, Any] | bool | str, *, whitespace: str | int = "bounded"
+def compile_json_schema(schema: Mapping[str, Any] | bool | str, **options: Any) -> GrammarAutomaton:
+    """The automaton alone (options: those of `compile_schema`); refused where whole values have to be checked too."""
+    automaton = compile_schema(schema, **options)
+    for pointer, reason in automaton.notes["checks"]:
+        raise ConstraintError(reason, pointer=pointer, hint="use genctl.json, which checks whole values as well")
+    return automaton
+
+
+def compile_schema(
+    schema: Mapping[str, Any] | bool | str,
+    *,
+    whitespace: str | int = "bounded",
+    property_order: PropertyOrder = "declared",
+    formats: bool = True,
+    registry: Mapping[str, Any] | None = None,
 ) -> GrammarAutomaton:
     """The JSON texts (UTF-8) of the instances of a schema, given as an object or as JSON text.
 
     whitespace: "compact" has none, "spaced" one space behind `,` and `:` as `json.dumps` writes, "bounded" either, or
     lines indented by up to 20 spaces; a number makes every item a line, indented by that many spaces a level (up to 20
-    levels; a text may skip some). Objects list their declared properties in the schema's order (see objects.py).
+    levels; a text may skip some). property_order: "declared" lists the declared properties in the schema's order (see
+    objects.py), "any" leaves the order open. formats: is `format` enforced, or an annotation? registry: documents that
+    references may lead to, by absolute URI; nothing is ever fetched.
+
+    The automaton's notes say what it leaves to constraints/checked.py: "repeats", may a name come twice in an object;
+    "checks", the places (pointer, reason) of which it admits more than the schema does.
 
     Raises ConstraintError, with a JSON pointer, for what is no schema and for keywords that cannot be enforced;
     UnsatisfiableError for a schema that no finite value obeys; warns of words that look like misspelt keywords.
     """
-    document, space = Document(_parsed(schema)), style(whitespace)
-    shared = _shared(space, document.draft)
-    compiler = Compiler(document, space, shared)
-    start = compiler.expression(("",))
+    if property_order not in get_args(PropertyOrder):
+        raise ConstraintError(f'property_order must be "declared" or "any", not {property_order!r}')
+    documents, space = Documents(_parsed(schema), formats=formats, registry=registry), style(whitespace)
+    shared = _shared(space, documents.draft, property_order)
+    compiler = Compiler(documents, space, property_order, shared)
+    start = compiler.expression(ROOT)
     try:
         automaton = GrammarAutomaton(start, LayeredRules(shared.base, compiler.rules()))
     except RecursionError as error:
         raise ConstraintError("a listed value is nested too deep", pointer="") from error
     if automaton.start == DEAD:
-        pointer, reason = compiler.explain(("",), automaton.lengths)
-        raise UnsatisfiableError(reason, pointer=pointer)
+        pointer, reason = compiler.explain(ROOT, automaton.lengths)
+        raise UnsatisfiableError(reason, pointer=shown(pointer))
+    automaton.notes = compiler.notes()
     return automaton
 
 
@@ -80,27 +113,24 @@ def _parsed(schema: object) -> object:
         ) from error
 
 
-class Merged(NamedTuple):
-    """What the places of a case say together: by kind of value, and the values listed (None: all)."""
-
-    kinds: Mapping[str, Facet]
-    values: list[Any] | None
-
-
 class Compiler:
     """Context of the facets: makes rules on demand, each once, and compiles them one after the other."""
 
-    def __init__(self, document: Document, space: Space, shared: _Shared | None = None) -> None:
-        self.draft = document.draft
-        self._document = document
-        self._cases: dict[Node, Cases] = {}
-        self._merged: dict[Case, Merged] = {}
-        self._calls: dict[Case, Call] = {} if shared is None else shared.calls.copy()
+    def __init__(
+        self, documents: Documents, space: Space, property_order: PropertyOrder, shared: _Shared | None = None
+    ) -> None:
+        self.draft = documents.draft
+        self.property_order = property_order
+        self._expander = Expander(documents, self.check)
+        self._calls: dict[Hashable, Call] = {} if shared is None else shared.calls.copy()
         self._names: dict[Hashable, str] = {} if shared is None else shared.names.copy()
         self._rules: dict[str, Expression] = {}
         self._waiting: deque[tuple[str, Callable[[], Expression]]] = deque()
         self._automata: dict[Hashable, Expression] = {}
-        self._patterns: dict[str, Automaton] = {}
+        self._patterns: dict[Hashable, Automaton] = {}
+        self._checks: dict[Pointer, str] = {}
+        self._repeats = False
+        self._repeating = frozenset[str]() if shared is None else shared.repeating
         self.space = Space(*map(self._space_rule, space))._replace(colon=space.colon)
 
     # -- Context
@@ -108,7 +138,35 @@ class Compiler:
     def expression(self, node: Node, /) -> Expression:
         """A call for each case of the node."""
         calls = tuple(dict.fromkeys(map(self._call, self.cases(node))))
+        self._repeats = self._repeats or not self._repeating.isdisjoint(call.rule for call in calls)
         return calls[0] if len(calls) == 1 else Union(calls)
+
+    def values(self, node: Node, /) -> list[Any] | None:
+        found: dict[Hashable, Any] = {}
+        for case in self.cases(node):
+            values = self._listed(case)
+            if values is None:
+                return None
+            for value in values:
+                found.setdefault(identity(value), value)
+        return list(found.values())
+
+    def spelled(self, node: Node, value: object, /) -> Expression:
+        cases = [case for case in self.cases(node) if self._admits_case(case, value)]
+        return union(*(spellings([value], self, fractions=self._fractions(case.kinds)) for case in cases))
+
+    def check(self, pointer: Pointer, reason: str, /) -> None:
+        self._checks.setdefault(shown(pointer), reason)
+
+    def repeating(self) -> None:
+        self._repeats = True
+
+    def notes(self) -> dict[str, Any]:
+        """What the automaton does not hold, for constraints/checked.py."""
+        return {"repeats": self._repeats, "checks": [list(check) for check in self._checks.items()]}
+
+    def strings(self, node: Node, /) -> tuple[Facet, ...]:
+        return tuple(facet for case in self.cases(node) if (facet := self._strings(case)) is not None)
 
     def admits(self, node: Node, value: object, /) -> bool:
         return node == ANYTHING or any(self._admits_case(case, value) for case in self.cases(node))
@@ -153,47 +211,48 @@ class Compiler:
         return space if short else self.rule(("space", space), lambda: space)
 
     def _call(self, case: Case) -> Call:
-        """Cases that say the same of scalar values have one rule."""
-        call = self._calls.get(case)
+        """Cases that say the same have one rule."""
+        call = self._calls.get(case.key)
         if call is None:
-            kinds, values = self.merged(case)
-            scalar = values is None and kinds.keys().isdisjoint(("array", "object"))
-            key: Hashable = ("scalar", *kinds.values()) if scalar else ("case", case)
-            call = self._calls[case] = self.rule(key, partial(self._case, case))
+            scalar = case.values is None and case.kinds.keys().isdisjoint(("array", "object"))
+            key: Hashable = ("scalar", *case.kinds.values()) if scalar else ("case", case.key)
+            call = self._calls[case.key] = self.rule(key, partial(self._case, case))
         return call
 
     def shared(self) -> _Shared:
         """What all schemas have in common: scalar values and whatever comes where anything may come."""
-        self.expression(ANYTHING)
+        anything = self.expression(ANYTHING)
+        assert isinstance(anything, Call)
         for kind, facet in TYPES.values():
             if kind not in ("array", "object"):
                 self.rule(("scalar", facet), partial(facet.expression, self))
-        return _Shared(Base(self.rules()), self._calls, self._names)
+        return _Shared(Base(self.rules()), self._calls, self._names, frozenset((anything.rule,)))
 
     def cases(self, node: Node) -> tuple[Case, ...]:
-        if node not in self._cases:
-            self._cases[node] = cases(node, self._document)
-        return self._cases[node].cases
-
-    def merged(self, case: Case) -> Merged:
-        """The facets of all places of the case, met kind by kind."""
-        if case not in self._merged:
-            kinds: Mapping[str, Facet] = KINDS
-            values: list[Any] | None = None
-            for pointer in case:
-                place = self._document.place(pointer)
-                kinds = meet_kinds(kinds, read(place))
-                values = common(values, read_values(place))
-            self._merged[case] = Merged(kinds, values)
-        return self._merged[case]
+        return self._expander.cases(node).cases
 
     def _case(self, case: Case) -> Expression:
-        kinds, values = self.merged(case)
-        if values is None:
-            return union(*(facet.expression(self) for facet in kinds.values()))
+        if case.values is None:
+            return union(*(facet.expression(self) for facet in case.kinds.values()))
+        return spellings(self._admitted(case.kinds, case.values), self, fractions=self._fractions(case.kinds))
+
+    def _fractions(self, kinds: Mapping[str, Facet]) -> bool:
         numbers = kinds.get("number")
-        fractions = self.draft.whole_fractions or not (isinstance(numbers, Numbers) and numbers.integer)
-        return spellings(self._admitted(kinds, values), self, fractions=fractions)
+        return self.draft.whole_fractions or not (isinstance(numbers, Numbers) and numbers.integer)
+
+    def _listed(self, case: Case) -> list[Any] | None:
+        """The values of a case, if they are listed or of a type that has only a few."""
+        values = case.values
+        if values is None and case.kinds.keys() <= {"null", "boolean"}:
+            values = [None, False, True]
+        return None if values is None else list(self._admitted(case.kinds, values))
+
+    def _strings(self, case: Case) -> Facet | None:
+        facet = case.kinds.get("string")
+        if facet is None or case.values is None:
+            return facet
+        listed = frozenset(value for value in self._admitted(case.kinds, case.values) if isinstance(value, str))
+        return Strings(only=listed) if listed else None
 
     def _admitted(self, kinds: Mapping[str, Facet], values: Iterable[Any]) -> Iterator[Any]:
         for value in values:
@@ -202,9 +261,8 @@ class Compiler:
                 yield value
 
     def _admits_case(self, case: Case, value: Any) -> bool:
-        kinds, values = self.merged(case)
-        listed = values is None or common([value], values) != []
-        return listed and any(True for _ in self._admitted(kinds, [value]))
+        listed = case.values is None or common([value], case.values) != []
+        return listed and any(True for _ in self._admitted(case.kinds, [value]))
 
     # -- why a schema admits nothing
 
@@ -213,43 +271,48 @@ class Compiler:
 
         Every way leads to such a place, or in a circle; the first one is followed.
         """
-        seen: set[Case] = set()
+        seen: set[Hashable] = set()
         role = ""
         while True:
-            if not self.cases(node):
-                pointer, why = self._cases[node].dropped or (node[-1], "no value is valid")
+            found = self._expander.cases(node)
+            if not found.cases:
+                pointer, why = found.dropped or (node[-1].pointer, "no value is valid")
                 return pointer, why + role
-            case = self.cases(node)[0]
-            if case in seen:
-                return case[-1], ENDLESS
-            seen.add(case)
+            case = found.cases[0]
+            if case.key in seen:
+                return case.pointer, ENDLESS
+            seen.add(case.key)
             reason = self._conflict(case)
             if reason is not None:
-                return case[-1], reason + role
-            needs = (need for facet in self.merged(case).kinds.values() for need in facet.needs())
-            what, node = next((what, node) for what, node in needs if not self._can_end(node, lengths))
+                return case.pointer, reason + role
+            needs = (need for facet in case.kinds.values() for need in facet.needs())
+            missing = next(((what, node) for what, node in needs if not self._can_end(node, lengths)), None)
+            if missing is None:
+                return case.pointer, TOGETHER + role
+            what, node = missing
             role = f" (needed for {what})"
 
     def _conflict(self, case: Case) -> str | None:
-        kinds, values = self.merged(case)
-        if not kinds:
+        if not case.kinds:
             return "no type is left: the types asked for exclude each other"
-        if values is not None and not any(True for _ in self._admitted(kinds, values)):
-            return "no value is listed" if not values else "none of the listed values obeys the other keywords"
-        return next(filter(None, (facet.conflict(self) for facet in kinds.values())), None)
+        if case.values is not None and not any(True for _ in self._admitted(case.kinds, case.values)):
+            return "no value is listed" if not case.values else "none of the listed values obeys the other keywords"
+        return next(filter(None, (facet.conflict(self) for facet in case.kinds.values())), None)
 
     def _can_end(self, node: Node, lengths: Mapping[str, int]) -> bool:
-        return any(lengths[self._calls[case].rule] < UNREACHABLE for case in self.cases(node))
+        calls = (self._calls.get(case.key) for case in self.cases(node))
+        return any(call is not None and lengths.get(call.rule, 0) < UNREACHABLE for call in calls)
 
 
 class _Shared(NamedTuple):
     """Rules that every schema begins with, and what they are known by."""
 
     base: Base
-    calls: dict[Case, Call]
+    calls: dict[Hashable, Call]
     names: dict[Hashable, str]
+    repeating: frozenset[str]  # those of the rules in which a name may come twice that others call
 
 
 @lru_cache(32)
-def _shared(space: Space, draft: Draft) -> _Shared:
-    return Compiler(Document(True, draft), space).shared()
+def _shared(space: Space, draft: Draft, property_order: PropertyOrder) -> _Shared:
+    return Compiler(Documents(True, draft), space, property_order).shared()

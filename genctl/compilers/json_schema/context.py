@@ -3,17 +3,18 @@
     place = Place("/properties/a", {"type": "string", "minLength": 2}, DRAFTS[2020])
     place.count("minLength"), place.child("items")      # 2, ("/properties/a/items",)
 
-A *node* is the conjunction of the schemas at some places. A *facet* is what a schema says about the values of one
-JSON type; facets of two places meet (are intersected) exactly, so siblings of `anyOf` and `$ref` need no special care.
+A *node* is the conjunction of *parts*: the schema at a place, or (negated) that it does not hold. A *facet* is what a
+schema says about the values of one JSON type; facets of two places meet (are intersected) exactly, so siblings of
+`anyOf` and `$ref` need no special care.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import Any, NamedTuple, NoReturn, Protocol, Self, TypeAlias, TypeVar
+from typing import Any, Literal, NamedTuple, NoReturn, Protocol, Self, TypeAlias, TypeVar
 
 from genctl.automata.base import Automaton
 from genctl.automata.expressions import Call, Expression
@@ -21,18 +22,37 @@ from genctl.errors import ConstraintError
 
 T = TypeVar("T")
 Pointer: TypeAlias = str
-Node: TypeAlias = tuple[Pointer, ...]  # () is the schema that every value obeys
+PropertyOrder: TypeAlias = Literal["declared", "any"]
+
+
+class Part(NamedTuple):
+    """The schema at a place, negated: that it does not hold.
+
+    scope: the schema resources that were entered on the way, outermost first, as far as `$dynamicRef` can tell them
+    apart.
+    """
+
+    pointer: Pointer
+    negated: bool = False
+    scope: tuple[str, ...] = ()
+
+
+Node: TypeAlias = tuple[Part, ...]  # () is the schema that every value obeys
 ANYTHING: Node = ()
+INSIDE = "~:"  # behind the name of another document than the schema itself, in pointers
+FALSE: Pointer = "false"  # where the schema `false` stands, in every document
+NEVER: Node = (Part(FALSE),)  # the schema that no value obeys
 
 MAX_DIGITS = 4_000  # of a number in a schema, written without exponent
 
 
 class Draft(NamedTuple):
-    """What differs between the versions of JSON Schema."""
+    """What differs between the versions of JSON Schema. validates: has it the vocabulary "validation"?"""
 
     year: int  # 4, 6 and 7 are draft numbers, 2019 and 2020 years
     name: str
     identifier: str  # the keyword that names a schema
+    validates: bool = True
 
     @property
     def whole_fractions(self) -> bool:
@@ -55,7 +75,12 @@ def escaped(name: str | int) -> str:
 
 
 def refuse(pointer: Pointer, reason: str, hint: str | None = None) -> NoReturn:
-    raise ConstraintError(reason, pointer=pointer, hint=hint)
+    raise ConstraintError(reason, pointer=shown(pointer), hint=hint)
+
+
+def shown(pointer: Pointer) -> str:
+    """A pointer as a reader knows it: into the schema, or behind the name of another document."""
+    return pointer.partition("~=")[0].replace(INSIDE, "#")
 
 
 def meet_nodes(first: Node, second: Node) -> Node:
@@ -63,20 +88,27 @@ def meet_nodes(first: Node, second: Node) -> Node:
     return tuple(dict.fromkeys(first + second))
 
 
+def negations(node: Node) -> tuple[Node, ...]:
+    """The ways not to obey a node: a value obeys one or more of these exactly where it does not obey the node."""
+    return tuple((part._replace(negated=not part.negated),) for part in node)
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A schema (an object, not a boolean) and where it stands."""
+    """A schema (an object, not a boolean) and where it stands. formats: is `format` enforced, or an annotation?"""
 
     pointer: Pointer
     schema: Mapping[str, Any]
     draft: Draft
+    scope: tuple[str, ...] = ()
+    formats: bool = True
 
     def at(self, *steps: str | int) -> Pointer:
         return "/".join([self.pointer, *map(escaped, steps)])
 
     def child(self, *steps: str | int) -> Node:
         """The schema below this place, as a node."""
-        return (self.at(*steps),)
+        return (Part(self.at(*steps), scope=self.scope),)
 
     def wrong(self, keyword: str, expected: str, hint: str | None = None) -> NoReturn:
         value = repr(self.schema[keyword])
@@ -148,9 +180,30 @@ class Context(Protocol):
 
     draft: Draft
     space: Space
+    property_order: PropertyOrder
+
+    def check(self, pointer: Pointer, reason: str, /) -> None:
+        """What is compiled admits more than the keyword at the pointer does: whole values are to be checked as well."""
+        ...
+
+    def repeating(self) -> None:
+        """What is compiled admits a name twice in one object: the check layer sees to it that none comes twice."""
+        ...
+
+    def strings(self, node: Node, /) -> tuple[Facet, ...]:
+        """What each case of a node says about strings (facets of strings.py), cases that admit no string left out."""
+        ...
 
     def expression(self, node: Node, /) -> Expression:
         """The values of a node; the same rules whenever it is asked for."""
+        ...
+
+    def values(self, node: Node, /) -> Sequence[Any] | None:
+        """Every value of a node, each once, if all are listed (or null, true, false)."""
+        ...
+
+    def spelled(self, node: Node, value: object, /) -> Expression:
+        """One of the listed values of a node, as it is spelled there."""
         ...
 
     def admits(self, node: Node, value: object, /) -> bool: ...
@@ -198,6 +251,10 @@ class Facet(ABC):
     def conflict(self, context: Context, /) -> str | None:
         """Why no value is admitted, if that is visible here."""
         return None
+
+    def plainly_empty(self) -> bool:
+        """Is nothing admitted, as is seen without building anything?"""
+        return False
 
     def needs(self) -> Iterable[tuple[str, Node]]:
         """Parts that every value has, in words and as nodes: if one of them admits nothing, neither does this."""

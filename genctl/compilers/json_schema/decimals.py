@@ -218,10 +218,51 @@ def _within(low: Parts, high: Parts, *, above: bool, below: bool) -> Expression:
     )
 
 
+# -- plain notation alone, and mantissas of few digits
+
+
+def plain_between(low: Parts, high: Parts | None, *, above: bool = False, below: bool = False) -> Expression:
+    """Numbers in plain notation from low to high; above, below: without low itself, without high itself."""
+    if high is None:
+        return _from(low, None, strict=above)
+    if low == high:
+        return NOTHING if above or below else concat(text(low[0]), _fraction_equal(low[1]))
+    if low == ("0", "") and not above:
+        return _upto(high, "0", strict=below)
+    return _within(low, high, above=above, below=below)
+
+
+def plain_range(low: int, high: int | None, places: int) -> Expression:
+    """The same; low and high in units of 10**-places."""
+    units = 10**places
+    if high is not None and low % units == 0 and (high + 1) % units == 0:
+        return concat(whole_range(low // units, high // units), optional(FRACTION))
+    return plain_between(_parts(low, places), None if high is None else _parts(high, places))
+
+
+def _parts(units: int, places: int) -> Parts:
+    digits = f"{Decimal(units):f}".rjust(places + 1, "0")
+    point = len(digits) - places
+    return digits[:point], digits[point:].rstrip("0")
+
+
+def _tail_upto(digits: str) -> Expression:
+    """One digit or more, but no more than there are here, of a smaller fraction or the same."""
+
+    def other(i: int) -> Expression:
+        return union(EMPTY if i else NOTHING, concat(_smaller(digits[i]), repeat(DIGIT, 0, len(digits) - 1 - i)))
+
+    return _compared(digits, EMPTY, other)
+
+
+SHORT_MANTISSA = concat(NONZERO, optional(concat(POINT, repeat(DIGIT, 1, 16))))  # as many digits as a float needs
+LARGEST_MANTISSA = concat(text("1"), optional(concat(POINT, _tail_upto("7976931348623157"))))  # those of e308
+
+
 # -- exponents: a sign and zeros may stand before the digits
 
 
-def _exponent(low: int | None, high: int | None) -> Expression:
+def exponents(low: int | None, high: int | None) -> Expression:
     """An exponent from low to high."""
     positive = _exponent_digits(max(low or 0, 0), high)
     negative = _exponent_digits(max(-(high or 0), 0), None if low is None else -low)
@@ -248,8 +289,8 @@ def above(bound: Decimal, *, strict: bool) -> Expression:
     mantissa, exponent = scientific(bound)
     return union(
         _from(plain(bound), None, strict=strict),
-        concat(MANTISSA, _exponent(exponent + 1, None)),
-        concat(_from(mantissa, "9", strict=strict), _exponent(exponent, exponent)),
+        concat(MANTISSA, exponents(exponent + 1, None)),
+        concat(_from(mantissa, "9", strict=strict), exponents(exponent, exponent)),
     )
 
 
@@ -261,8 +302,8 @@ def below(bound: Decimal, *, strict: bool) -> Expression:
     return union(
         ZERO_MAGNITUDE,
         _upto(plain(bound), "0", strict=strict),
-        concat(MANTISSA, _exponent(None, exponent - 1)),
-        concat(_upto(mantissa, "1", strict=strict), _exponent(exponent, exponent)),
+        concat(MANTISSA, exponents(None, exponent - 1)),
+        concat(_upto(mantissa, "1", strict=strict), exponents(exponent, exponent)),
     )
 
 
@@ -270,14 +311,14 @@ def between(low: Decimal, high: Decimal, *, above: bool, below: bool) -> Express
     """Magnitudes from low to high, which is larger; above, below: without low itself (if it is 0), without high."""
     numbers = _within(plain(low), plain(high), above=above, below=below)
     most, last = scientific(high)
-    up = concat(_upto(most, "1", strict=below), _exponent(last, last))
+    up = concat(_upto(most, "1", strict=below), exponents(last, last))
     if not low:
-        return union(numbers, concat(MANTISSA, _exponent(None, last - 1)), up)
+        return union(numbers, concat(MANTISSA, exponents(None, last - 1)), up)
     least, first = scientific(low)
     if first == last:
-        return union(numbers, concat(_within(least, most, above=above, below=below), _exponent(first, first)))
-    down = concat(_from(least, "9", strict=above), _exponent(first, first))
-    return union(numbers, down, concat(MANTISSA, _exponent(first + 1, last - 1)), up)
+        return union(numbers, concat(_within(least, most, above=above, below=below), exponents(first, first)))
+    down = concat(_from(least, "9", strict=above), exponents(first, first))
+    return union(numbers, down, concat(MANTISSA, exponents(first + 1, last - 1)), up)
 
 
 def _above_zero(*, strict: bool) -> Expression:

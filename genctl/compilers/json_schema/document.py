@@ -1,20 +1,32 @@
-"""The document a schema stands in: its draft, its parts by JSON pointer, and what its references refer to.
+"""Schema documents: their drafts and resources, their parts by pointer, and what their references refer to.
 
-    document = Document({"$ref": "#/$defs/a%20b", "$defs": {"a b": {"type": "null"}}})
-    document.target(document.place(""))         # "/$defs/a b"
+    documents = Documents({"$ref": "#/$defs/a%20b", "$defs": {"a b": {"type": "null"}}})
+    documents.target(documents.place(Part("")))         # Part("/$defs/a b")
 
-Only references into the document itself are followed; nothing is ever fetched.
+A pointer into another document has the document's name and `~:` before it, which no JSON pointer contains. Documents
+come from the registry that the user gives, and from the published metaschemas; nothing is ever fetched.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urldefrag, urljoin
 
-from genctl.compilers.json_schema.context import DRAFTS, Draft, Place, Pointer, decimal, escaped, refuse
-from genctl.errors import warn
+from genctl.compilers.json_schema.context import (
+    DRAFTS,
+    FALSE,
+    INSIDE,
+    Draft,
+    Part,
+    Place,
+    Pointer,
+    decimal,
+    escaped,
+    refuse,
+)
+from genctl.compilers.json_schema.rules import check, says_nothing, subschemas
 
 MAX_DEPTH = 1_000
 DIALECTS = {
@@ -25,18 +37,46 @@ DIALECTS = {
     "https://json-schema.org/draft/2020-12/schema": DRAFTS[2020],
     "http://json-schema.org/schema": DRAFTS[2020],
 }
+VALIDATION = tuple(f"https://json-schema.org/draft/{year}/vocab/validation" for year in ("2019-09", "2020-12"))
 
 
-class Document:
-    """A whole schema document; `draft` is what its "$schema" says, 2020-12 if it says nothing."""
+class Resource(NamedTuple):
+    """A schema with an identifier of its own, or a whole document."""
 
-    def __init__(self, schema: Any, draft: Draft | None = None) -> None:
-        """schema: plain JSON; draft: in place of what it says."""
-        self._root = schema
-        self._found: dict[Pointer, bool | dict[str, Any]] = {}
-        self._places: dict[Pointer, Place] = {}
-        self.draft = draft or self._draft()
-        self._base = self._identifier(self._root)
+    uri: str
+    pointer: Pointer
+    draft: Draft
+
+
+class Documents:
+    """The schema, and the documents that it refers to. formats: is `format` enforced, or an annotation?"""
+
+    def __init__(
+        self,
+        schema: Any,
+        draft: Draft | None = None,
+        *,
+        formats: bool = True,
+        registry: Mapping[str, Any] | None = None,
+    ) -> None:
+        """schema: plain JSON; draft: in place of what it says; registry: documents by absolute URI."""
+        self._roots: dict[str, Any] = {"": schema}
+        self._registry = {urldefrag(uri).url: document for uri, document in (registry or {}).items()}
+        self._formats = formats
+        self._found: dict[Pointer, bool | dict[str, Any]] = {FALSE: False}
+        self._places: dict[Part, Place] = {}
+        self._resources: dict[str, Resource] = {}  # by URI
+        self._by_pointer: dict[Pointer, Resource] = {}
+        self._anchors: dict[tuple[str, str], Pointer] = {}  # by URI and name
+        self._dynamic: dict[tuple[str, str], Pointer] = {}
+        self._scanned = False
+        self._warned: set[Pointer] = set()
+        self.draft = draft or self._draft_of(schema, "") or DRAFTS[2020]
+        uri = self._identifier(schema, self.draft)
+        self._main = Resource(urldefrag(uri).url, "", self.draft)
+        self._add(self._main)
+
+    # -- places
 
     def schema(self, pointer: Pointer) -> bool | dict[str, Any]:
         """The schema at a pointer; refused if what is there is no schema."""
@@ -48,39 +88,37 @@ class Document:
             found = self._found[pointer] = value
         return found
 
-    def place(self, pointer: Pointer) -> Place:
-        place = self._places.get(pointer)
+    def place(self, part: Part) -> Place:
+        """The place of a part, with the keywords that say something there."""
+        place = self._places.get(part)
         if place is None:
-            schema = self.schema(pointer)
+            schema = self.schema(part.pointer)
             assert isinstance(schema, dict), "boolean schemas have no keywords"
-            place = self._places[pointer] = Place(pointer, schema, self.draft)
+            resource = self._resource(part.pointer)
+            if part.pointer not in self._warned:
+                self._warned.add(part.pointer)
+                check(part.pointer, schema, resource.draft)
+            known = {word: value for word, value in schema.items() if not says_nothing(word, schema, resource.draft)}
+            scope = part.scope
+            if resource.draft.year >= 2019:
+                self._scan_main()
+            if resource.uri not in scope and self._is_dynamic(resource):
+                scope = (*scope, resource.uri)
+            place = self._places[part] = Place(part.pointer, known, resource.draft, scope, self._formats)
         return place
 
-    def target(self, place: Place) -> Pointer:
-        """Where the "$ref" of a place points."""
-        pointer = place.at("$ref")
-        reference = place.get("$ref", str, "a string")
-        assert reference is not None
-        self._refuse_moved_base(place)
-        absolute = (
-            self._base.partition("#")[0] + reference if reference.startswith("#") else urljoin(self._base, reference)
-        )
-        url, fragment = urldefrag(absolute)
-        if url != urldefrag(self._base).url:
-            refuse(pointer, f"{reference!r} refers to another document", "only references into the schema itself work")
-        steps = unquote(fragment)
-        if steps and not steps.startswith("/"):
-            refuse(pointer, f"{reference!r} refers to an anchor", "not supported yet; use a JSON pointer")
-        target = "".join("/" + escaped(step) for step in _steps(steps))
-        try:
-            self._value(target)
-        except LookupError:
-            refuse(pointer, f"{reference!r} refers to nothing in this schema")
-        return target
+    def synthetic(self, origin: Pointer, schema: dict[str, Any]) -> Pointer:
+        """Where a schema stands that the compiler made for something at the origin (2020-12)."""
+        label = f"{origin}~={len(self._roots)}"
+        self._roots[label] = schema
+        pointer = label + INSIDE
+        self._by_pointer[pointer] = Resource(label, pointer, DRAFTS[2020]._replace(year=max(self.draft.year, 2020)))
+        return pointer
 
     def _value(self, pointer: Pointer) -> Any:
-        value = self._root
-        for step in _steps(pointer):
+        label, _, steps = pointer.rpartition(INSIDE)
+        value = self._roots[label]
+        for step in _steps(steps):
             if isinstance(value, list):
                 if not step.isdecimal() or (step[0] == "0" and step != "0"):
                     raise KeyError(step)
@@ -91,49 +129,171 @@ class Document:
                 raise KeyError(step)
         return value
 
-    def check_draft(self, place: Place) -> None:
-        """A part may name another version of JSON Schema only if it has an identifier; else the word says nothing."""
-        dialect = place.schema.get("$schema")
-        if not place.pointer or dialect is None or _dialect(dialect) is self.draft:
-            return
-        if self._identifier(place.schema):
-            refuse(place.at("$schema"), "a part of the schema has a version of its own", "not supported yet")
-        message = f'at {place.at("$schema")}: "$schema" means something at the root only; read as {self.draft.name}'
-        warn(message)
+    # -- references
 
-    def _draft(self) -> Draft:
-        dialect = self._root.get("$schema") if isinstance(self._root, dict) else None
-        draft = DRAFTS[2020] if dialect is None else _dialect(dialect)
+    def target(self, place: Place) -> Part:
+        """What the "$ref" of a place refers to."""
+        reference = place.get("$ref", str, "a string")
+        assert reference is not None
+        return Part(self._resolve(place, "$ref", reference)[0], scope=place.scope)
+
+    def dynamic_target(self, place: Place) -> Part:
+        """What the "$dynamicRef" or "$recursiveRef" of a place refers to: the outermost namesake on the way here."""
+        word = "$dynamicRef" if "$dynamicRef" in place.schema else "$recursiveRef"
+        reference = place.get(word, str, "a string")
+        assert reference is not None
+        pointer, uri, name = self._resolve(place, word, reference)
+        if (uri, name) in self._dynamic:
+            pointer = next(
+                (self._dynamic[outer, name] for outer in place.scope if (outer, name) in self._dynamic), pointer
+            )
+        return Part(pointer, scope=place.scope)
+
+    def _resolve(self, place: Place, word: str, reference: str) -> tuple[Pointer, str, str]:
+        """(pointer, resource, fragment) of a reference."""
+        self._scan_main()
+        base = self._resource(place.pointer)
+        url, fragment = urldefrag(base.uri + reference if reference.startswith("#") else urljoin(base.uri, reference))
+        resource = base if url == base.uri else self._find(url)
+        if resource is None:
+            known = "documents come from the registry only, they are never fetched"
+            refuse(
+                place.at(word),
+                f"{reference!r} refers to a document that is not known",
+                f'{known}: registry={{"{url}": ...}}',
+            )
+        fragment = unquote(fragment)
+        if fragment and not fragment.startswith("/"):
+            pointer = self._anchors.get((resource.uri, fragment))
+            if pointer is None:
+                refuse(place.at(word), f"{reference!r} refers to an anchor that does not exist")
+            return pointer, resource.uri, fragment
+        pointer = resource.pointer + "".join("/" + escaped(step) for step in _steps(fragment))
+        try:
+            self._value(pointer)
+        except LookupError:
+            refuse(place.at(word), f"{reference!r} refers to nothing")
+        return pointer, resource.uri, fragment
+
+    def _find(self, url: str) -> Resource | None:
+        """A resource by its URI, its document being taken in if it is not known yet."""
+        found = self._resources.get(url)
+        if found is None and (document := self._document(url)) is not None:
+            self._roots[url] = document
+            found = Resource(url, url + INSIDE, self._draft_of(document, url + INSIDE) or self.draft)
+            self._add(found)
+            self._scan(found)
+            found = self._resources.get(url, found)
+        return found
+
+    def _document(self, url: str) -> Any:
+        if url in self._registry:
+            return plain_json(self._registry[url])
+        from jsonschema_specifications import REGISTRY
+
+        known = REGISTRY.get(url) or REGISTRY.get(url + "#")
+        return None if known is None else known.contents
+
+    # -- resources
+
+    def _resource(self, pointer: Pointer) -> Resource:
+        """The innermost resource that a place lies in."""
+        if len(self._by_pointer) == 1:
+            return self._main
+        steps = pointer
+        while steps not in self._by_pointer:
+            steps = steps[: steps.rindex("/")] if "/" in steps.rpartition(INSIDE)[2] else steps.rpartition(INSIDE)[0]
+        return self._by_pointer[steps]
+
+    def _is_dynamic(self, resource: Resource) -> bool:
+        return any(uri == resource.uri for uri, _ in self._dynamic)
+
+    def _add(self, resource: Resource) -> None:
+        self._resources.setdefault(resource.uri, resource)
+        self._by_pointer[resource.pointer] = resource
+
+    def _scan_main(self) -> None:
+        if not self._scanned:
+            self._scanned = True
+            self._scan(self._main)
+
+    def _scan(self, document: Resource) -> None:
+        """Find the resources and anchors of a document."""
+        work: list[tuple[Pointer, Any, Resource]] = [(document.pointer, self._value(document.pointer), document)]
+        while work:
+            pointer, schema, resource = work.pop()
+            if not isinstance(schema, dict):
+                continue
+            resource = self._note(pointer, schema, resource)
+            if not ("$ref" in schema and resource.draft.year <= 7):
+                work += [(f"{pointer}{steps}", part, resource) for steps, part in subschemas(schema)]
+            else:
+                work += [
+                    (f"{pointer}{steps}", part, resource)
+                    for steps, part in subschemas(schema)
+                    if steps.startswith(("/definitions/", "/$defs/"))
+                ]
+
+    def _note(self, pointer: Pointer, schema: dict[str, Any], resource: Resource) -> Resource:
+        """The resource that a schema is in; its identifier and anchors are remembered."""
+        draft = resource.draft
+        if pointer != resource.pointer and "$schema" in schema:
+            draft = self._draft_of(schema, pointer) or draft
+        identifier = self._identifier(schema, draft)
+        name, fragment = urldefrag(identifier)
+        if name and (pointer != resource.pointer or resource.uri != name):
+            resource = Resource(urljoin(resource.uri, name), pointer, draft)
+            self._add(resource)
+        if fragment and draft.year <= 7:
+            self._anchors[resource.uri, fragment] = pointer
+        for word, tables in (
+            ("$anchor", (self._anchors,)),
+            ("$dynamicAnchor", (self._anchors, self._dynamic)),
+        ):
+            if isinstance(schema.get(word), str):
+                for table in tables:
+                    table[resource.uri, schema[word]] = pointer
+        if schema.get("$recursiveAnchor") is True:
+            self._dynamic[resource.uri, ""] = pointer
+        return resource
+
+    def _draft_of(self, schema: Any, pointer: Pointer) -> Draft | None:
+        """The draft that a schema names, None if it names none."""
+        dialect = schema.get("$schema") if isinstance(schema, dict) else None
+        if dialect is None:
+            return None
+        name = urldefrag(dialect).url if isinstance(dialect, str) else ""
+        draft = DIALECTS.get(name) or self._dialect(name, frozenset())
         if draft is None:
-            known = "draft-04, draft-06, draft-07, 2019-09 and 2020-12"
-            refuse("/$schema", f"{dialect!r} is no known version of JSON Schema", f"known are {known}")
+            known = "draft-04, draft-06, draft-07, 2019-09 and 2020-12, and metaschemas in the registry"
+            refuse(f"{pointer}/$schema", f"{dialect!r} is no known version of JSON Schema", f"known are {known}")
         return draft
 
-    def _identifier(self, schema: Any) -> str:
-        """What the schema is called; in drafts up to 7 a "$ref" hides its siblings, the name among them."""
-        if not isinstance(schema, dict) or ("$ref" in schema and self.draft.year <= 7):
+    def _dialect(self, name: str, seen: frozenset[str]) -> Draft | None:
+        """A version of JSON Schema that a metaschema in the registry describes."""
+        metaschema = self._registry.get(name)
+        if name in seen or not isinstance(metaschema, dict) or not isinstance(metaschema.get("$schema"), str):
+            return None
+        above = urldefrag(metaschema["$schema"]).url
+        draft = DIALECTS.get(above) or self._dialect(above, seen | {name})
+        vocabularies = metaschema.get("$vocabulary")
+        if draft is None or not isinstance(vocabularies, dict):
+            return draft
+        for uri, needed in vocabularies.items():
+            if needed and "json-schema.org/draft/" not in uri:
+                refuse("/$schema", f"the vocabulary {uri!r} is required by {name!r} and not known")
+        return draft._replace(validates=any(uri in vocabularies for uri in VALIDATION))
+
+    def _identifier(self, schema: Any, draft: Draft) -> str:
+        """What a schema is called; in drafts up to 7 a "$ref" hides its siblings, the name among them."""
+        if not isinstance(schema, dict) or ("$ref" in schema and draft.year <= 7):
             return ""
-        name = schema.get(self.draft.identifier)
+        name = schema.get(draft.identifier)
         return name if isinstance(name, str) else ""
 
-    def _refuse_moved_base(self, place: Place) -> None:
-        """A nested "$id" changes what references below it refer to."""
-        value, pointer = self._root, ""
-        for step in _steps(place.pointer):
-            value = value[int(step)] if isinstance(value, list) else value[step]
-            pointer += "/" + escaped(step)
-            if self._identifier(value):
-                keyword = self.draft.identifier
-                refuse(f"{pointer}/{keyword}", f"`{keyword}` changes what the reference at {place.at('$ref')} means",
-                       "not supported yet")  # fmt: skip
 
-
-def _dialect(name: object) -> Draft | None:
-    return DIALECTS.get(name.rstrip("#")) if isinstance(name, str) else None
-
-
-def _steps(pointer: Pointer) -> list[str]:
-    return [step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:]]
+def _steps(pointer: Pointer) -> Iterator[str]:
+    return (step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:])
 
 
 def plain_json(value: object) -> Any:

@@ -1,174 +1,241 @@
-"""properties, required, additionalProperties.
+"""properties, patternProperties, additionalProperties, propertyNames, required, minProperties, maxProperties.
 
     read(Place("", {"properties": {"a": {}}, "required": ["a", "b"]}, DRAFTS[2020]))
 
-Order: the declared properties as the schema lists them (optional ones may be left out), then required names that it
-does not declare, then free ones. A declared name never comes twice. A *free* name may: the automaton does not remember
-them. Each of its values obeys the schema for free properties, so whichever of them a parser keeps, the value is valid.
-Declared names are spelled as `json.dumps` does, with or without `ensure_ascii`; free ones in every way.
+What an object says to the automaton is in members.py. Order: the declared properties as the schema lists them
+(optional ones may be left out), then free names, a few required ones that it does not declare among them; where those
+are many, they come before the free ones as they are listed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from itertools import groupby
-from json.encoder import encode_basestring, encode_basestring_ascii
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
-from genctl.automata.expressions import NOTHING, Expression, Literal, concat, optional, repeat, union
-from genctl.compilers.json_schema.context import ANYTHING, Context, Facet, Node, Place, meet_nodes, refuse
-from genctl.compilers.json_schema.strings import strings_but
+from genctl.automata.expressions import Expression
+from genctl.compilers.json_schema.context import (
+    ANYTHING,
+    NEVER,
+    Context,
+    Facet,
+    Node,
+    Place,
+    Pointer,
+    meet_nodes,
+    negations,
+    refuse,
+)
+from genctl.compilers.json_schema.free_names import NodeOf, Rest, matches
+from genctl.compilers.json_schema.members import Members
+from genctl.compilers.json_schema.strings import Pattern, Strings
 
-BLOCK = 16
-MAX_SPLITS = 20  # expressions are nested no deeper than this by common beginnings
 
-OPEN, CLOSE = Literal(b"{"), Literal(b"}")
+class Demand(NamedTuple):
+    """There is a member whose name is one of `names` and obeys `naming`, and whose value obeys `value`."""
+
+    names: Strings
+    value: Node
+    naming: Node = ANYTHING
+
+    @property
+    def single(self) -> str | None:
+        """The only name that will do, if it is one."""
+        only = self.names.only
+        return next(iter(only)) if only is not None and len(only) == 1 else None
+
+    def suits(self, name: str, context: Context) -> bool:
+        return self.names.admits(name, context) and context.admits(self.naming, name)
 
 
 @dataclass(frozen=True, slots=True)
 class Objects(Facet):
-    """Objects with declared properties (in order), required names, and free properties that obey `rest`."""
+    """Objects of least to most members that have the required ones, and some that meet each demand.
+
+    The value of a member obeys the node of its property, the nodes of all patterns that its name matches, and the rest
+    of each place that does not cover the name. All names obey `names`. pointer: a place that says so.
+    """
 
     properties: tuple[tuple[str, Node], ...] = ()
-    rest: Node = ANYTHING
+    patterns: tuple[tuple[Pattern, Node], ...] = ()
+    rests: tuple[Rest, ...] = ()
+    names: Node = ANYTHING
     required: tuple[str, ...] = ()
+    least: int = 0
+    most: int | None = None
+    some: tuple[Demand, ...] = ()
+    pointer: Pointer = field(default="", compare=False)
+    _hash: int | None = field(default=None, init=False, compare=False, repr=False)
+
+    def __hash__(self) -> int:
+        """Worked out once: there may be thousands of properties."""
+        if self._hash is None:
+            said = self.properties, self.patterns, self.rests, self.names, self.required
+            object.__setattr__(self, "_hash", hash((said, self.least, self.most, self.some)))
+        assert self._hash is not None
+        return self._hash
 
     def meet(self, other: Objects, /) -> Objects:
         mine, theirs = dict(self.properties), dict(other.properties)
-        names = dict.fromkeys([*mine, *theirs])
+        most = [bound for bound in (self.most, other.most) if bound is not None]
         return Objects(
-            tuple((n, meet_nodes(mine.get(n, self.rest), theirs.get(n, other.rest))) for n in names),
-            meet_nodes(self.rest, other.rest),
+            tuple((n, meet_nodes(mine.get(n, ANYTHING), theirs.get(n, ANYTHING))) for n in mine | theirs),
+            tuple(dict.fromkeys(self.patterns + other.patterns)),
+            tuple(dict.fromkeys(self.rests + other.rests)),
+            meet_nodes(self.names, other.names),
             tuple(dict.fromkeys(self.required + other.required)),
+            max(self.least, other.least),
+            min(most, default=None),
+            tuple(dict.fromkeys(self.some + other.some)),
+            self.pointer or other.pointer,
         )
 
-    def members(self) -> dict[str, Node]:
+    def nodes(self) -> NodeOf:
+        """What the value of the member with a name obeys, by the name."""
+        own = dict(self.properties)
+
+        def node_of(name: str) -> Node:
+            node = own.get(name, ANYTHING)
+            for pattern, said in self.patterns:
+                node = meet_nodes(node, said) if matches(pattern, name) else node
+            for rest in self.rests:
+                node = node if rest.covers(name) else meet_nodes(node, rest.node)
+            return node
+
+        return node_of
+
+    def declared(self) -> tuple[str, ...]:
         """Every name that has a place of its own: the declared ones, then the required ones."""
-        return dict.fromkeys([*dict(self.properties), *self.required], self.rest) | dict(self.properties)
+        return tuple(dict.fromkeys([*dict(self.properties), *self.required]))
 
     def admits(self, value: Any, context: Context, /) -> bool:
-        declared = dict(self.properties)
-        return all(name in value for name in self.required) and all(
-            context.admits(declared.get(name, self.rest), item) for name, item in value.items()
+        if len(value) < self.least or (self.most is not None and len(value) > self.most):
+            return False
+        if not all(name in value for name in self.required):
+            return False
+        if self.names != ANYTHING and not all(context.admits(self.names, name) for name in value):
+            return False
+        node_of = self.nodes()
+        return all(context.admits(node_of(name), item) for name, item in value.items()) and all(
+            any(context.admits(demand.value, item) and demand.suits(name, context) for name, item in value.items())
+            for demand in self.some
         )
 
     def needs(self) -> Iterable[tuple[str, Node]]:
-        members = self.members()
-        return ((f"the required property {name!r}", members[name]) for name in self.required)
+        node_of = self.nodes()
+        for name, wanted in self._needed().items():
+            yield f"the required property {name!r}", meet_nodes(node_of(name), wanted)
+
+    def _needed(self) -> dict[str, Node]:
+        """The names that must be there, with what demands say of their values."""
+        needed: dict[str, Node] = dict.fromkeys(self.required, ANYTHING)
+        for demand in self.some:
+            if demand.single is not None:
+                needed[demand.single] = meet_nodes(needed.get(demand.single, ANYTHING), demand.value)
+        return needed
+
+    def plainly_empty(self) -> bool:
+        if not (self.required or self.some or self.most is not None):
+            return False
+        return self._bounds() is not None
+
+    def _bounds(self) -> str | None:
+        """Do the numbers of properties exclude each other, or a name that must be there and one that must not?"""
+        if self.most is not None and self.least > self.most:
+            return f"no object has at least {self.least} and at most {self.most} properties"
+        needed = self._needed()
+        if self.most is not None and len(needed) > self.most:
+            return f"{len(needed)} properties must be there, and at most {self.most} may be"
+        absent = {name for name, node in self.properties if NEVER[0] in node and name in needed}
+        return f"the property {min(absent)!r} must be there and must not" if absent else None
+
+    def conflict(self, context: Context, /) -> str | None:
+        bounds = self._bounds()
+        if bounds is not None:
+            return bounds
+        for name in self._needed() if self.names != ANYTHING else ():
+            if not context.admits(self.names, name):
+                return f"the property {name!r} must be there, and its name is not allowed"
+        members = Members(self, context)
+        possible = members.possible()
+        if possible is not None and possible < self.least:
+            return f"an object has at least {self.least} properties, and only {possible} may be there"
+        return "no property can be what another keyword asks for" if members.hopeless() else None
 
     def expression(self, context: Context, /) -> Expression:
-        row = _Row(self, context)
-        inside = concat(OPEN, context.space.opened, row.next(0), context.space.closing, CLOSE)
-        return inside if self.required else union(concat(OPEN, CLOSE), inside)
-
-
-class _Row:
-    """The members of an object in their order, as rules: what may come next once the first i have been passed.
-
-    Later members are offered in blocks of 1, 16, 256, ... with common beginnings read once, so thousands of optional
-    properties cost a few items a position.
-    """
-
-    def __init__(self, facet: Objects, context: Context) -> None:
-        self._context = context
-        self._members = list(facet.members().items())
-        required = set(facet.required)
-        self._required = [name in required for name, _ in self._members]
-        self._last_required = max((i for i, required in enumerate(self._required) if required), default=-1)
-        self._stops = self._next_stops()
-        rest = context.expression(facet.rest)
-        names = frozenset(name for name, _ in self._members)
-        self._free = NOTHING if rest == NOTHING else concat(strings_but(names), context.space.colon, rest)
-        self._rests: dict[int, Expression] = {}
-
-    def next(self, i: int) -> Expression:
-        """Member i or a later one, and all that follows it; no required member is passed over."""
-        if i == len(self._members) and self._free == NOTHING:
-            return NOTHING
-        return self._context.rule((self, "next", i), lambda: self._next(i))
-
-    def _next(self, i: int) -> Expression:
-        if i == len(self._members):
-            return concat(self._free, repeat(concat(self._context.space.comma, self._free)))
-        stop = self._stops[i]
-        size = _block_size(i, stop)
-        block = self._block(i, size)
-        if i + size == stop and self._required[stop - 1]:
-            return block
-        return union(block, self.next(i + size))
-
-    def _block(self, i: int, size: int) -> Expression:
-        """One of the members from i on."""
-        members = range(i, i + size)
-        if size == 1:
-            return self._entries(members)
-        return self._context.rule((self, "block", i, size), lambda: self._entries(members))
-
-    def _entries(self, members: range) -> Expression:
-        return prefix_tree([(text, self._rest(i)) for i in members for text in key_texts(self._members[i][0])])
-
-    def _rest(self, i: int) -> Expression:
-        """What follows the name of member i: one object, since a member may stand in several blocks."""
-        known = self._rests.get(i)
-        if known is None:
-            more = concat(self._context.space.comma, self.next(i + 1))
-            if i >= self._last_required:
-                more = optional(more)
-            value = self._context.expression(self._members[i][1])
-            known = self._rests[i] = concat(self._context.space.colon, value, more)
-        return known
-
-    def _next_stops(self) -> list[int]:
-        """For each member the end of those that can come in its place: behind the next required one."""
-        stops, stop = [], len(self._members)
-        for i in range(len(self._members) - 1, -1, -1):
-            stop = i + 1 if self._required[i] else stop
-            stops.append(stop)
-        return stops[::-1]
-
-
-def _block_size(start: int, stop: int) -> int:
-    size = 1
-    while start % (size * BLOCK) == 0 and start + size * BLOCK <= stop:
-        size *= BLOCK
-    return size
-
-
-def prefix_tree(entries: Iterable[tuple[bytes, Expression]], splits: int = 0) -> Expression:
-    """Alternatives that each begin with a text (none the beginning of another), common beginnings read once."""
-    entries = sorted(entries, key=lambda entry: entry[0])
-    if len(entries) == 1 or splits == MAX_SPLITS:
-        return union(*(concat(Literal(text), rest) for text, rest in entries))
-    size = _common_length(entries[0][0], entries[-1][0])
-    branches = groupby(entries, key=lambda entry: entry[0][size])
-    inner = [prefix_tree([(text[size:], rest) for text, rest in branch], splits + 1) for _, branch in branches]
-    return concat(Literal(entries[0][0][:size]), union(*inner))
-
-
-def _common_length(first: bytes, second: bytes) -> int:
-    return next(i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b)
-
-
-def key_texts(name: str) -> set[bytes]:
-    """A property name with its quotes, as `json.dumps` spells it."""
-    return {encode_basestring(name).encode(), encode_basestring_ascii(name).encode()}
-
-
-def key(name: str) -> Expression:
-    return union(*map(Literal, sorted(key_texts(name))))
+        return Members(self, context).expression()
 
 
 def read(place: Place) -> Objects:
     """What the keywords for objects say at this place."""
+    declared, patterns = _declared(place), _patterns(place)
+    rests: tuple[Rest, ...] = ()
+    if "additionalProperties" in place.schema:
+        covered = tuple(pattern for pattern, _ in patterns)
+        rests = (Rest(frozenset(declared), covered, place.child("additionalProperties")),)
+    return Objects(
+        tuple((name, place.child("properties", name)) for name in declared),
+        patterns,
+        rests,
+        place.optional_child("propertyNames"),
+        _required(place),
+        place.count("minProperties", 0),
+        place.count("maxProperties", None),
+        pointer=place.pointer,
+    )
+
+
+def violations(place: Place) -> list[Objects]:
+    """The ways not to obey the keywords for objects at this place; their union is all of these."""
+    declared, patterns = _declared(place), _patterns(place)
+    covered = tuple(pattern for pattern, _ in patterns)
+    demands = [
+        Demand(Strings(only=frozenset((name,))), node)
+        for name, schema in declared.items()
+        if schema is not True and schema != {}
+        for node in negations(place.child("properties", name))
+    ]
+    demands += [Demand(Strings(patterns=(p,)), node) for p, child in patterns for node in negations(child)]
+    for node in negations(place.optional_child("additionalProperties")):
+        demands.append(Demand(Strings(without=covered, excluded=frozenset(declared)), node))
+    demands += [Demand(Strings(), ANYTHING, node) for node in negations(place.optional_child("propertyNames"))]
+    found = [Objects(some=(demand,), pointer=place.pointer) for demand in demands]
+    found += [Objects(properties=((name, NEVER),), pointer=place.pointer) for name in _required(place)]
+    least, most = place.count("minProperties", 0), place.count("maxProperties", None)
+    found += [Objects(most=least - 1, pointer=place.pointer)] if least else []
+    found += [] if most is None else [Objects(least=most + 1, pointer=place.pointer)]
+    return found
+
+
+def covering(names: tuple[str, ...], patterns: tuple[Pattern, ...], rest: Node) -> Objects:
+    """Objects whose members with another name, that matches none of the patterns, have values that obey rest."""
+    return Objects(rests=(Rest(frozenset(names), patterns, rest),))
+
+
+def uncovered(names: tuple[str, ...], patterns: tuple[Pattern, ...], node: Node) -> tuple[Objects, ...]:
+    """The ways not to be an object of covering(names, patterns, node)."""
+    others = Strings(without=patterns, excluded=frozenset(names))
+    return tuple(Objects(some=(Demand(others, negated),)) for negated in negations(node))
+
+
+def _declared(place: Place) -> dict[str, Any]:
     declared = place.get("properties", dict, "an object of schemas") or {}
     for name in declared:
         speakable(name, place.at("properties", name))
+    return declared
+
+
+def _patterns(place: Place) -> tuple[tuple[Pattern, Node], ...]:
+    sources = place.get("patternProperties", dict, "an object of schemas by patterns") or {}
+    keyword = "patternProperties"
+    return tuple((Pattern(s, place.at(keyword, s)), place.child(keyword, s)) for s in sources)
+
+
+def _required(place: Place) -> tuple[str, ...]:
     required = place.names("required")
     for name in required:
         speakable(name, place.at("required"))
-    properties = tuple((name, place.child("properties", name)) for name in declared)
-    return Objects(properties, place.optional_child("additionalProperties"), required)
+    return required
 
 
 def speakable(text: str, pointer: str) -> None:

@@ -1,133 +1,178 @@
 """The table of rules: each keyword of JSON Schema, of any draft, and what is done with it.
 
-    RULES["minLength"].handling, RULES["format"].handling       # "automaton", "refused"
+    RULES["minLength"].handling, RULES["allOf"].handling       # "automaton", "cases"
 
 A word that is in no draft is an annotation, as the specification says; if it looks like a misspelt keyword, a
-`GenctlWarning` names the keyword that it resembles.
+`GenctlWarning` names the keyword that it resembles. So does a keyword that another draft has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from functools import lru_cache
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from genctl.compilers.json_schema import arrays, numbers, objects, strings
-from genctl.compilers.json_schema.context import DRAFTS, Facet, Place, refuse
+from genctl.compilers.json_schema.context import DRAFTS, Draft, Facet, Place, Pointer, escaped
 from genctl.compilers.json_schema.values import KINDS, read_types
 from genctl.errors import warn
 
-# automaton: enforced byte by byte. reference: brings in the schemas of other places. container: holds schemas
-# for references. annotation: constrains nothing. refused: the schema is not compiled.
-Handling: TypeAlias = Literal["automaton", "reference", "container", "annotation", "refused"]
+# automaton: enforced byte by byte. checked: partly by a check of whole values (docs/json-schema.md says where). cases:
+# resolved into cases of which each is enforced. reference: brings in the schemas of other places. container: holds
+# schemas for references. annotation: constrains nothing. refused: the schema is not compiled.
+Handling: TypeAlias = Literal["automaton", "checked", "cases", "reference", "container", "annotation", "refused"]
+Holds: TypeAlias = Literal["", "schema", "list", "map", "schema or list", "map of schemas or names"]
 
 
 class Rule(NamedTuple):
-    """What is done with a keyword, and in which drafts it is one."""
+    """What is done with a keyword, in which drafts it is one, what schemas it holds, and is it of the vocabulary
+    "validation"?
+    """
 
     handling: Handling
     family: str
     since: int = 4
     until: int = 2020
+    holds: Holds = ""
+    validates: bool = False
+
+
+def _validating(handling: Handling, family: str, since: int = 4, until: int = 2020) -> Rule:
+    return Rule(handling, family, since, until, validates=True)
 
 
 RULES: Mapping[str, Rule] = {
     # values.py
-    "type": Rule("automaton", "values"),
-    "enum": Rule("automaton", "values"),
-    "const": Rule("automaton", "values", since=6),
+    "type": _validating("automaton", "values"),
+    "enum": _validating("automaton", "values"),
+    "const": _validating("automaton", "values", since=6),
     # numbers.py
-    "minimum": Rule("automaton", "numbers"),
-    "maximum": Rule("automaton", "numbers"),
-    "exclusiveMinimum": Rule("automaton", "numbers"),
-    "exclusiveMaximum": Rule("automaton", "numbers"),
+    "minimum": _validating("automaton", "numbers"),
+    "maximum": _validating("automaton", "numbers"),
+    "exclusiveMinimum": _validating("automaton", "numbers"),
+    "exclusiveMaximum": _validating("automaton", "numbers"),
+    "multipleOf": _validating("automaton", "numbers"),
     # strings.py
-    "minLength": Rule("automaton", "strings"),
-    "maxLength": Rule("automaton", "strings"),
-    "pattern": Rule("automaton", "strings"),
+    "minLength": _validating("automaton", "strings"),
+    "maxLength": _validating("automaton", "strings"),
+    "pattern": _validating("automaton", "strings"),
+    "format": Rule("automaton", "strings"),
     # arrays.py
-    "items": Rule("automaton", "arrays"),
-    "prefixItems": Rule("automaton", "arrays", since=2020),
-    "additionalItems": Rule("automaton", "arrays", until=2019),
-    "minItems": Rule("automaton", "arrays"),
-    "maxItems": Rule("automaton", "arrays"),
+    "items": Rule("automaton", "arrays", holds="schema or list"),
+    "prefixItems": Rule("automaton", "arrays", since=2020, holds="list"),
+    "additionalItems": Rule("automaton", "arrays", until=2019, holds="schema"),
+    "minItems": _validating("automaton", "arrays"),
+    "maxItems": _validating("automaton", "arrays"),
+    "uniqueItems": _validating("checked", "arrays"),
+    "contains": Rule("automaton", "arrays", since=6, holds="schema"),
+    "minContains": _validating("automaton", "arrays", since=2019),
+    "maxContains": _validating("automaton", "arrays", since=2019),
     # objects.py
-    "properties": Rule("automaton", "objects"),
-    "required": Rule("automaton", "objects"),
-    "additionalProperties": Rule("automaton", "objects"),
+    "properties": Rule("automaton", "objects", holds="map"),
+    "patternProperties": Rule("automaton", "objects", holds="map"),
+    "additionalProperties": Rule("automaton", "objects", holds="schema"),
+    "propertyNames": Rule("automaton", "objects", since=6, holds="schema"),
+    "required": _validating("automaton", "objects"),
+    "minProperties": _validating("automaton", "objects"),
+    "maxProperties": _validating("automaton", "objects"),
     # cases.py
-    "anyOf": Rule("reference", "combination"),
+    "allOf": Rule("cases", "combination", holds="list"),
+    "anyOf": Rule("cases", "combination", holds="list"),
+    "oneOf": Rule("cases", "combination", holds="list"),
+    "not": Rule("cases", "combination", holds="schema"),
+    "if": Rule("cases", "combination", since=7, holds="schema"),
+    "then": Rule("cases", "combination", since=7, holds="schema"),
+    "else": Rule("cases", "combination", since=7, holds="schema"),
+    "dependencies": Rule("cases", "combination", until=7, holds="map of schemas or names"),
+    "dependentSchemas": Rule("cases", "combination", since=2019, holds="map"),
+    "dependentRequired": _validating("cases", "combination", since=2019),
+    "unevaluatedItems": Rule("cases", "combination", since=2019, holds="schema"),
+    "unevaluatedProperties": Rule("cases", "combination", since=2019, holds="schema"),
     "$ref": Rule("reference", "references"),
-    "$defs": Rule("container", "references"),
-    "definitions": Rule("container", "references"),
-    # A name of the root or of a part: document.py refuses the references whose meaning a part's name would change.
+    "$dynamicRef": Rule("reference", "references", since=2020),
+    "$recursiveRef": Rule("reference", "references", since=2019, until=2019),
+    "$defs": Rule("container", "references", holds="map"),
+    "definitions": Rule("container", "references", holds="map"),
+    # Names of the root or of a part: document.py finds what they change.
     "$id": Rule("annotation", "references"),
     "id": Rule("annotation", "references"),
+    "$anchor": Rule("annotation", "references"),
+    "$dynamicAnchor": Rule("annotation", "references"),
+    "$recursiveAnchor": Rule("annotation", "references"),
     "$schema": Rule("annotation", "references"),
+    "$vocabulary": Rule("annotation", "references"),
+    "contentSchema": Rule("annotation", "annotations", holds="schema"),
 } | {
     word: Rule("annotation", "annotations")
-    for word in ("title", "description", "default", "examples", "$comment", "deprecated", "readOnly", "writeOnly")
-} | {
-    word: Rule("refused", family)
-    for family, words in {
-        "combination": "allOf oneOf not if then else extends disallow",
-        "numbers": "multipleOf divisibleBy",
-        "strings": "format contentEncoding contentMediaType contentSchema",
-        "arrays": "uniqueItems contains minContains maxContains unevaluatedItems",
-        "objects": "patternProperties propertyNames minProperties maxProperties dependencies dependentRequired "
-        "dependentSchemas unevaluatedProperties",
-        "references": "$anchor $dynamicRef $dynamicAnchor $recursiveRef $recursiveAnchor $vocabulary",
-    }.items()
-    for word in words.split()
+    for word in ("title", "description", "default", "examples", "$comment", "deprecated", "readOnly", "writeOnly",
+                 "contentEncoding", "contentMediaType")
 }  # fmt: skip
 
-# How the keywords of each kind of value are read.
-READERS: Mapping[str, tuple[frozenset[str], Callable[[Place], Facet]]] = {
-    kind: (frozenset(word for word, rule in RULES.items() if rule.family == f"{kind}s"), reader)
-    for kind, reader in {
-        "number": numbers.read,
-        "string": strings.read,
-        "array": arrays.read,
-        "object": objects.read,
-    }.items()
+# What there is to say of a keyword beyond its handling, for the documentation.
+NOTES: Mapping[str, str] = {
+    "enum": "strings and numbers in every spelling; the members of an object of up to six in any order",
+    "const": "as `enum`",
+    "uniqueItems": "in the automaton where the items have few possible values",
+    "contains": "a check where thousands of items would have to be counted",
+    "format": "`hostname`, `idn-hostname`, `regex` by a check too; unknown ones are annotations",
+    "pattern": "ECMA-262; back-references are refused",
+    "oneOf": "a check where the cases get too many",
+    "not": "a check where the cases get too many",
+    "if": "a check where the cases get too many",
+    "properties": 'written in this order; `property_order="any"` leaves it to the model (a check beyond six)',
+    "minProperties": "a check where hundreds of properties would have to be counted",
+    "maxProperties": "as `minProperties`",
+    "$dynamicRef": "resolved along the way that the value is reached by",
+    "$ref": "into the schema, embedded resources, the registry and the published metaschemas; nothing is fetched",
+}
+
+# How the keywords of each kind of value are read, and in which ways they can be violated.
+Reader: TypeAlias = Callable[[Place], Facet]
+Violations: TypeAlias = Callable[[Place], Iterable[Facet]]
+FAMILIES: Mapping[str, tuple[frozenset[str], Reader, Violations]] = {
+    kind: (frozenset(word for word, rule in RULES.items() if rule.family == f"{kind}s"), family.read, family.violations)
+    for kind, family in {"number": numbers, "string": strings, "array": arrays, "object": objects}.items()
 }
 
 
-def hides_siblings(place: Place) -> bool:
-    """Up to draft 7 whatever stands beside "$ref" says nothing."""
-    return "$ref" in place.schema and place.draft.year <= 7
+def says_nothing(word: str, schema: Mapping[str, Any], draft: Draft) -> bool:
+    """Is a word of a schema no keyword of its draft, or hidden: up to draft 7 by a "$ref" beside it?"""
+    rule = RULES.get(word)
+    if rule is None or rule.handling in ("annotation", "container") or not rule.since <= draft.year <= rule.until:
+        return True
+    if "$ref" in schema and draft.year <= 7:
+        return word != "$ref"
+    return rule.validates and not draft.validates
 
 
-def says_something(place: Place) -> bool:
-    """Is there a keyword that is enforced at this place itself?"""
-    if hides_siblings(place):
-        return False
-    return any(word in RULES and RULES[word].handling == "automaton" for word in place.schema)
-
-
-def check(place: Place) -> None:
-    """Refuse keywords that cannot be enforced, warn of words that look like misspelt ones."""
-    if hides_siblings(place):
-        return
-    for word in place.schema:
+def subschemas(schema: Mapping[str, Any]) -> Iterator[tuple[Pointer, Any]]:
+    """The schemas inside a schema, each with the steps that lead to it."""
+    for word, value in schema.items():
         rule = RULES.get(word)
+        if rule is None or not rule.holds:
+            continue
+        if isinstance(value, list) and "list" in rule.holds:
+            yield from ((f"/{word}/{i}", part) for i, part in enumerate(value))
+        elif isinstance(value, Mapping) and "map" in rule.holds:
+            yield from ((f"/{word}/{escaped(name)}", part) for name, part in value.items())
+        elif "map" not in rule.holds:
+            yield f"/{word}", value
+
+
+def check(pointer: Pointer, schema: Mapping[str, Any], draft: Draft) -> None:
+    """Warn of words that look like misspelt keywords, and of keywords of other drafts."""
+    if "$ref" in schema and draft.year <= 7:
+        return
+    for word in schema:
+        rule = RULES.get(word)
+        place = f"{pointer}/{escaped(word)}"
         if rule is None:
-            _warn_if_misspelt(word, place)
-        elif rule.handling == "refused":
-            refuse(place.at(word), f"the keyword `{word}` cannot be enforced", "not supported yet")
-        elif not rule.since <= place.draft.year <= rule.until:
+            if nearest := _nearest(word):
+                warn(f"at {place}: `{word}` is not a keyword and constrains nothing; is `{nearest}` meant?")
+        elif not rule.since <= draft.year <= rule.until:
             drafts = f"it belongs to {DRAFTS[rule.since].name} to {DRAFTS[rule.until].name}"
-            refuse(
-                place.at(word), f"`{word}` is no keyword of {place.draft.name}", f'{drafts}; say which with "$schema"'
-            )
-
-
-def _warn_if_misspelt(word: str, place: Place) -> None:
-    nearest = _nearest(word)
-    if nearest:
-        message = f"at {place.at(word)}: `{word}` is not a keyword and constrains nothing; is `{nearest}` meant?"
-        warn(message)
+            warn(f"at {place}: `{word}` is no keyword of {draft.name} and constrains nothing; {drafts}")
 
 
 @lru_cache(4096)
@@ -138,9 +183,16 @@ def _nearest(word: str) -> str | None:
 
 def read(place: Place) -> Mapping[str, Facet]:
     """What the keywords of a place say, by kind of value; a kind that is absent is not allowed."""
-    said = {kind: reader(place) for kind, (words, reader) in READERS.items() if not words.isdisjoint(place.schema)}
+    said = {kind: reader(place) for kind, (words, reader, _) in FAMILIES.items() if not words.isdisjoint(place.schema)}
     types = read_types(place)
     return meet_kinds(types, {**types, **said}) if said else types
+
+
+def violations(place: Place) -> Iterator[tuple[str, Facet]]:
+    """The ways, each for one kind of value, not to obey what the families' keywords say; `type` is left out."""
+    for kind, (words, _, ways) in FAMILIES.items():
+        if not words.isdisjoint(place.schema):
+            yield from ((kind, facet) for facet in ways(place))
 
 
 def meet_kinds(first: Mapping[str, Facet], second: Mapping[str, Facet]) -> Mapping[str, Facet]:

@@ -4,7 +4,8 @@
     spellings([1, {"a": None}], context)       # an expression; white space as everywhere else
 
 Listed strings are produced in every JSON spelling, listed numbers in plain decimal notation (1 as 1.0 too) and, where
-`json.dumps` would write an exponent, in normalised scientific notation; members of a listed object in the given order.
+`json.dumps` would write an exponent, in normalised scientific notation; a few members of a listed object in any order,
+many in the given one.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ from genctl.automata.expressions import Expression, Literal, concat, optional, u
 from genctl.compilers.json_schema.arrays import Arrays
 from genctl.compilers.json_schema.context import MAX_DIGITS, Context, Facet, Place, Pointer, decimal, refuse, too_long
 from genctl.compilers.json_schema.decimals import MINUS, ZERO_FRACTION, ZEROS, equal, plain
+from genctl.compilers.json_schema.members import key
 from genctl.compilers.json_schema.numbers import Numbers
-from genctl.compilers.json_schema.objects import Objects, key, speakable
+from genctl.compilers.json_schema.objects import Objects, speakable
 from genctl.compilers.json_schema.strings import Strings, strings_of
+
+ANY_ORDER = 6  # members of a listed object that may stand in any order; those of larger ones stand in the given one
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +34,19 @@ class Fixed(Facet):
     texts: tuple[bytes, ...]
 
     def meet(self, other: Fixed, /) -> Fixed:
-        return self
+        return Fixed(tuple(text for text in self.texts if text in other.texts))
 
     def admits(self, value: Any, context: Context, /) -> bool:
-        return True
+        return LITERALS[value] in self.texts
+
+    def plainly_empty(self) -> bool:
+        return not self.texts
 
     def expression(self, context: Context, /) -> Expression:
         return union(*map(Literal, self.texts))
 
 
+LITERALS: Mapping[object, bytes] = {None: b"null", True: b"true", False: b"false"}
 NULL, BOOLEAN = Fixed((b"null",)), Fixed((b"true", b"false"))
 
 # Every JSON type with the facet that says nothing about it. The names are those of `type`.
@@ -102,6 +110,66 @@ def read_types(place: Place) -> Mapping[str, Facet]:
         if found.get(kind) != KINDS[kind]:  # "number" beside "integer" says nothing more
             found[kind] = facet
     return found
+
+
+def other_types(place: Place) -> Mapping[str, Facet]:
+    """The kinds that `type` excludes."""
+    types = read_types(place)
+    found = {kind: facet for kind, facet in KINDS.items() if kind not in types}
+    if types.get("number") == TYPES["integer"][1]:
+        found["number"] = Numbers(fractional=True)
+    return found
+
+
+def all_but(values: Iterable[Any]) -> tuple[Mapping[str, Facet], list[Any]]:
+    """(what every value that is none of the listed scalars is like, the listed arrays and objects)."""
+    by_kind: dict[str, list[Any]] = {}
+    for value in values:
+        by_kind.setdefault(kind_of(value), []).append(value)
+    found = dict(KINDS)
+    found["string"] = Strings().without_values(by_kind.get("string", ()))
+    found["number"] = Numbers().without_values(map(_exact, by_kind.get("number", ())))
+    found["boolean"] = Fixed(
+        tuple(
+            text
+            for value, text in LITERALS.items()
+            if value in (True, False) and value not in by_kind.get("boolean", ())
+        )
+    )
+    if "null" in by_kind:
+        del found["null"]
+    return found, [*by_kind.get("array", ()), *by_kind.get("object", ())]
+
+
+def plainly_excluded(value: Any, kinds: Mapping[str, Facet]) -> bool:
+    """Is a value excluded by its kind, or by name?"""
+    match kinds.get(kind_of(value)):
+        case None:
+            return True
+        case Strings(excluded=excluded):
+            return value in excluded
+        case Numbers(excluded=excluded):
+            return bool(excluded) and _exact(value) in excluded
+        case Fixed(texts):
+            return LITERALS[value] not in texts
+    return False
+
+
+def same_as(value: Any) -> dict[str, Any]:
+    """A schema (2020-12) that only this value obeys, by the schemas of its parts."""
+    match value:
+        case list():
+            parts = [same_as(item) for item in value]
+            return {"type": "array", "prefixItems": parts, "minItems": len(parts), "maxItems": len(parts)}
+        case dict():
+            members = {name: same_as(item) for name, item in value.items()}
+            return {
+                "type": "object",
+                "properties": members,
+                "required": list(members),
+                "additionalProperties": False,
+            }
+    return {"const": value}
 
 
 def read_values(place: Place) -> list[Any] | None:
@@ -179,7 +247,7 @@ def _numbers(numbers: Sequence[Decimal], fractions: bool) -> Expression:
 
 
 def _scalar(value: Any, context: Context) -> Expression:
-    return Literal({None: b"null", True: b"true", False: b"false"}[value])
+    return Literal(LITERALS[value])
 
 
 def _array(value: list[Any], context: Context) -> Expression:
@@ -187,8 +255,22 @@ def _array(value: list[Any], context: Context) -> Expression:
 
 
 def _object(value: dict[str, Any], context: Context) -> Expression:
-    pairs = [concat(key(name), context.space.colon, _part(item, context)) for name, item in value.items()]
-    return _container(b"{", pairs, b"}", context)
+    pairs = {name: concat(key(name), context.space.colon, _part(item, context)) for name, item in value.items()}
+    if not 1 < len(pairs) <= ANY_ORDER:
+        return _container(b"{", list(pairs.values()), b"}", context)
+    space = context.space
+
+    def rest(left: frozenset[str]) -> Expression:
+        """The members that are left, in any order."""
+        ways = (concat(pairs[name], after(left - {name})) for name in pairs if name in left)
+        return union(*ways)
+
+    def after(left: frozenset[str]) -> Expression:
+        if not left:
+            return concat()
+        return concat(space.comma, context.rule(("members", repr(value), left), lambda: rest(left)))
+
+    return concat(Literal(b"{"), space.opened, rest(frozenset(pairs)), space.closing, Literal(b"}"))
 
 
 def _part(value: Any, context: Context) -> Expression:

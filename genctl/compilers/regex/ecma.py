@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NoReturn, TypeAlias
 
@@ -113,7 +113,7 @@ def rewrite(pattern: str) -> Rewritten:
     """
     starts, spans, pieces = [], [], []
     length = 0
-    for (start, end), piece in _pieces(pattern):
+    for (start, end), piece in pieces_of(pattern, PIECES):
         starts.append(length)
         spans.append((start, end))
         pieces.append(piece)
@@ -121,7 +121,8 @@ def rewrite(pattern: str) -> Rewritten:
     return Rewritten("".join(pieces), tuple(starts), tuple(spans))
 
 
-def _pieces(pattern: str) -> Iterator[tuple[tuple[int, int], str]]:
+def pieces_of(pattern: str, pieces: Mapping[str, Callable[[Token], str]]) -> Iterator[tuple[tuple[int, int], str]]:
+    """Each token's span in the pattern, and what a table of pieces says for it."""
     position = 0
     while position < len(pattern):
         token = _TOKEN.match(pattern, position)
@@ -131,7 +132,7 @@ def _pieces(pattern: str) -> Iterator[tuple[tuple[int, int], str]]:
             piece = _python_set(characters)
         else:
             end = token.end()
-            piece = PIECES[token.lastgroup or ""](token)
+            piece = pieces[token.lastgroup or ""](token)
         yield (position, end), piece
         position = end
 

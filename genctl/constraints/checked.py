@@ -1,0 +1,537 @@
+"""Checks of JSON texts that an automaton does not hold: no key twice in an object, and whole values.
+
+    checks = Checks(repeats=True)                              # compile_json_schema says which ones a schema needs
+    constraint = Checked(AutomatonConstraint(automaton, vocabulary), checks)
+    constraint.allows(state, token)                            # no if the token's quote closes a key that was there
+
+The automaton reads the text; beside it goes a *memory* of the text: which containers are open, with the keys of each,
+and, where values are judged (compilers/json_schema/partial.py), what they hold. A token is refused as soon as what it
+writes cannot become valid, and the text is complete only if every judge says that its value is valid.
+
+Texts with the same keys share a memory, and most tokens leave it as it is: those without any of `"\\{}[],`, unless they
+are a part of a key. Nothing is looked ahead at: where all ways out of a place are refused, the text meets a dead end
+there (`{"a": 1,` where "a" is the only name that the rule allows), as it does under a predicate. So with a budget of
+tokens: the automaton's texts end in time, and one whose last way to do so is refused here ends in a dead end.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import lru_cache
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+
+from genctl.compilers.json_schema.partial import UNKNOWN, OpenArray, OpenObject
+from genctl.kernels.records import I64, U32, Bool, TokenBytes
+from genctl.trie import Tokens
+
+if TYPE_CHECKING:
+    from genctl.constraints.automaton import AutomatonConstraint
+    from genctl.constraints.budget import Budget
+
+REFUSED = -1
+
+
+class Judge(Protocol):
+    """Says what a JSON value may be; see partial.py."""
+
+    def refuses(self, partial: Any, /) -> bool:
+        """True only if no value that begins like this is valid."""
+        ...
+
+    def valid(self, value: Any, /) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What is to be checked beside an automaton. repeats: it may let a key come twice in an object. reasons: what the
+    judges are there for, for messages.
+    """
+
+    repeats: bool = False
+    judges: tuple[Judge, ...] = ()
+    reasons: str = ""
+
+    def __bool__(self) -> bool:
+        return self.repeats or bool(self.judges)
+
+    def __and__(self, other: Checks) -> Checks:
+        reasons = "; ".join(filter(None, (self.reasons, other.reasons)))
+        return Checks(self.repeats or other.repeats, self.judges + other.judges, reasons)
+
+    def reads(self, text: bytes) -> int:
+        """The number of bytes, of a beginning that the automaton can read, up to the first one that is refused."""
+        scanner = Scanner(self)
+        place = scanner.start
+        for offset in range(len(text)):
+            after = scanner.read(place, text[offset : offset + 1])
+            if after is None:
+                return offset
+            place = after
+        return len(text)
+
+    def accepts(self, text: bytes) -> bool:
+        """Of a text that the automaton accepts: does it pass?"""
+        scanner = Scanner(self)
+        place = scanner.read(scanner.start, text)
+        return place is not None and scanner.complete(place)
+
+
+# -- reading JSON
+
+
+NO_CHECKS = Checks()
+
+
+class Frame:
+    """An open container, or (up None) the text itself. keys is None for an array.
+
+    Where values are kept, values holds them by position, or by key; name is the key whose value is not closed yet.
+    """
+
+    __slots__ = ("keys", "name", "up", "values")
+
+    def __init__(self, up: Frame | None, keys: frozenset[str] | None, values: tuple[Any, ...] = (), name: Any = None):
+        self.up, self.keys, self.values, self.name = up, keys, values, name
+
+
+# Where a text is: before a value; before a key; behind a value; in a string, a key, a number or literal; behind the
+# backslash in a string, in a key.
+VALUE, KEY_NEXT, BEHIND, STRING, KEY, SCALAR, ESCAPE, KEY_ESCAPE = range(8)
+BEHIND_BACKSLASH = {STRING: ESCAPE, KEY: KEY_ESCAPE}
+BEFORE_BACKSLASH = {ESCAPE: STRING, KEY_ESCAPE: KEY}
+
+
+class Place(NamedTuple):
+    """text: of the key so far, or of the scalar where values are kept."""
+
+    frame: Frame
+    where: int
+    text: bytes
+
+
+class Scanner:
+    """Reads texts whose JSON is well formed, since an automaton reads them too. Places are values, to be kept."""
+
+    def __init__(self, checks: Checks) -> None:
+        self._judges, self.keeps = checks.judges, bool(checks.judges)
+        self._frames: dict[tuple[int, frozenset[str] | None], Frame] = {}
+        self.start = Place(Frame(None, None), VALUE, b"")
+
+    def read(self, place: Place, data: bytes) -> Place | None:
+        """The place after more of the text; None if it is refused."""
+        frame, where, text = place
+        at, size, seen = 0, len(data), False
+        while at < size:
+            if where in (STRING, KEY):
+                found = _STRING_END.search(data, at)
+                end = size if found is None else found.start()
+                if self.keeps or where == KEY:
+                    text += data[at:end]
+                at = end + 1
+                if found is None:
+                    break
+                if data[end] == _BACKSLASH:
+                    where, text = BEHIND_BACKSLASH[where], text + b"\\"
+                    continue
+                seen, name, text = True, decoded(text), b""
+                if where == STRING:
+                    frame, where = self._with_value(frame, name), BEHIND
+                    continue
+                if frame.keys is not None and name in frame.keys:
+                    return None
+                frame, where = self._with_key(frame, name), VALUE
+            elif where in BEFORE_BACKSLASH:
+                where, text, at = BEFORE_BACKSLASH[where], text + data[at : at + 1], at + 1
+            else:
+                found = _MARK.search(data, at)
+                end = size if found is None else found.start()
+                more = data[at:end].strip(_BLANKS)
+                if more and self.keeps and where in (VALUE, SCALAR):
+                    where, text = SCALAR, text + more
+                at = end + 1
+                if found is None:
+                    break
+                seen = True
+                if where == SCALAR:
+                    frame, where = self._with_value(frame, _scalar(text)), BEHIND
+                frame, where = self._marked(frame, where, data[end])
+                text = b""
+        after = Place(frame, where, text if self.keeps or where in (KEY, KEY_ESCAPE) else b"")
+        return None if seen and self.keeps and self._refuses(after) else after
+
+    def _marked(self, frame: Frame, where: int, mark: int) -> tuple[Frame, int]:
+        if mark == _QUOTE:
+            return frame, KEY if where == KEY_NEXT else STRING
+        if mark == _COMMA:
+            return frame, VALUE if frame.keys is None else KEY_NEXT
+        if mark == _OPEN_OBJECT:
+            return self._frame(frame, frozenset()), KEY_NEXT
+        if mark == _OPEN_ARRAY:
+            return self._frame(frame, None), VALUE
+        if frame.up is None:
+            return frame, BEHIND
+        return self._with_value(frame.up, _closed(frame) if self.keeps else None), BEHIND
+
+    def _frame(self, up: Frame, keys: frozenset[str] | None) -> Frame:
+        """Without values there is one frame for the same keys in the same place."""
+        if self.keeps:
+            return Frame(up, keys)
+        known = self._frames.get((id(up), keys))
+        if known is None:
+            known = self._frames[id(up), keys] = Frame(up, keys)
+        return known
+
+    def _with_key(self, frame: Frame, name: str) -> Frame:
+        keys = (frame.keys or frozenset()) | {name}
+        if not self.keeps:
+            assert frame.up is not None, "keys are behind a brace"
+            return self._frame(frame.up, keys)
+        return Frame(frame.up, keys, frame.values, name)
+
+    def _with_value(self, frame: Frame, value: Any) -> Frame:
+        if not self.keeps:
+            return frame
+        entry = value if frame.keys is None else (frame.name, value)
+        return Frame(frame.up, frame.keys, (*frame.values, entry))
+
+    # -- judging
+
+    def _refuses(self, place: Place) -> bool:
+        partial = self.partial(place)
+        return any(judge.refuses(partial) for judge in self._judges)
+
+    def partial(self, place: Place) -> Any:
+        """The text so far as a value; what is not closed is open, or UNKNOWN."""
+        frame, where, _ = place
+        begun = where in (STRING, SCALAR, ESCAPE) or (where == VALUE and (bool(frame.values) or frame.up is None))
+        inner: Any = UNKNOWN if begun else None
+        while frame.up is not None:
+            if frame.keys is None:
+                inner = OpenArray([*frame.values, inner] if begun else frame.values)
+            elif frame.name is not None:
+                inner = OpenObject(dict([*frame.values, (frame.name, inner if begun else UNKNOWN)]))
+            else:
+                pending = where in (KEY, KEY_ESCAPE) or (where == KEY_NEXT and bool(frame.values))
+                inner = OpenObject(dict(frame.values), pending)
+            frame, begun, where = frame.up, True, BEHIND
+        return frame.values[0] if frame.values else inner
+
+    def complete(self, place: Place) -> bool:
+        """Of a text that is a whole value: is it valid?"""
+        if not self.keeps:
+            return True
+        frame, where, text = place
+        if where == SCALAR:
+            frame = self._with_value(frame, _scalar(text))
+        if frame.up is not None or not frame.values:
+            return False
+        return all(judge.valid(frame.values[0]) for judge in self._judges)
+
+
+_QUOTE, _BACKSLASH, _COMMA, _OPEN_OBJECT, _OPEN_ARRAY = b'"\\,{['
+_BLANKS = b" \t\r\n:"
+_STRING_END = re.compile(rb'["\\]')
+_MARK = re.compile(rb'["{}\[\],]')
+_LITERALS = {b"true": True, b"false": False, b"null": None}
+
+
+def decoded(text: bytes) -> str:
+    """What is between the quotes of a JSON string, as a text."""
+    if b"\\" in text:
+        try:
+            return str(json.loads(b'"' + text + b'"', strict=False))
+        except ValueError:
+            pass
+    return text.decode(errors="surrogateescape")
+
+
+def _scalar(text: bytes) -> Any:
+    """A number, exactly, or a literal; UNKNOWN for what is neither."""
+    if text in _LITERALS:
+        return _LITERALS[text]
+    try:
+        return int(text) if len(text) < 4_000 and text.lstrip(b"-").isdigit() else Decimal(text.decode())
+    except (ValueError, ArithmeticError):
+        return UNKNOWN
+
+
+def _closed(frame: Frame) -> Any:
+    return list(frame.values) if frame.keys is None else dict(frame.values)
+
+
+# -- in tokens
+
+
+class Marks:
+    """The tokens of a vocabulary by what they can do to a memory.
+
+    quiet (V,): no mark of JSON in it; first: the first token with the same bytes. quoted: tokens with a quote; telling:
+    those that begin or close a value, and the ends of the text. inside: tokens that close a key, by what they add to
+    it; others: such tokens with a backslash before the quote. opening: tokens that hold a key from where keys begin,
+    by this key; and others. further: tokens that may close a key which they begin behind a mark of their own.
+    """
+
+    @staticmethod
+    @lru_cache(maxsize=8)
+    def of(tokens: Tokens) -> Marks:
+        data, offset, eos = tokens.bytes
+        whole, ends = data.tobytes(), offset.tolist()
+        return Marks([whole[begin:end] for begin, end in pairwise(ends)], np.flatnonzero(eos).tolist())
+
+    def __init__(self, tokens: Sequence[bytes], eos: Iterable[int]) -> None:
+        ends = frozenset(eos)
+        first: dict[bytes, int] = {}
+        self.tokens = tokens
+        self.first = [first.setdefault(token, i) for i, token in enumerate(tokens)]
+        self.quiet = bytes(_ANY_MARK.search(token) is None for token in tokens)
+        self.quoteless = bytes(b'"' not in token for token in tokens)
+        readable = [i for i in range(len(tokens)) if i not in ends]
+        self.quoted = [i for i in readable if not self.quoteless[i]]
+        self.telling = np.array([i for i, token in enumerate(tokens) if i in ends or _MARK.search(token)], np.int64)
+        self.ending = np.array(self.quoted, np.int64)
+        self.further = [i for i in self.quoted if _FURTHER.search(tokens[i])]
+        self.inside: dict[bytes, list[int]] = {}
+        self.inside_others: list[int] = []
+        self.opening: dict[bytes, list[int]] = {}
+        self.opening_others: list[int] = []
+        for i in self.quoted:
+            before = tokens[i].partition(b'"')[0]
+            if b"\\" in before:
+                self.inside_others.append(i)
+            else:
+                self.inside.setdefault(before, []).append(i)
+            if (found := _OPENING.match(tokens[i])) and b"\\" not in found[1]:
+                self.opening.setdefault(found[1], []).append(i)
+            elif found:
+                self.opening_others.append(i)
+
+
+_ANY_MARK = re.compile(rb'["\\{}\[\],]')
+_OPENING = re.compile(rb'[ \t\r\n]*"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_FURTHER = re.compile(rb'[{,][ \t\r\n]*"(?:[^"\\]|\\.)*"', re.DOTALL)
+
+
+class Memory:
+    """What the texts read so far have left behind, numbered. Odd numbers: every token counts, not only one with marks.
+
+    Numbers stand for places; inside a key, or a string that is kept, they stand for (the number before, a token) until
+    the place is asked for.
+    """
+
+    def __init__(self, checks: Checks, tokens: Tokens) -> None:
+        self.marks = Marks.of(tokens)
+        self.scanner = Scanner(checks)
+        self.keeps = self.scanner.keeps
+        self._size = len(self.marks.tokens)
+        harmless = np.ones(self._size, np.bool_)
+        harmless[self.marks.telling] = False
+        self.harmless = harmless.tobytes() if self.keeps else self.marks.quoteless
+        self._places: dict[int, Place] = {}
+        self._lazy: dict[int, tuple[int, int]] = {}
+        self._numbers: dict[Place, int] = {}
+        self._after: dict[int, int] = {}
+        self._refused: dict[int, list[int]] = {}
+        self._complete: dict[int, bool] = {}
+        self._count = 0
+        self.start = self._number(self.scanner.start)
+
+    def after(self, memory: int, token: int) -> int:
+        """The number after a token, REFUSED if it may not come."""
+        known = self._after.get(memory * self._size + token)
+        if known is None:
+            known = self._after[memory * self._size + token] = self._build(memory, token)
+        return known
+
+    def _build(self, memory: int, token: int) -> int:
+        first = self.marks.first[token]
+        if first != token:
+            return self.after(memory, first)
+        place = None if memory in self._lazy and self.marks.quiet[token] else self.place(memory)
+        if self.marks.quiet[token] and (place is None or place.where in (STRING, KEY)):
+            number = self._new(watchful=True)
+            self._lazy[number] = memory, token
+            return number
+        assert place is not None
+        after = self.scanner.read(place, self.marks.tokens[token])
+        return REFUSED if after is None else self._number(after)
+
+    def _number(self, place: Place) -> int:
+        known = self._numbers.get(place)
+        if known is None:
+            watchful = self.keeps or place.where in (KEY, ESCAPE, KEY_ESCAPE)
+            known = self._numbers[place] = self._new(watchful)
+            self._places[known] = place
+        return known
+
+    def _new(self, watchful: bool) -> int:
+        number = 2 * self._count + watchful
+        self._count += 1
+        return number
+
+    def place(self, memory: int) -> Place:
+        """The place that a number stands for."""
+        known = self._places.get(memory)
+        if known is None:
+            at, passed = memory, list[bytes]()
+            while at in self._lazy:
+                at, token = self._lazy[at]
+                passed.append(self.marks.tokens[token])
+            frame, where, text = self._places[at]
+            known = self._places[memory] = Place(frame, where, text + b"".join(reversed(passed)))
+        return known
+
+    def refused(self, memory: int) -> list[int]:
+        """The tokens that would close a key which the object has; maybe some more that no text can go on with."""
+        known = self._refused.get(memory)
+        if known is None:
+            suspects = set(self._suspects(self.place(memory)))
+            known = self._refused[memory] = [i for i in sorted(suspects) if self.after(memory, i) == REFUSED]
+        return known
+
+    def suspects(self, memory: int) -> I64:
+        """Tokens, where values are kept, that may be refused: inside a string only those that end it."""
+        inside = self.place(memory).where in (STRING, KEY, ESCAPE, KEY_ESCAPE)
+        return self.marks.ending if inside else self.marks.telling
+
+    def _suspects(self, place: Place) -> Iterable[int]:
+        marks, (frame, where, text) = self.marks, place
+        yield from marks.further
+        keys = frame.keys or ()
+        if where == KEY_NEXT and keys:
+            yield from marks.opening_others
+            for name in keys:
+                yield from marks.opening.get(_written(name), ())
+        elif where == KEY and keys and b"\\" in text:
+            yield from marks.quoted
+        elif where == KEY and keys:
+            yield from marks.inside_others
+            for key in map(_written, keys):
+                if key.startswith(text):
+                    yield from marks.inside.get(key[len(text) :], ())
+        elif where == KEY_ESCAPE and keys:
+            yield from marks.quoted
+
+    def complete(self, memory: int) -> bool:
+        if not self.keeps:
+            return True
+        known = self._complete.get(memory)
+        if known is None:
+            known = self._complete[memory] = self.scanner.complete(self.place(memory))
+        return known
+
+
+def _written(name: str) -> bytes:
+    return name.encode(errors="surrogatepass" if not _BROKEN.search(name) else "surrogateescape")
+
+
+_BROKEN = re.compile("[\udc80-\udcff]")
+
+
+class Checked:
+    """A compiled language, held to a budget or not, and checks.
+
+    A state is the inner state and, in the bits above it, the number of the memory.
+    """
+
+    def __init__(self, constraint: AutomatonConstraint | Budget, checks: Checks, memory: Memory | None = None) -> None:
+        """memory: of a constraint with the same tokens and checks, to be shared."""
+        self.constraint, self.checks = constraint, checks
+        self.memory = memory or Memory(checks, constraint.tokens)
+        self._shift = constraint.state_bits
+        self._inner = (1 << self._shift) - 1
+        self._quiet, self._harmless, self._after = self.memory.marks.quiet, self.memory.harmless, self.memory.after
+        self._eos = frozenset(np.flatnonzero(constraint.token_bytes.eos).tolist())
+        self._refused_by_state: dict[int, list[int]] = {}
+
+    @property
+    def token_bytes(self) -> TokenBytes:
+        return self.constraint.token_bytes
+
+    def inner_states(self, states: I64) -> I64:
+        """(N,) states -> (N,) states of the constraint."""
+        return states & self._inner
+
+    def start(self) -> int:
+        inner = self.constraint.start()
+        return inner and (self.memory.start << self._shift) | inner
+
+    def allows(self, state: int, token: int, /) -> bool:
+        if not self.constraint.allows(state & self._inner, token):
+            return False
+        return bool(self._harmless[token]) or self._passes(state >> self._shift, token)
+
+    def _passes(self, memory: int, token: int) -> bool:
+        """Of a token that the automaton allows."""
+        if token in self._eos:
+            return self.memory.complete(memory)
+        return self._after(memory, token) != REFUSED
+
+    def allows_each(self, state: int, tokens: I64, /) -> Bool:
+        """(K,) token ids -> (K,) `allows` of each."""
+        allowed = self.constraint.allows_each(state & self._inner, tokens)
+        for at in np.flatnonzero(allowed).tolist():
+            token = int(tokens[at])
+            allowed[at] = self._harmless[token] or self._passes(state >> self._shift, token)
+        return allowed
+
+    def advance(self, state: int, token: int, /) -> int:
+        inner = state & self._inner
+        target = self.constraint.advance(inner, token)
+        if target == 0:
+            return 0
+        memory = state >> self._shift
+        if self._quiet[token] and not memory & 1:
+            return state - inner + target
+        after = self._after(memory, token)
+        return 0 if after == REFUSED else after << self._shift | target
+
+    def complete(self, state: int, /) -> bool:
+        return self.constraint.complete(state & self._inner) and self.memory.complete(state >> self._shift)
+
+    def mask(self, state: int, out: U32, /) -> None:
+        self.constraint.mask(state & self._inner, out)
+        for token in self._refused(state):
+            out[token >> 5] &= ~np.uint32(1 << (token & 31))
+
+    def masks(self, states: I64, out: U32, /) -> None:
+        """(N,) states -> out (N, ceil(V/32))."""
+        for row, state in enumerate(states.tolist()):
+            self.mask(state, out[row])
+
+    def candidates(self, state: int, /) -> U32:
+        """The mask itself, (ceil(V/32),), read-only."""
+        known = self.constraint.candidates(state & self._inner)
+        if not self._refused(state):
+            return known
+        out = known.copy()
+        self.mask(state, out)
+        out.flags.writeable = False
+        return out
+
+    def _refused(self, state: int) -> list[int]:
+        """Tokens, all that are refused though the inner constraint allows them, and maybe others."""
+        if state == 0:
+            return []
+        if not self.memory.keeps:
+            return self.memory.refused(state >> self._shift)
+        known = self._refused_by_state.get(state)
+        if known is None:
+            known = self._refused_by_state[state] = self._find_refused(state)
+        return known
+
+    def _find_refused(self, state: int) -> list[int]:
+        mask = self.constraint.candidates(state & self._inner)
+        tokens = self.memory.suspects(state >> self._shift)
+        allowed = tokens[(mask[tokens >> 5] >> (tokens & 31).astype(np.uint32)) & 1 == 1]
+        memory = state >> self._shift
+        return [token for token in allowed.tolist() if not self._passes(memory, token)]
+
+    def log_potential(self, state: int, /, *, done: bool) -> float:
+        return 0.0
