@@ -143,7 +143,7 @@ def _check_loop() -> Any:
     from genctl.kernels.rejection import ALLOWED, check_token
 
     @njit
-    def check_all(machine, flat, state, tokens):  # type: ignore[no-untyped-def]
+    def check_all(machine, flat, state, tokens):
         allowed = 0
         for token in tokens:
             allowed += check_token(machine, flat, state, token) == ALLOWED
@@ -172,7 +172,7 @@ class LlguidanceSession:
 
 class Llguidance:
     def __init__(self, words: Words) -> None:
-        import llguidance  # type: ignore[import-not-found,unused-ignore]
+        import llguidance
 
         self._matcher, self._size, self._eos = llguidance.LLMatcher, len(words.tokens), frozenset(words.eos)
         ends = {"n_vocab": self._size, "eos_token": list(words.eos)}
@@ -213,7 +213,7 @@ class XgrammarSession:
 
 class Xgrammar:
     def __init__(self, words: Words) -> None:
-        import xgrammar  # type: ignore[import-not-found,unused-ignore]
+        import xgrammar
 
         self._xgrammar, self._size = xgrammar, len(words.tokens)
         info = xgrammar.TokenizerInfo(list(words.tokens), vocab_size=self._size, stop_token_ids=list(words.eos))

@@ -11,6 +11,7 @@ may be recursive; those that would come back without having read anything are le
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from hypothesis import strategies as st
@@ -129,7 +130,7 @@ class _Maker:
 
     def arrays(self, size: int) -> dict[str, Any]:
         """Keywords for arrays that both drafts have."""
-        count = lambda: self.draw(COUNTS)  # noqa: E731
+        count = partial(self.draw, COUNTS)
         return {
             "type": lambda: "array", "minItems": count, "maxItems": count, "contains": lambda: self.child(size - 1),
             "uniqueItems": lambda: True,
@@ -166,8 +167,7 @@ class _Maker:
         )
 
     def combined(self, size: int, consumed: bool) -> dict[str, Any]:
-        branches = lambda: self.branches(size, consumed)  # noqa: E731
-        negated = lambda: self.branch(size, consumed)  # noqa: E731
+        branches, negated = partial(self.branches, size, consumed), partial(self.branch, size, consumed)
         return self.some(**{"allOf": branches, "anyOf": branches, "oneOf": branches, "not": negated})
 
     def conditional(self, size: int, consumed: bool) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import random
 from decimal import Decimal
 from functools import cache
@@ -351,20 +350,17 @@ def test_texts_under_checks_and_a_budget_end_complete_and_valid():
 
 # -- the official suite
 
-DATA = Path(os.environ.get("GENCTL_DATA", Path(__file__).parents[2] / "shared" / "data"))
-
 
 def plain(value: Any) -> Any:
     return json.loads(json.dumps(value, default=float))
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not DATA.is_dir(), reason="needs the data")
-def test_the_judge_and_what_it_says_of_beginnings_are_right_on_the_official_suite():
-    with gzip.open(DATA / "json-schema-remotes.json.gz", "rt", encoding="utf-8") as file:
+def test_the_judge_and_what_it_says_of_beginnings_are_right_on_the_official_suite(data: Path) -> None:
+    with gzip.open(data / "json-schema-remotes.json.gz", "rt", encoding="utf-8") as file:
         registry = {f"http://localhost:1234/{name}": schema for name, schema in json.load(file).items()}
     wrong = []
-    with gzip.open(DATA / "json-schema-test-suite.jsonl.gz", "rt", encoding="utf-8") as file:
+    with gzip.open(data / "json-schema-test-suite.jsonl.gz", "rt", encoding="utf-8") as file:
         rows = [json.loads(line, parse_float=Decimal) for line in file]
     for row in rows:
         if row["kind"] != "required" or row["file"] == "vocabulary.json":

@@ -109,24 +109,6 @@ RULES: Mapping[str, Rule] = {
                  "contentEncoding", "contentMediaType")
 }  # fmt: skip
 
-# What there is to say of a keyword beyond its handling, for the documentation.
-NOTES: Mapping[str, str] = {
-    "enum": "strings and numbers in every spelling; the members of an object of up to six in any order",
-    "const": "as `enum`",
-    "uniqueItems": "in the automaton where the items have few possible values",
-    "contains": "a check where thousands of items would have to be counted",
-    "format": "`hostname`, `idn-hostname`, `regex` by a check too; unknown ones are annotations",
-    "pattern": "ECMA-262; back-references are refused",
-    "oneOf": "a check where the cases get too many",
-    "not": "a check where the cases get too many",
-    "if": "a check where the cases get too many",
-    "properties": 'written in this order; `property_order="any"` leaves it to the model (a check beyond six)',
-    "minProperties": "a check where hundreds of properties would have to be counted",
-    "maxProperties": "as `minProperties`",
-    "$dynamicRef": "resolved along the way that the value is reached by",
-    "$ref": "into the schema, embedded resources, the registry and the published metaschemas; nothing is fetched",
-}
-
 # How the keywords of each kind of value are read, and in which ways they can be violated.
 Reader: TypeAlias = Callable[[Place], Facet]
 Violations: TypeAlias = Callable[[Place], Iterable[Facet]]

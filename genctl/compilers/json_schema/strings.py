@@ -191,11 +191,6 @@ class Strings(Facet):
         return reduce(partial(intersection, difference=True), unwanted, both)
 
 
-def strings_but(names: frozenset[str]) -> Expression:
-    """Every string that is not one of the names, however it is spelled, with its quotes."""
-    return concat(QUOTE, Tracked(CONTENT, Names(names), inside=False) if names else CONTENT, QUOTE)
-
-
 def strings_of(names: Iterable[str]) -> Expression:
     """Each of the names, however it is spelled, with its quotes."""
     return concat(QUOTE, Tracked(CONTENT, Names(names), inside=True), QUOTE)
