@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from genctl.automata.base import accepts
 from genctl.automata.pushdown import GrammarAutomaton
 from genctl.compilers.characters import utf8
-from genctl.compilers.json_schema.context import DRAFTS, Draft, decimal, is_whole
-from genctl.compilers.json_schema.document import DIALECTS
+from genctl.compilers.json_schema.context import Draft, decimal, is_whole
+from genctl.compilers.json_schema.document import DIALECTS, Documents
+from genctl.compilers.json_schema.rules import RULES, says_nothing
 from genctl.compilers.json_schema.values import identity, kind_of
 from genctl.compilers.regex import pattern_expression
 
@@ -149,9 +150,10 @@ class WholeValues:
     def __init__(
         self, schema: Any, *, registry: Mapping[str, Any] | None = None, formats: Formats | None = None
     ) -> None:
-        dialect = schema.get("$schema") if isinstance(schema, Mapping) else None
-        self._draft = _draft(dialect) or DRAFTS[2020]
+        self._draft = Documents(schema, registry=registry).draft
         self._schema = self._plain(schema)
+        if isinstance(self._schema, dict):
+            self._schema.pop("$schema", None)
         self._remote = {uri: self._plain(document) for uri, document in (registry or {}).items()}
         self.formats = formats or {}
         text = json.dumps([self._schema, *self._remote.values()], default=str)
@@ -282,9 +284,10 @@ class WholeValues:
 
         found = validator_for({"$schema": _SCHEMA_NAMES[self._draft.year]})
         checker = found.TYPE_CHECKER.redefine("integer", lambda _, value: is_integer(value, self._draft))
-        trusted = extend(
-            found, {word: check for word, check in _EXACT.items() if word in found.VALIDATORS}, type_checker=checker
-        )
+        checks = {word: check for word, check in _EXACT.items() if word in found.VALIDATORS}
+        if not self._draft.validates:
+            checks |= {word: _errors(lambda _, value: True) for word, rule in RULES.items() if rule.validates}
+        trusted = extend(found, checks, type_checker=checker)
         return trusted(self._schema, registry=self._registry, format_checker=_FormatChecker(self.formats))
 
     def _trusted_verdict(self, value: Any) -> Verdict:
@@ -603,7 +606,7 @@ def _in_place(
 ) -> Iterator[tuple[Any, Verdict, Scope]]:
     """Schemas that a schema applies to the value itself: each with whether it is applied and obeyed."""
     for keyword in REFERENCES:
-        if keyword in schema and _belongs(keyword, scope.draft):
+        if keyword in schema and not says_nothing(keyword, schema, scope.draft):
             part, inner = judge.target(schema, keyword, scope)
             yield part, judge.check(part, value, inner), inner
     parts = [part for keyword in ("allOf", "anyOf", "oneOf") for part in schema.get(keyword, [])]
@@ -670,58 +673,53 @@ def _least(value: Any, bound: Any, schema: Mapping[str, Any]) -> bool:
 
 REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 
-# Keyword -> (handler, first and last draft). A handler of several keywords stands at each of them.
-KEYWORDS: dict[str, tuple[Handler, int, int]] = {
-    "$ref": (_reference("$ref"), 4, 2020),
-    "$dynamicRef": (_reference("$dynamicRef"), 2020, 2020),
-    "$recursiveRef": (_reference("$recursiveRef"), 2019, 2019),
-    "type": (_type, 4, 2020),
-    "enum": (_enum, 4, 2020),
-    "const": (_const, 6, 2020),
-    "minimum": (_number(_least, "minimum"), 4, 2020),
-    "maximum": (_number(_most, "maximum"), 4, 2020),
-    "exclusiveMinimum": (_number(lambda value, bound, _: bool(value > bound), "exclusiveMinimum"), 6, 2020),
-    "exclusiveMaximum": (_number(lambda value, bound, _: bool(value < bound), "exclusiveMaximum"), 6, 2020),
-    "multipleOf": (_number(lambda value, factor, _: is_multiple(value, factor), "multipleOf"), 4, 2020),
-    "minLength": (_string(lambda _, text, bound: len(text) >= bound, "minLength"), 4, 2020),
-    "maxLength": (_string(lambda _, text, bound: len(text) <= bound, "maxLength"), 4, 2020),
-    "pattern": (_string(lambda _, text, pattern: found(pattern, text), "pattern"), 4, 2020),
-    "format": (_string(_admitted, "format"), 4, 2020),
-    "minItems": (_sized("array", "minItems", least=True), 4, 2020),
-    "maxItems": (_sized("array", "maxItems", least=False), 4, 2020),
-    "prefixItems": (_items, 2020, 2020),
-    "items": (_items, 4, 2020),
-    "contains": (_contains, 6, 2020),
-    "uniqueItems": (_unique, 4, 2020),
-    "unevaluatedItems": (_unevaluated_items, 2019, 2020),
-    "minProperties": (_sized("object", "minProperties", least=True), 4, 2020),
-    "maxProperties": (_sized("object", "maxProperties", least=False), 4, 2020),
-    "properties": (_properties, 4, 2020),
-    "patternProperties": (_properties, 4, 2020),
-    "additionalProperties": (_properties, 4, 2020),
-    "propertyNames": (_names, 6, 2020),
-    "required": (_required, 4, 2020),
-    "dependencies": (_dependent("dependencies"), 4, 7),
-    "dependentRequired": (_dependent("dependentRequired"), 2019, 2020),
-    "dependentSchemas": (_dependent("dependentSchemas"), 2019, 2020),
-    "unevaluatedProperties": (_unevaluated_properties, 2019, 2020),
-    "allOf": (_all_of, 4, 2020),
-    "anyOf": (_any_of, 4, 2020),
-    "oneOf": (_one_of, 4, 2020),
-    "not": (_not, 4, 2020),
-    "if": (_if, 7, 2020),
+# In which drafts a keyword is one, is said in rules.py. A handler of several keywords stands at each of them.
+KEYWORDS: dict[str, Handler] = {
+    "$ref": _reference("$ref"),
+    "$dynamicRef": _reference("$dynamicRef"),
+    "$recursiveRef": _reference("$recursiveRef"),
+    "type": _type,
+    "enum": _enum,
+    "const": _const,
+    "minimum": _number(_least, "minimum"),
+    "maximum": _number(_most, "maximum"),
+    "exclusiveMinimum": _number(lambda value, bound, _: bool(value > bound), "exclusiveMinimum"),
+    "exclusiveMaximum": _number(lambda value, bound, _: bool(value < bound), "exclusiveMaximum"),
+    "multipleOf": _number(lambda value, factor, _: is_multiple(value, factor), "multipleOf"),
+    "minLength": _string(lambda _, text, bound: len(text) >= bound, "minLength"),
+    "maxLength": _string(lambda _, text, bound: len(text) <= bound, "maxLength"),
+    "pattern": _string(lambda _, text, pattern: found(pattern, text), "pattern"),
+    "format": _string(_admitted, "format"),
+    "minItems": _sized("array", "minItems", least=True),
+    "maxItems": _sized("array", "maxItems", least=False),
+    "prefixItems": _items,
+    "items": _items,
+    "contains": _contains,
+    "uniqueItems": _unique,
+    "unevaluatedItems": _unevaluated_items,
+    "minProperties": _sized("object", "minProperties", least=True),
+    "maxProperties": _sized("object", "maxProperties", least=False),
+    "properties": _properties,
+    "patternProperties": _properties,
+    "additionalProperties": _properties,
+    "propertyNames": _names,
+    "required": _required,
+    "dependencies": _dependent("dependencies"),
+    "dependentRequired": _dependent("dependentRequired"),
+    "dependentSchemas": _dependent("dependentSchemas"),
+    "unevaluatedProperties": _unevaluated_properties,
+    "allOf": _all_of,
+    "anyOf": _any_of,
+    "oneOf": _one_of,
+    "not": _not,
+    "if": _if,
 }
 
 
-def _belongs(keyword: str, draft: Draft) -> bool:
-    _, since, until = KEYWORDS[keyword]
-    return since <= draft.year <= until
-
-
 def handlers(schema: Mapping[str, Any], draft: Draft) -> list[Handler]:
-    """Each once; up to draft 7 whatever stands beside "$ref" says nothing."""
-    words = ["$ref"] if "$ref" in schema and draft.year <= 7 else schema
-    return list(dict.fromkeys(KEYWORDS[word][0] for word in words if word in KEYWORDS and _belongs(word, draft)))
+    """Each once."""
+    known = (word for word in schema if word in KEYWORDS and not says_nothing(word, schema, draft))
+    return list(dict.fromkeys(KEYWORDS[word] for word in known))
 
 
 # -- what jsonschema leaves to floats and to Python's `re`, exactly
