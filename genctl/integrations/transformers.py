@@ -42,8 +42,8 @@ class RuleProcessor:
         self._bind(vocabulary)
 
     def restart(self) -> None:
-        """Forget all rows: the next call begins a new generation."""
-        self._states.clear()
+        """Forget all rows, and what their constraints remember of them: the next call begins a new generation."""
+        self._bind(self._vocabulary)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """input_ids (R, t), scores (R, V) -> new scores (R, V)."""
@@ -83,8 +83,8 @@ class RuleProcessor:
         if len(rows) % len(self._constraints):
             raise ArgumentError(f"{len(self._constraints)} rules for {len(rows)} rows of input_ids")
         each = len(rows) // len(self._constraints)  # beams and returned sequences of a prompt are neighbours
-        states = [(i // each, self._constraints[i // each].start()) for i in range(len(rows))]
         self.restart()
+        states = [(i // each, self._constraints[i // each].start()) for i in range(len(rows))]
         self._remember(rows, states)
         return states
 

@@ -115,7 +115,7 @@ class Expander:
     """check: is told where a part is left to the check of whole values."""
 
     def __init__(self, documents: Documents, check: Report) -> None:
-        self._documents, self._check = documents, check
+        self._documents, self.check = documents, check
         self.steps_left = MAX_EXACT_STEPS
         self._known: dict[Node, Cases] = {}
         self._said: dict[Part, tuple[Kinds, list[Any] | None]] = {}
@@ -162,9 +162,6 @@ class Expander:
             place = self.place(part)
             self._said[part] = read(place), read_values(place)
         return self._said[part]
-
-    def leave(self, pointer: Pointer, reason: str) -> None:
-        self._check(pointer, reason)
 
     # -- contradictions that are seen without automata
 
@@ -240,7 +237,7 @@ class _Expansion:
 
     def _leave(self, pointer: Pointer, reason: str) -> None:
         if not self._looks:
-            self._expander.leave(pointer, reason)
+            self._expander.check(pointer, reason)
 
     def _drop(self, pointer: Pointer, reason: str) -> list[_Way]:
         self._dropped = self._dropped or (pointer, reason)
@@ -335,7 +332,7 @@ class _Expansion:
 
     # -- combinators: what must hold, and the ways in which it does not
 
-    def _parts(self, place: Place, word: str) -> list[Part]:
+    def parts(self, place: Place, word: str) -> list[Part]:
         schemas = place.get(word, list, "a list of schemas") or place.wrong(word, "a list with a schema or more")
         return [place.child(word, i)[0] for i in range(len(schemas))]
 
@@ -343,7 +340,7 @@ class _Expansion:
         return self._expander.reference(place, word)
 
     def any_of(self, place: Place, owned: bool) -> list[Task]:
-        parts = self._parts(place, "anyOf")
+        parts = self.parts(place, "anyOf")
         if not owned:
             return [Choice(tuple((part,) for part in parts))]
         if len(parts) > MAX_SIGNS:
@@ -355,7 +352,7 @@ class _Expansion:
 
     def one_of(self, place: Place, owned: bool) -> list[Task]:
         """One of the alternatives, and none of those that it might share a value with."""
-        parts = self._parts(place, "oneOf")
+        parts = self.parts(place, "oneOf")
         return [Choice(tuple((part, *self._none(part, parts, i)) for i, part in enumerate(parts)))]
 
     def _none(self, part: Part, parts: list[Part], index: int) -> Iterator[Part]:
@@ -364,23 +361,22 @@ class _Expansion:
                 yield other._replace(negated=True)
 
     def not_one_of(self, place: Place) -> list[tuple[Task, ...]]:
-        parts = self._parts(place, "oneOf")
+        parts = self.parts(place, "oneOf")
         pairs = [(a, b) for i, a in enumerate(parts) for b in parts[i + 1 :] if not self._expander.disjoint(a, b)]
         return [tuple(part._replace(negated=True) for part in parts), *pairs]
 
     def conditional(self, place: Place, owned: bool) -> list[Task]:
-        branches = [("then", False), ("else", True)]
-        condition = place.child("if")[0]
         if self._loose:
             self._leave(place.at("if"), "there are too many cases to tell which conditions hold")
             return []
         if not owned and "then" not in place.schema and "else" not in place.schema:
             return []
+        condition = place.child("if")[0]
         return [
             Choice(
-                tuple(
-                    (condition._replace(negated=negated), *(place.child(word) if word in place.schema else ()))
-                    for word, negated in branches
+                (
+                    (condition, *place.optional_child("then")),
+                    (condition._replace(negated=True), *place.optional_child("else")),
                 )
             )
         ]
@@ -418,14 +414,10 @@ class _Expansion:
         place = self._expander.place(owner)
         inside = [self._expander.place(seen) for seen, above in way.seen if owner in above]
         kind, ways = REST[word](place, inside, place.child(word), part.negated)
-        found = [
-            met
-            for facet in ways
-            for met in self._meet(way, {**KINDS, kind: facet} if not part.negated else {kind: facet}, None)
-        ]
-        if not ways and not part.negated:
-            found = [way]
-        return found
+        if not ways and not part.negated:  # all is evaluated
+            return [way]
+        others = {} if part.negated else KINDS
+        return [met for facet in ways for met in self._meet(way, {**others, kind: facet}, None)]
 
 
 def _rest_of_object(place: Place, inside: list[Place], node: Node, negated: bool) -> tuple[str, tuple[Facet, ...]]:
@@ -477,7 +469,7 @@ POSITIVE: Mapping[str, Callable[[_Expansion, Place, bool], Iterable[Task]]] = {
     "$ref": lambda e, place, owned: [e.reference(place, "$ref")],
     "$dynamicRef": lambda e, place, owned: [e.reference(place, "$dynamicRef")],
     "$recursiveRef": lambda e, place, owned: [e.reference(place, "$recursiveRef")],
-    "allOf": lambda e, place, owned: e._parts(place, "allOf"),
+    "allOf": lambda e, place, owned: e.parts(place, "allOf"),
     "anyOf": _Expansion.any_of,
     "oneOf": _Expansion.one_of,
     "not": lambda e, place, owned: negations(place.child("not"))[0],
@@ -491,8 +483,8 @@ NEGATIVE: Mapping[str, Callable[[_Expansion, Place], Iterable[tuple[Task, ...]]]
     "$ref": lambda e, place: [negations((e.reference(place, "$ref"),))[0]],
     "$dynamicRef": lambda e, place: [negations((e.reference(place, "$dynamicRef"),))[0]],
     "$recursiveRef": lambda e, place: [negations((e.reference(place, "$recursiveRef"),))[0]],
-    "allOf": lambda e, place: negations(tuple(e._parts(place, "allOf"))),
-    "anyOf": lambda e, place: [tuple(part._replace(negated=True) for part in e._parts(place, "anyOf"))],
+    "allOf": lambda e, place: negations(tuple(e.parts(place, "allOf"))),
+    "anyOf": lambda e, place: [tuple(part._replace(negated=True) for part in e.parts(place, "anyOf"))],
     "oneOf": _Expansion.not_one_of,
     "not": lambda e, place: [place.child("not")],
     "if": _Expansion.not_conditional,

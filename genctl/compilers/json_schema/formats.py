@@ -226,6 +226,12 @@ def _host_names(encode: Encoder) -> Expression:
     return Embedded(Product(names, short))
 
 
+def _own(kept: GrammarAutomaton) -> Expression:
+    """What is compiled once for all schemas, with states of its own for each: automata grow as they are used."""
+    assert kept.engine is not None, "nothing in it looks around"
+    return Embedded(GrammarAutomaton.of(kept.engine.compiled, lambda: kept.grammar))
+
+
 def _is_host_name(text: str) -> bool:
     """Labels in Punycode must stand for labels of IDNA 2008."""
     if len(text) > NAME or not _obeys("<names>", text):
@@ -235,9 +241,7 @@ def _is_host_name(text: str) -> bool:
 
 def _idn_host_names(encode: Encoder) -> Expression:
     """More than the rules of IDNA 2008 let pass: of the characters, the categories alone are kept apart."""
-    kept = _idn_compiled(cast(Any, encode))
-    assert kept.engine is not None, "nothing in it looks around"
-    return Embedded(GrammarAutomaton.of(kept.engine.compiled, lambda: kept.grammar))
+    return _own(_idn_compiled(cast(Any, encode)))
 
 
 @lru_cache(8)
@@ -280,9 +284,7 @@ def _answer(ask: Callable[[], T]) -> T | None:
 
 
 def _patterns(encode: Encoder) -> Expression:
-    kept = _patterns_compiled(cast(Any, encode))
-    assert kept.engine is not None, "nothing in it looks around"
-    return Embedded(GrammarAutomaton.of(kept.engine.compiled, lambda: kept.grammar))
+    return _own(_patterns_compiled(cast(Any, encode)))
 
 
 @lru_cache(8)
