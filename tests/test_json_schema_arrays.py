@@ -20,8 +20,7 @@ from genctl.automata.expressions import Call, Expression, Literal, union
 from genctl.automata.pushdown import GrammarAutomaton
 from genctl.compilers.json_schema import compile_json_schema
 from genctl.compilers.json_schema.arrays import Arrays, Contains, covering, read, uncovered, violations
-from genctl.compilers.json_schema.context import ANYTHING, DRAFTS, Node, Part, Place
-from genctl.compilers.json_schema.values import identity
+from genctl.compilers.json_schema.context import ANYTHING, DRAFTS, Node, Part, Place, identity
 from genctl.compilers.json_schema.whitespace import STYLES
 from genctl.errors import ConstraintError
 

@@ -26,6 +26,7 @@ from genctl.compilers.json_schema.context import (
     Node,
     Place,
     Pointer,
+    identity,
     meet_nodes,
     negations,
 )
@@ -123,7 +124,7 @@ class Arrays(Facet):
         )
 
     def _admits_repetition(self, value: Sequence[Any]) -> bool:
-        repeats = len(set(map(_identity, value))) < len(value)
+        repeats = len(set(map(identity, value))) < len(value)
         return not (repeats and self.unique is not None) and (repeats or self.repeated is None)
 
     def conflict(self, context: Context, /) -> str | None:
@@ -282,12 +283,6 @@ def _lesser(first: int | None, second: int | None) -> int | None:
     return min((bound for bound in (first, second) if bound is not None), default=None)
 
 
-def _identity(value: Any) -> object:
-    from genctl.compilers.json_schema.values import identity  # that module lists the facets of all kinds
-
-    return identity(value)
-
-
 # -- what an automaton holds
 
 
@@ -351,7 +346,7 @@ def _domain(facet: Arrays, context: Context) -> set[object] | None:
         values = context.values(node)
         if values is None:
             return None
-        found.update(map(_identity, values))
+        found.update(map(identity, values))
     return found
 
 
@@ -422,7 +417,7 @@ class _Reading:
         if known is None:
             values = self._context.values(node) or ()
             rules = (self._context.own_rule(self._context.spelled(node, value)) for value in values)
-            known = self._known[node] = list(zip(map(_identity, values), values, rules, strict=True))
+            known = self._known[node] = list(zip(map(identity, values), values, rules, strict=True))
         return known
 
     def _counted(self, contains: Contains, value: Any) -> Contains:

@@ -20,7 +20,7 @@ from itertools import product
 from typing import Any, NamedTuple, TypeAlias
 
 from genctl.compilers.json_schema import arrays, objects
-from genctl.compilers.json_schema.context import Facet, Node, Part, Place, Pointer, negations, refuse
+from genctl.compilers.json_schema.context import Facet, Node, Part, Place, Pointer, identity, negations, refuse
 from genctl.compilers.json_schema.document import Documents
 from genctl.compilers.json_schema.rules import meet_kinds, read, violations
 from genctl.compilers.json_schema.strings import Pattern
@@ -28,7 +28,6 @@ from genctl.compilers.json_schema.values import (
     KINDS,
     all_but,
     common,
-    identity,
     other_types,
     plainly_excluded,
     read_values,

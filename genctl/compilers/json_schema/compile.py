@@ -16,7 +16,7 @@ from decimal import Decimal
 from functools import lru_cache, partial
 from typing import Any, NamedTuple, get_args
 
-from genctl.automata.base import DEAD, UNREACHABLE, Automaton, accepts
+from genctl.automata.base import DEAD, UNREACHABLE, Automaton
 from genctl.automata.expressions import EMPTY, NOTHING, Call, Embedded, Expression, Literal, Union, union
 from genctl.automata.nfa import Base, LayeredRules
 from genctl.automata.pushdown import GrammarAutomaton
@@ -31,12 +31,14 @@ from genctl.compilers.json_schema.context import (
     Pointer,
     PropertyOrder,
     Space,
+    identity,
+    kind_of,
     shown,
 )
 from genctl.compilers.json_schema.document import MAX_DEPTH, Documents, plain_json
 from genctl.compilers.json_schema.numbers import Numbers
 from genctl.compilers.json_schema.strings import Strings
-from genctl.compilers.json_schema.values import TYPES, common, identity, kind_of, spellings
+from genctl.compilers.json_schema.values import TYPES, common, spellings
 from genctl.compilers.json_schema.whitespace import style
 from genctl.errors import ConstraintError, UnsatisfiableError
 
@@ -127,7 +129,6 @@ class Compiler:
         self._rules: dict[str, Expression] = {}
         self._waiting: deque[tuple[str, Callable[[], Expression]]] = deque()
         self._automata: dict[Hashable, Expression] = {}
-        self._patterns: dict[Hashable, Automaton] = {}
         self._checks: dict[Pointer, str] = {}
         self._repeats = False
         self._repeating = frozenset[str]() if shared is None else shared.repeating
@@ -170,11 +171,6 @@ class Compiler:
 
     def admits(self, node: Node, value: object, /) -> bool:
         return node == ANYTHING or any(self._admits_case(case, value) for case in self.cases(node))
-
-    def found(self, pattern: str, make: Callable[[], Automaton], text: str, /) -> bool:
-        if pattern not in self._patterns:
-            self._patterns[pattern] = make()
-        return accepts(self._patterns[pattern], text.encode())
 
     def rule(self, key: Hashable, make: Callable[[], Expression], /) -> Call:
         """A call of the rule with this key; its expression is made later, so depth costs no recursion."""

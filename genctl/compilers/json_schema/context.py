@@ -175,6 +175,34 @@ def is_whole(number: Decimal) -> bool:
     return number == number.to_integral_value()
 
 
+def kind_of(value: object) -> str:
+    """The JSON type of a value, integers being numbers."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "boolean"
+        case str():
+            return "string"
+        case list():
+            return "array"
+        case dict():
+            return "object"
+    return "number"
+
+
+def identity(value: Any) -> Hashable:
+    """Equal for equal JSON values (1 and 1.0, not 1 and true; members in any order), different for others."""
+    match value:
+        case list():
+            return "array", tuple(map(identity, value))
+        case dict():
+            return "object", frozenset((name, identity(item)) for name, item in value.items())
+        case None | bool() | str():
+            return kind_of(value), value
+    return "number", decimal(value)
+
+
 class Context(Protocol):
     """What an expression of a facet may ask of the compiler."""
 
@@ -207,10 +235,6 @@ class Context(Protocol):
         ...
 
     def admits(self, node: Node, value: object, /) -> bool: ...
-
-    def found(self, pattern: str, make: Callable[[], Automaton], text: str, /) -> bool:
-        """Is the pattern found in the text? `make` gives its expression in UTF-8."""
-        ...
 
     def rule(self, key: Hashable, make: Callable[[], Expression], /) -> Call:
         """A call of the rule with this key, made on first use."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from genctl.automata.base import DEAD, Automaton, accepts
+from genctl.automata.base import DEAD, Automaton
 from genctl.automata.expressions import NOTHING, Expression, repeat
 from genctl.automata.pushdown import GrammarAutomaton
 from genctl.automata.tabulated import Tabulated, tabulated
@@ -42,7 +42,7 @@ class Rest(NamedTuple):
 
     def covers(self, name: str) -> bool:
         """Is it a name of which nothing is said?"""
-        return name in self.names or any(matches(pattern, name) for pattern in self.patterns)
+        return name in self.names or any(pattern.holds(name) for pattern in self.patterns)
 
 
 class FreeClass(NamedTuple):
@@ -50,10 +50,6 @@ class FreeClass(NamedTuple):
 
     names: tuple[Strings, ...]
     node: Node
-
-
-def matches(pattern: Pattern, name: str) -> bool:
-    return accepts(pattern.automaton(utf8), name.encode())
 
 
 def free_classes(facet: Objects, taken: frozenset[str], context: Context) -> list[FreeClass]:

@@ -156,7 +156,7 @@ def _interval(low: Bound | None, high: Bound | None) -> Iterator[Interval]:
         yield low, high
 
 
-def is_multiple(number: Decimal, step: Decimal) -> bool:
+def is_multiple(number: int | Decimal, step: int | Decimal) -> bool:
     return (Fraction(number) / Fraction(step)).denominator == 1
 
 

@@ -26,7 +26,7 @@ from genctl.compilers.json_schema.context import (
     negations,
     refuse,
 )
-from genctl.compilers.json_schema.free_names import NodeOf, Rest, matches
+from genctl.compilers.json_schema.free_names import NodeOf, Rest
 from genctl.compilers.json_schema.members import Members
 from genctl.compilers.json_schema.strings import Pattern, Strings
 
@@ -97,7 +97,7 @@ class Objects(Facet):
         def node_of(name: str) -> Node:
             node = own.get(name, ANYTHING)
             for pattern, said in self.patterns:
-                node = meet_nodes(node, said) if matches(pattern, name) else node
+                node = meet_nodes(node, said) if pattern.holds(name) else node
             for rest in self.rests:
                 node = node if rest.covers(name) else meet_nodes(node, rest.node)
             return node

@@ -15,18 +15,14 @@ import json
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from fractions import Fraction
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from genctl.automata.base import accepts
-from genctl.automata.pushdown import GrammarAutomaton
-from genctl.compilers.characters import utf8
-from genctl.compilers.json_schema.context import Draft, decimal, is_whole
+from genctl.compilers.json_schema.context import Draft, decimal, identity, is_whole, kind_of
 from genctl.compilers.json_schema.document import DIALECTS, Documents
+from genctl.compilers.json_schema.numbers import is_multiple
 from genctl.compilers.json_schema.rules import RULES, says_nothing
-from genctl.compilers.json_schema.values import identity, kind_of
-from genctl.compilers.regex import pattern_expression
+from genctl.compilers.json_schema.strings import Pattern
 
 if TYPE_CHECKING:
     from referencing import Registry
@@ -395,21 +391,12 @@ def _number(holds: Callable[[Any, Any, Mapping[str, Any]], bool], keyword: str) 
     return handler
 
 
-def is_multiple(value: int | Decimal, factor: int | Decimal) -> bool:
-    return (Fraction(value) / Fraction(factor)).denominator == 1
-
-
 # strings
-
-
-@lru_cache(1024)
-def _searching(pattern: str) -> GrammarAutomaton:
-    return GrammarAutomaton(pattern_expression(pattern, encode=utf8, search=True, dialect="ecma"))
 
 
 def found(pattern: str, text: str) -> bool:
     """Is an ECMA-262 pattern found in the text?"""
-    return accepts(_searching(pattern), text.encode(errors="surrogatepass"))
+    return Pattern(pattern, "").holds(text)
 
 
 def _string(holds: Callable[[WholeValues, str, Any], bool], keyword: str) -> Handler:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial, reduce
 from typing import Any, TypeAlias, cast
 
-from genctl.automata.base import DEAD, Automaton
+from genctl.automata.base import DEAD, Automaton, accepts
 from genctl.automata.expressions import NOTHING, Embedded, Expression, Literal, Tracked, concat, repeat
 from genctl.automata.pushdown import GrammarAutomaton
 from genctl.automata.tabulated import intersection
@@ -49,11 +49,12 @@ class Pattern:
                 error.reason, source=self.source, pointer=self.pointer, span=error.span, hint=error.hint
             ) from error
 
-    def holds(self, text: str, context: Context) -> bool:
-        return context.found(self.source, partial(self.automaton, utf8), text)
+    def holds(self, text: str) -> bool:
+        """Is it found in the text?"""
+        return accepts(self.automaton(utf8), text.encode(errors="surrogatepass"))
 
 
-@lru_cache(256)
+@lru_cache(1024)
 def _searching(pattern: str, encode: Any) -> GrammarAutomaton:
     return GrammarAutomaton(pattern_expression(pattern, encode=encode, search=True, dialect="ecma"))
 
@@ -77,7 +78,7 @@ class Format:
         expression = STANDARD[self.name].expression(encode)
         return expression.automaton if isinstance(expression, Embedded) else GrammarAutomaton(expression)
 
-    def holds(self, text: str, context: Context) -> bool:
+    def holds(self, text: str) -> bool:
         return STANDARD[self.name].holds(text)
 
 
@@ -119,8 +120,8 @@ class Strings(Facet):
             return False
         if value in self.excluded or (self.only is not None and value not in self.only):
             return False
-        return all(shape.holds(value, context) for shape in self.patterns) and not any(
-            shape.holds(value, context) for shape in self.without
+        return all(shape.holds(value) for shape in self.patterns) and not any(
+            shape.holds(value) for shape in self.without
         )
 
     def conflict(self, context: Context, /) -> str | None:

@@ -1,6 +1,5 @@
-"""type, enum and const; the kinds of values; and the spellings of a given value.
+"""type, enum and const; and the spellings of a given value.
 
-    kind_of(True), kind_of(1.5)                # "boolean", "number"
     spellings([1, {"a": None}], context)       # an expression; white space as everywhere else
 
 Listed strings are produced in every JSON spelling, listed numbers in plain decimal notation (1 as 1.0 too) and, where
@@ -10,14 +9,25 @@ many in the given one.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 from genctl.automata.expressions import Expression, Literal, concat, optional, union
 from genctl.compilers.json_schema.arrays import Arrays
-from genctl.compilers.json_schema.context import MAX_DIGITS, Context, Facet, Place, Pointer, decimal, refuse, too_long
+from genctl.compilers.json_schema.context import (
+    MAX_DIGITS,
+    Context,
+    Facet,
+    Place,
+    Pointer,
+    decimal,
+    identity,
+    kind_of,
+    refuse,
+    too_long,
+)
 from genctl.compilers.json_schema.decimals import MINUS, ZERO_FRACTION, ZEROS, equal, plain
 from genctl.compilers.json_schema.members import key
 from genctl.compilers.json_schema.numbers import Numbers
@@ -61,34 +71,6 @@ KINDS: dict[str, Facet] = {
 TYPES: dict[str, tuple[str, Facet]] = {name: (name, facet) for name, facet in KINDS.items()} | {
     "integer": ("number", Numbers(integer=True))
 }
-
-
-def kind_of(value: object) -> str:
-    """The JSON type of a value, integers being numbers."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "boolean"
-        case str():
-            return "string"
-        case list():
-            return "array"
-        case dict():
-            return "object"
-    return "number"
-
-
-def identity(value: Any) -> Hashable:
-    """Equal for equal JSON values (1 and 1.0, not 1 and true; members in any order), different for others."""
-    match value:
-        case list():
-            return "array", tuple(map(identity, value))
-        case dict():
-            return "object", frozenset((name, identity(item)) for name, item in value.items())
-        case None | bool() | str():
-            return kind_of(value), value
-    return "number", decimal(value)
 
 
 # -- reading
