@@ -16,7 +16,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genctl.automata.base import accepts
-from genctl.automata.expressions import Embedded
 from genctl.automata.pushdown import GrammarAutomaton
 from genctl.compilers.characters import json_string
 from genctl.compilers.json_schema.context import DRAFTS, Place
@@ -40,9 +39,6 @@ class Asked:
 
     def rule(self, key: Any, make: Any) -> Any:
         return make()
-
-    def automaton(self, key: Any, make: Any) -> Any:
-        return Embedded(make())
 
 
 def spelled(text: str) -> Iterator[bytes]:

@@ -16,11 +16,10 @@ from decimal import Decimal
 from functools import lru_cache, partial
 from typing import Any, NamedTuple, get_args
 
-from genctl.automata.base import DEAD, UNREACHABLE, Automaton
-from genctl.automata.expressions import EMPTY, NOTHING, Call, Embedded, Expression, Literal, Union, union
+from genctl.automata.base import DEAD, UNREACHABLE
+from genctl.automata.expressions import EMPTY, Call, Expression, Literal, Union, union
 from genctl.automata.nfa import Base, LayeredRules
 from genctl.automata.pushdown import GrammarAutomaton
-from genctl.automata.tabulated import tabulated
 from genctl.compilers.json_schema.cases import Case, Expander
 from genctl.compilers.json_schema.context import (
     ANYTHING,
@@ -128,7 +127,6 @@ class Compiler:
         self._names: dict[Hashable, str] = {} if shared is None else shared.names.copy()
         self._rules: dict[str, Expression] = {}
         self._waiting: deque[tuple[str, Callable[[], Expression]]] = deque()
-        self._automata: dict[Hashable, Expression] = {}
         self._checks: dict[Pointer, str] = {}
         self._repeats = False
         self._repeating = frozenset[str]() if shared is None else shared.repeating
@@ -184,13 +182,6 @@ class Compiler:
 
     def own_rule(self, expression: Expression, /) -> Call:
         return self.rule(object(), lambda: expression)
-
-    def automaton(self, key: Hashable, make: Callable[[], Automaton], /) -> Expression:
-        known = self._automata.get(key)
-        if known is None:
-            automaton = tabulated(make())
-            known = self._automata[key] = NOTHING if automaton.start == DEAD else Embedded(automaton)
-        return known
 
     # -- rules
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, NamedTuple, NoReturn, Protocol, Self, TypeAlias, TypeVar
 
-from genctl.automata.base import Automaton
 from genctl.automata.expressions import Call, Expression
 from genctl.errors import ConstraintError
 
@@ -242,10 +241,6 @@ class Context(Protocol):
 
     def own_rule(self, expression: Expression, /) -> Call:
         """A call of a new rule: many places can go on with it, and it is written once."""
-        ...
-
-    def automaton(self, key: Hashable, make: Callable[[], Automaton], /) -> Expression:
-        """The automaton with this key, embedded, made on first use; NOTHING if it accepts nothing."""
         ...
 
 
