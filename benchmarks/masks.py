@@ -32,7 +32,6 @@ ASKED = 200  # tokens asked about at each of them
 LISTED = 12  # of the slowest masks
 
 Encode = Callable[[str], list[int]]
-Walks = dict[str, list[Steps]]
 
 
 class Case(NamedTuple):
@@ -223,9 +222,7 @@ RELATIONS = {(False, False): "same", (True, False): "narrower", (False, True): "
 
 def relation(mask: NDArray[np.bool_], ours: NDArray[np.bool_]) -> str:
     less, more = bool((ours & ~mask).any()), bool((mask & ~ours).any())
-    return {(False, False): "same", (True, False): "narrower", (False, True): "wider", (True, True): "neither"}[
-        less, more
-    ]
+    return RELATIONS[less, more]
 
 
 def compare(
