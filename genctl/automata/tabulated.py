@@ -15,7 +15,7 @@ from genctl.kernels.configurations import CODE, HEAD, NODES
 from genctl.kernels.product import FIRST_LACKS, SECOND_LACKS, product_table, settle_distances
 from genctl.kernels.records import I32, U8, Bool, Machine
 
-LIMIT = 2048  # states
+LIMIT = 4096  # states
 LAZY_LIMIT = 128  # where an automaton is built in Python
 
 

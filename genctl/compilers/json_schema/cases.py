@@ -105,6 +105,9 @@ class _Way(NamedTuple):
     done: frozenset[tuple[Part, Owners]] = frozenset()
     seen: tuple[tuple[Part, Owners], ...] = ()  # places that hold, as far as owners ask
 
+    def waiting(self, pending: tuple[tuple[Task, Path, Owners], ...]) -> _Way:
+        return _Way(pending, self.kinds, self.values, self.pointer, self.done, self.seen)
+
 
 class _TooManyError(Exception):
     pass
@@ -125,8 +128,21 @@ class Expander:
         """The cases of a node in order, each once."""
         known = self._known.get(node)
         if known is None:
-            known = self._known[node] = self._single(node) or self._expanded(node)
+            known = self._known[node] = self._single(node) or self._referred(node) or self._expanded(node)
         return known
+
+    def _referred(self, node: Node) -> Cases | None:
+        """The cases of what a lone reference leads to."""
+        seen = {node}
+        while len(node) == 1 and not node[0].negated and isinstance(self.schema(node[0]), dict):
+            place = self.place(node[0])
+            if place.schema.keys() != {"$ref"}:
+                return self.cases(node) if len(seen) > 1 else None
+            node = (self.reference(place, "$ref"),)
+            if node in seen:
+                return None
+            seen.add(node)
+        return None
 
     def _single(self, node: Node) -> Cases | None:
         """The only case of a schema without combinators and references, as most are."""
@@ -144,7 +160,7 @@ class Expander:
             return _Expansion(self, loose=True).run(node)
 
     def place(self, part: Part) -> Place:
-        return self._documents.place(part._replace(negated=False))
+        return self._documents.place(part.positive)
 
     def schema(self, part: Part) -> bool | dict[str, Any]:
         return self._documents.schema(part.pointer)
@@ -243,8 +259,8 @@ class _Expansion:
         return []
 
     def _next(self, way: _Way) -> list[_Way]:
-        (task, path, owners), *pending = way.pending
-        way = way._replace(pending=tuple(pending))
+        task, path, owners = way.pending[0]
+        way = way.waiting(way.pending[1:])
         match task:
             case Said(kinds):
                 return [met for met in self._meet(way, kinds, None) if not self._pointless(met)]
@@ -258,13 +274,13 @@ class _Expansion:
 
     def _after(self, way: _Way, tasks: Iterable[Task], path: Path, owners: Owners) -> _Way:
         """First these tasks, then what else there is to do."""
-        return way._replace(pending=(*((task, path, owners) for task in tasks), *way.pending))
+        return way.waiting((*((task, path, owners) for task in tasks), *way.pending))
 
     def _meet(self, way: _Way, kinds: Kinds, values: list[Any] | None) -> list[_Way]:
         met = meet_kinds(way.kinds, kinds)
         if not met:
             return self._drop(way.pointer, "no type is left: the types asked for exclude each other")
-        return [way._replace(kinds=met, values=common(way.values, values))]
+        return [_Way(way.pending, met, common(way.values, values), way.pointer, way.done, way.seen)]
 
     def _pointless(self, way: _Way) -> bool:
         """Is it plain already that the way leads nowhere?"""
@@ -280,14 +296,14 @@ class _Expansion:
             return self._drop(part.pointer, "no value is valid: the schema is false")
         if part in path:
             return self._drop(part.pointer, "the schema refers to itself endlessly and admits no value")
-        opposite = part._replace(negated=not part.negated)
+        opposite = part.opposite
         if opposite in path:
             refuse(part.pointer, "the schema holds where it does not hold")
         if (part, owners) in way.done:
             return [way]
         if any((opposite, other) in way.done for other in {owners, ()}):
             return self._drop(part.pointer, "the schema would have to hold and not to hold")
-        way = way._replace(done=way.done | {(part, owners)}, pointer=part.pointer)
+        way = _Way(way.pending, way.kinds, way.values, part.pointer, way.done | {(part, owners)}, way.seen)
         path = path | {part}
         return self._negative(way, part, path) if part.negated else self._positive(way, part, path, owners)
 
@@ -297,7 +313,7 @@ class _Expansion:
         rests = [word for word in REST if word in place.schema] if whole else []
         inner = (*owners, part) if rests else owners
         if inner:
-            way = way._replace(seen=(*way.seen, (part, inner)))
+            way = _Way(way.pending, way.kinds, way.values, way.pointer, way.done, (*way.seen, (part, inner)))
         tasks = [
             task
             for word, expand in POSITIVE.items()
@@ -314,7 +330,7 @@ class _Expansion:
         if self._loose:
             self._leave(place.pointer, "the cases of a schema that must not hold are too many")
             return [way]
-        positive = part._replace(negated=False)
+        positive = part.positive
         ways: list[tuple[Task, ...]] = [(Said({kind: facet}),) for kind, facet in violations(place)]
         ways += [(Said(other_types(place)),)] if "type" in place.schema else []
         if "enum" in place.schema or "const" in place.schema:
@@ -322,7 +338,7 @@ class _Expansion:
             kinds, containers = all_but(values)
             word = "enum" if "enum" in place.schema else "const"
             parts = (self._expander.synthetic(place, word, same_as(value)) for value in containers)
-            ways.append((Said(kinds), *(other._replace(negated=True) for other in parts)))
+            ways.append((Said(kinds), *(other.opposite for other in parts)))
         for word, expand in NEGATIVE.items():
             if word in place.schema:
                 ways += expand(self, place)
@@ -346,7 +362,7 @@ class _Expansion:
             self._give_up(place.at("anyOf"))
         signs = (chosen for chosen in product((False, True), repeat=len(parts)) if not all(chosen))
         return [
-            Choice(tuple(tuple(p._replace(negated=s) for p, s in zip(parts, chosen, strict=True)) for chosen in signs))
+            Choice(tuple(tuple(p.opposite if s else p for p, s in zip(parts, chosen, strict=True)) for chosen in signs))
         ]
 
     def one_of(self, place: Place, owned: bool) -> list[Task]:
@@ -357,12 +373,12 @@ class _Expansion:
     def _none(self, part: Part, parts: list[Part], index: int) -> Iterator[Part]:
         for i, other in enumerate(parts):
             if i != index and not self._expander.disjoint(*((part, other) if i > index else (other, part))):
-                yield other._replace(negated=True)
+                yield other.opposite
 
     def not_one_of(self, place: Place) -> list[tuple[Task, ...]]:
         parts = self.parts(place, "oneOf")
         pairs = [(a, b) for i, a in enumerate(parts) for b in parts[i + 1 :] if not self._expander.disjoint(a, b)]
-        return [tuple(part._replace(negated=True) for part in parts), *pairs]
+        return [tuple(part.opposite for part in parts), *pairs]
 
     def conditional(self, place: Place, owned: bool) -> list[Task]:
         if self._loose:
@@ -375,7 +391,7 @@ class _Expansion:
             Choice(
                 (
                     (condition, *place.optional_child("then")),
-                    (condition._replace(negated=True), *place.optional_child("else")),
+                    (condition.opposite, *place.optional_child("else")),
                 )
             )
         ]
@@ -383,7 +399,7 @@ class _Expansion:
     def not_conditional(self, place: Place) -> list[tuple[Task, ...]]:
         condition = place.child("if")[0]
         return [
-            (condition._replace(negated=negated), *negations(place.child(word))[0])
+            (condition.opposite if negated else condition, *negations(place.child(word))[0])
             for word, negated in (("then", False), ("else", True))
             if word in place.schema
         ]
@@ -400,16 +416,16 @@ class _Expansion:
                 yield having, place.child(word, name)[0]
 
     def dependents(self, place: Place, word: str) -> list[Task]:
-        return [Choice(((a._replace(negated=True),), (a, b))) for a, b in self.dependent(place, word)]
+        return [Choice(((a.opposite,), (a, b))) for a, b in self.dependent(place, word)]
 
     def not_dependents(self, place: Place, word: str) -> list[tuple[Task, ...]]:
-        return [(a, b._replace(negated=True)) for a, b in self.dependent(place, word)]
+        return [(a, b.opposite) for a, b in self.dependent(place, word)]
 
     # -- what is left unevaluated
 
     def _rest(self, way: _Way, part: Part, word: str, owners: Owners) -> list[_Way]:
         """part: negated, if there is something left that does not obey."""
-        owner = part._replace(negated=False)
+        owner = part.positive
         place = self._expander.place(owner)
         inside = [self._expander.place(seen) for seen, above in way.seen if owner in above]
         kind, ways = REST[word](place, inside, place.child(word), part.negated)
@@ -483,7 +499,7 @@ NEGATIVE: Mapping[str, Callable[[_Expansion, Place], Iterable[tuple[Task, ...]]]
     "$dynamicRef": lambda e, place: [negations((e.reference(place, "$dynamicRef"),))[0]],
     "$recursiveRef": lambda e, place: [negations((e.reference(place, "$recursiveRef"),))[0]],
     "allOf": lambda e, place: negations(tuple(e.parts(place, "allOf"))),
-    "anyOf": lambda e, place: [tuple(part._replace(negated=True) for part in e.parts(place, "anyOf"))],
+    "anyOf": lambda e, place: [tuple(part.opposite for part in e.parts(place, "anyOf"))],
     "oneOf": _Expansion.not_one_of,
     "not": lambda e, place: [place.child("not")],
     "if": _Expansion.not_conditional,

@@ -122,12 +122,12 @@ class Compiler:
     ) -> None:
         self.draft = documents.draft
         self.property_order = property_order
-        self._expander = Expander(documents, self.check)
+        self._checks: dict[Pointer, str] = {}
+        self._expander = Expander(documents, partial(_note, self._checks))
         self._calls: dict[Hashable, Call] = {} if shared is None else shared.calls.copy()
         self._names: dict[Hashable, str] = {} if shared is None else shared.names.copy()
         self._rules: dict[str, Expression] = {}
         self._waiting: deque[tuple[str, Callable[[], Expression]]] = deque()
-        self._checks: dict[Pointer, str] = {}
         self._repeats = False
         self._repeating = frozenset[str]() if shared is None else shared.repeating
         self.space = Space(*map(self._space_rule, space))._replace(colon=space.colon)
@@ -155,7 +155,7 @@ class Compiler:
         return union(*(spellings([value], self, fractions=self._fractions(case.kinds)) for case in cases))
 
     def check(self, pointer: Pointer, reason: str, /) -> None:
-        self._checks.setdefault(shown(pointer), reason)
+        _note(self._checks, pointer, reason)
 
     def repeating(self) -> None:
         self._repeats = True
@@ -289,6 +289,10 @@ class Compiler:
     def _can_end(self, node: Node, lengths: Mapping[str, int]) -> bool:
         calls = (self._calls.get(case.key) for case in self.cases(node))
         return any(call is not None and lengths.get(call.rule, 0) < UNREACHABLE for call in calls)
+
+
+def _note(checks: dict[Pointer, str], pointer: Pointer, reason: str) -> None:
+    checks.setdefault(shown(pointer), reason)
 
 
 class _Shared(NamedTuple):

@@ -35,6 +35,14 @@ class Part(NamedTuple):
     negated: bool = False
     scope: tuple[str, ...] = ()
 
+    @property
+    def positive(self) -> Part:
+        return Part(self.pointer, False, self.scope) if self.negated else self
+
+    @property
+    def opposite(self) -> Part:
+        return Part(self.pointer, not self.negated, self.scope)
+
 
 Node: TypeAlias = tuple[Part, ...]  # () is the schema that every value obeys
 ANYTHING: Node = ()
@@ -89,7 +97,7 @@ def meet_nodes(first: Node, second: Node) -> Node:
 
 def negations(node: Node) -> tuple[Node, ...]:
     """The ways not to obey a node: a value obeys one or more of these exactly where it does not obey the node."""
-    return tuple((part._replace(negated=not part.negated),) for part in node)
+    return tuple((part.opposite,) for part in node)
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,7 @@ class Members:
 
     def __init__(self, facet: Objects, context: Context) -> None:
         self._context, self._pointer = context, facet.pointer
+        self._key = object()  # of this object's rules
         self._demands, members, once = _wishes(facet, context)
         if len(self._demands) > MAX_DEMANDS:
             self._check("too many demands for properties are made at once")
@@ -166,8 +167,8 @@ class Members:
         if i == len(self._row) and not self._has_crowd(state):
             return NOTHING
         if i == len(self._row):
-            return self._context.rule((self, "crowd", state), lambda: self._some_crowd(state))
-        return self._context.rule((self, "next", i, state), lambda: self._some_row(i, state))
+            return self._context.rule((self._key, "crowd", state), lambda: self._some_crowd(state))
+        return self._context.rule((self._key, "next", i, state), lambda: self._some_row(i, state))
 
     def _some_row(self, i: int, state: State) -> Expression:
         stop = self._stops[i]
@@ -182,7 +183,7 @@ class Members:
         members = range(i, i + size)
         if size == 1:
             return self._entries(members, state)
-        return self._context.rule((self, "block", i, size, state), lambda: self._entries(members, state))
+        return self._context.rule((self._key, "block", i, size, state), lambda: self._entries(members, state))
 
     def _entries(self, members: range, state: State) -> Expression:
         return prefix_tree([(text, self._of_row(i, state)) for i in members for text in key_texts(self._row[i].name)])
