@@ -26,7 +26,7 @@ def walk(constraint: AutomatonConstraint, rng: np.random.Generator, steps: int) 
     """A random text: of each step the bytes read, the token, the mask and whether the text may end."""
     state, read, seen = constraint.start(), b"", []
     for _ in range(steps):
-        allowed = np.flatnonzero(constraint.allows_each(state, np.arange(len(WORDS))))
+        allowed = np.flatnonzero(constraint.allows_each(np.full(len(WORDS), state), np.arange(len(WORDS))))
         open_ = [t for t in allowed.tolist() if t not in WORDS.eos]
         if not open_:
             break

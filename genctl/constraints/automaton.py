@@ -77,16 +77,13 @@ class AutomatonConstraint:
             return bool(self._bytes.eos[token]) and self.complete(state)
         return self._target(state, token) != DEAD
 
-    def allows_each(self, state: int, tokens: I64, /) -> Bool:
-        """(K,) token ids -> (K,) `allows` of each, in one kernel."""
-        verdicts = np.zeros(len(tokens), np.int64)
-        done = 0
+    def allows_each(self, states: I64, tokens: I64, /) -> Bool:
+        """(K,) states, (K,) token ids -> (K,) `allows` of each pair, in one kernel."""
+        builder, verdicts, done = self._builder, np.zeros(len(tokens), np.int64), 0
         with self._shared.lock:
             self.make_room()
-            while (done := check_tokens(self._builder.machine, self._bytes, state, tokens, verdicts, done)) < len(
-                tokens
-            ):
-                self._builder.extend(int(verdicts[done]))
+            while (done := check_tokens(builder.machine, self._bytes, states, tokens, verdicts, done)) < len(tokens):
+                builder.extend(int(verdicts[done]))
         allowed: Bool = verdicts == ALLOWED
         return allowed
 

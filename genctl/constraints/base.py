@@ -4,9 +4,9 @@
     state = constraint.advance(constraint.start(), token)      # 0 if the token is not allowed
     constraint.complete(state)                                 # may the text end here?
 
-Laws (tests/laws/test_constraint.py): bit t of the mask is `allows(state, t)`; advance is dead exactly where a
-token is not allowed; end-of-text tokens are allowed exactly where the text is complete; ids that add no bytes
-are never allowed; the candidates contain every allowed token.
+Laws (tests/laws/test_constraint.py): bit t of the mask is `allows(state, t)`; `allows_each` says the same of many
+pairs; advance is dead exactly where a token is not allowed; end-of-text tokens are allowed exactly where the text is
+complete; ids that add no bytes are never allowed; the candidates contain every allowed token.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
-from genctl.kernels.records import U32, Bool
+from genctl.kernels.records import I64, U32, Bool
 
 
 class Constraint(Protocol):
@@ -24,6 +24,10 @@ class Constraint(Protocol):
     def start(self) -> int: ...
 
     def allows(self, state: int, token: int, /) -> bool: ...
+
+    def allows_each(self, states: I64, tokens: I64, /) -> Bool:
+        """(K,) states, (K,) token ids -> (K,) `allows` of each pair. What is asked by batch is asked once for all."""
+        ...
 
     def mask(self, state: int, out: U32, /) -> None:
         """Write the allowed tokens into out (ceil(V/32),), packed bits."""
@@ -49,6 +53,14 @@ class Constraint(Protocol):
 def words(size: int) -> int:
     """Number of uint32 words of a packed mask over `size` tokens."""
     return (size + 31) // 32
+
+
+def pack(allowed: Bool) -> U32:
+    """(V,) bool -> (ceil(V/32),) packed bits."""
+    out = np.zeros(4 * words(len(allowed)), np.uint8)
+    packed = np.packbits(allowed, bitorder="little")
+    out[: len(packed)] = packed
+    return out.view(np.uint32)
 
 
 def unpack(mask: U32, size: int) -> Bool:

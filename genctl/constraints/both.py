@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from genctl.constraints.base import Constraint, unpack
-from genctl.kernels.records import U32
+from genctl.constraints.base import Constraint, pack, unpack
+from genctl.kernels.records import I64, U32, Bool
 
 
 class Both:
@@ -27,6 +27,16 @@ class Both:
     def allows(self, state: int, token: int, /) -> bool:
         return all(part.allows(s, token) for part, s in zip(self.parts, self._keys[state], strict=True))
 
+    def allows_each(self, states: I64, tokens: I64, /) -> Bool:
+        """(K,) states, (K,) token ids -> (K,) `allows` of each pair; a part is asked about what the others left."""
+        keys = np.array([self._keys[state] for state in states.tolist()], np.int64)
+        left = np.arange(len(tokens))
+        for part, column in zip(self.parts, keys.reshape(len(tokens), len(self.parts)).T, strict=True):
+            left = left[part.allows_each(column[left], tokens[left])]
+        allowed = np.zeros(len(tokens), np.bool_)
+        allowed[left] = True
+        return allowed
+
     def advance(self, state: int, token: int, /) -> int:
         key = []
         for part, s in zip(self.parts, self._keys[state], strict=True):
@@ -40,12 +50,15 @@ class Both:
         return all(part.complete(s) for part, s in zip(self.parts, self._keys[state], strict=True))
 
     def mask(self, state: int, out: U32, /) -> None:
-        """Tokens of the first part's mask that the others allow one by one."""
+        """Tokens of the first part's mask that the others allow."""
         first, *rest = zip(self.parts, self._keys[state], strict=True)
         first[0].mask(first[1], out)
-        for token in np.flatnonzero(unpack(out, 32 * len(out))).tolist():
-            if not all(part.allows(s, token) for part, s in rest):
-                out[token >> 5] &= ~np.uint32(1 << (token & 31))
+        left = np.flatnonzero(unpack(out, 32 * len(out)))
+        for part, s in rest:
+            left = left[part.allows_each(np.full(len(left), s), left)]
+        allowed = np.zeros(32 * len(out), np.bool_)
+        allowed[left] = True
+        out[:] = pack(allowed)
 
     def candidates(self, state: int, /) -> U32 | None:
         known = [part.candidates(s) for part, s in zip(self.parts, self._keys[state], strict=True)]

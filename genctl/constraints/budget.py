@@ -17,7 +17,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from genctl.constraints.automaton import AutomatonConstraint
-from genctl.constraints.base import Constraint, words
+from genctl.constraints.base import Constraint, pack
 from genctl.constraints.both import Both
 from genctl.constraints.checked import Checked
 from genctl.kernels.records import I64, U32, Bool, TokenBytes
@@ -33,7 +33,7 @@ class Budget:
         self.constraint, self.max_new_tokens = constraint, max_new_tokens
         self._fewest = constraint.fewest
         self._masks: OrderedDict[int, U32] = OrderedDict()
-        self._ends = _packed(constraint.token_bytes.eos)
+        self._ends = pack(constraint.token_bytes.eos)
         self._refused: set[int] = set()  # states at which a token was refused for want of tokens
 
     @property
@@ -68,9 +68,12 @@ class Budget:
         self._refused.add(state)
         return False
 
-    def allows_each(self, state: int, tokens: I64, /) -> Bool:
-        """(K,) token ids -> (K,) `allows` of each."""
-        return np.array([self.allows(state, token) for token in tokens.tolist()], np.bool_)
+    def allows_each(self, states: I64, tokens: I64, /) -> Bool:
+        """(K,) states, (K,) token ids -> (K,) `allows` of each pair, looked ahead at where the language allows it."""
+        allowed = self.constraint.allows_each(self.inner_states(states), tokens)
+        for at in np.flatnonzero(allowed).tolist():
+            allowed[at] = self.allows(int(states[at]), int(tokens[at]))
+        return allowed
 
     def advance(self, state: int, token: int, /) -> int:
         inner, left = self._parts(state)
@@ -131,14 +134,6 @@ class Budget:
     def _parts(self, state: int) -> tuple[int, int]:
         """(inner state, tokens left)."""
         return divmod(state, self.max_new_tokens + 1)
-
-
-def _packed(allowed: Bool) -> U32:
-    """(V,) bool -> (ceil(V/32),) packed bits."""
-    out = np.zeros(words(len(allowed)), np.uint32)
-    for token in np.flatnonzero(allowed).tolist():
-        out[token >> 5] |= np.uint32(1 << (token & 31))
-    return out
 
 
 def within(constraint: Constraint, max_new_tokens: int) -> tuple[Constraint, Budget | None]:

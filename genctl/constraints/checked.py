@@ -473,12 +473,12 @@ class Checked:
             return self.memory.complete(memory)
         return self._after(memory, token) != REFUSED
 
-    def allows_each(self, state: int, tokens: I64, /) -> Bool:
-        """(K,) token ids -> (K,) `allows` of each."""
-        allowed = self.constraint.allows_each(state & self._inner, tokens)
-        for at in np.flatnonzero(allowed).tolist():
-            token = int(tokens[at])
-            allowed[at] = self._harmless[token] or self._passes(state >> self._shift, token)
+    def allows_each(self, states: I64, tokens: I64, /) -> Bool:
+        """(K,) states, (K,) token ids -> (K,) `allows` of each pair; only tokens that can do harm are read here."""
+        allowed = self.constraint.allows_each(self.inner_states(states), tokens)
+        harmless = np.frombuffer(self._harmless, np.bool_)
+        for at in np.flatnonzero(allowed & ~harmless[tokens]).tolist():
+            allowed[at] = self._passes(int(states[at]) >> self._shift, int(tokens[at]))
         return allowed
 
     def advance(self, state: int, token: int, /) -> int:

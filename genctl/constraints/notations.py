@@ -13,6 +13,7 @@ import json as json_module
 import re
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from difflib import get_close_matches
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,10 +27,10 @@ from genctl.compilers.json_schema.partial import WholeValues
 from genctl.compilers.regex import compile_regex
 from genctl.compilers.types import TypedSchema, schema_of, schema_of_tools
 from genctl.constraints.checked import Checks
-from genctl.constraints.predicate import PredicateFunction
+from genctl.constraints.predicate import JUDGES, BatchFunction, Judges, Manner, PredicateFunction
 from genctl.constraints.rules import Language, Predicate, Rule
 from genctl.constraints.store import compiled, fingerprint, key
-from genctl.errors import ConstraintError
+from genctl.errors import ArgumentError, ConstraintError
 
 if TYPE_CHECKING:
     from genctl.compilers.grammar import Keywords
@@ -204,9 +205,70 @@ def gbnf(grammar: str | Path, *, root: str = "root") -> Language:
     return Language(compiled(key("gbnf", text, root), lambda: compile_gbnf(text, root=root)), text)
 
 
-def predicate(function: PredicateFunction) -> Predicate:
-    """A rule from a function (text, done) -> bool | float; usable as a decorator."""
-    return Predicate(function)
+@overload
+def predicate(function: BatchFunction, *, judges: Judges = ..., batch: Literal[True]) -> Predicate: ...
+@overload
+def predicate(
+    function: PredicateFunction, *, judges: Judges = ..., batch: Literal[False] = ..., threads: int | None = ...
+) -> Predicate: ...
+@overload
+def predicate(*, judges: Judges = ..., batch: Literal[True]) -> Callable[[BatchFunction], Predicate]: ...
+@overload
+def predicate(
+    *, judges: Judges = ..., batch: Literal[False] = ..., threads: int | None = ...
+) -> Callable[[PredicateFunction], Predicate]: ...
+def predicate(
+    function: PredicateFunction | BatchFunction | None = None,
+    *,
+    judges: Judges = "prefix",
+    batch: bool = False,
+    threads: int | None = None,
+) -> Predicate | Callable[..., Predicate]:
+    """A rule from a function (text, done) -> bool | float; a decorator, with arguments or without.
+
+        @genctl.predicate(judges="words", batch=True)
+        def polite(texts: list[str], done: list[bool]) -> list[bool]:
+            return [score < 0.5 for score in classifier(texts)]
+
+    The function is asked about prefixes (done=False) and about finished texts (done=True). True lets pass, False rules
+    the text and all that goes on from it out; a float is a log-weight in nats, -inf rules out. The same text must get
+    the same answer always: answers are remembered, up to a bound (constraints/predicate.py, MEMORY).
+
+    judges: about which prefixes it is asked. A finished text is always asked about, and shown whole.
+        "prefix": about every one.
+        "words": when a word has been completed. It sees the text up to the character of white space (in Unicode's
+            sense, `str.isspace`) that ended its last whole word, that character included. Until the next word ends,
+            the verdict of that text stands; before the first one ends, prefixes pass.
+        "lines": when a line has been completed. It sees the text up to its last "\\n", included; in the same way.
+        "text": about none, all prefixes pass.
+        A token that completes several words, or lines, is asked about once, behind the last of them.
+    batch: the function takes lists, the texts and whether each is done, and returns one answer for each: a list or an
+        array. It is called once for all texts that are new at a time, with each of them once.
+    threads: of several new texts as many are asked about at the same time, for functions that wait (for a server, say).
+
+    Raises ArgumentError for an unknown value.
+    """
+    if judges not in list(JUDGES):
+        near = get_close_matches(str(judges), JUDGES, 1)
+        hint = f"\nhint: did you mean {near[0]!r}?" if near else ""
+        raise ArgumentError(f"judges is {judges!r}, it must be one of {', '.join(JUDGES)}{hint}")
+    if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
+        raise ArgumentError(f"threads is {threads!r}, it must be an integer of at least 1, or None")
+    if batch and threads is not None:
+        raise ArgumentError("batch and threads exclude each other: with batch=True one call asks about all texts")
+    manner = Manner(judges, bool(batch), threads)
+    if function is None:
+        return lambda function: _predicate(function, manner)
+    return _predicate(function, manner)
+
+
+def _predicate(function: PredicateFunction | BatchFunction, manner: Manner) -> Predicate:
+    if not callable(function):
+        raise ConstraintError(
+            f"{function!r} is no function",
+            hint="give a function (text, done) -> bool | float; judges, batch and threads are named",
+        )
+    return Predicate(function, manner)
 
 
 def as_rule(constraint: Any) -> Rule | None:

@@ -8,44 +8,211 @@
 The function is asked about prefixes (done=False) and about whole texts (done=True). True lets pass, False rules
 the text and all that goes on from it out; a float is a log-weight in nats (-inf: ruled out). A prefix that ends
 inside a character is shown without that character's first bytes.
+
+A *manner* says about which prefixes the function is asked (JUDGES), and whether one by one, by threads or by batch.
+Answers are remembered; the ones that were not used for longest are forgotten, and asked for again where needed.
 """
 
 from __future__ import annotations
 
 import codecs
 import math
-from collections.abc import Callable
-from typing import TypeAlias
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
+from genctl.constraints.base import pack
 from genctl.errors import ConstraintError
-from genctl.kernels.records import U32
+from genctl.kernels.records import I64, U32, Bool
 from genctl.vocabulary import Vocabulary
 
 PredicateFunction: TypeAlias = Callable[[str, bool], bool | float]
+BatchFunction: TypeAlias = Callable[[list[str], list[bool]], Collection[Any]]
+Judges: TypeAlias = Literal["prefix", "words", "lines", "text"]
+
+Question: TypeAlias = tuple[str, bool]  # what is shown of a text; is it finished?
+
+MEMORY = 2**23  # characters of the texts whose answers a constraint remembers, where each text
+OVERHEAD = 128  # counts as so many more
+
+
+# -- how a function is asked
+
+_WHOLE_WORDS = re.compile(r".*\S\s", re.DOTALL)
+
+
+def _whole_words(text: str) -> str | None:
+    """The text up to the white space that ended its last whole word, this one character included."""
+    found = _WHOLE_WORDS.match(text)
+    return found and found[0]
+
+
+def _whole_lines(text: str) -> str | None:
+    """The text up to its last line feed, which is included."""
+    return text[: text.rfind("\n") + 1] or None
+
+
+# What a function is shown of a prefix; None: it is not asked, the prefix passes.
+JUDGES: dict[str, Callable[[str], str | None]] = {
+    "prefix": lambda text: text,
+    "words": _whole_words,
+    "lines": _whole_lines,
+    "text": lambda text: None,
+}
+
+
+class Manner(NamedTuple):
+    """How a function is asked: about which prefixes, all new questions in one call, or by so many threads."""
+
+    judges: Judges = "prefix"
+    batch: bool = False
+    threads: int | None = None
+
+    def question(self, text: str, done: bool) -> Question | None:
+        """What is asked about a text; None if it passes unasked."""
+        shown = text if done else JUDGES[self.judges](text)
+        return None if shown is None else (shown, done)
+
+    def questions(self, text: str) -> Iterator[Question]:
+        """What is asked about the prefixes of a finished text, and then about the text."""
+        last = None
+        for end in range(len(text) + 1):
+            question = self.question(text[:end], False)
+            if question is not None and question != last:
+                yield question
+                last = question
+        yield text, True
+
+    def ask(self, function: Callable[..., Any], questions: Sequence[Question]) -> list[float]:
+        """The log-weight of each question, in nats."""
+        if self.batch:
+            return _ask_at_once(function, questions)
+        threads = min(self.threads or 1, len(questions))
+        if threads > 1:
+            return _ask_by_threads(function, questions, threads)
+        return [log_weight(function, *question) for question in questions]
+
+
+ONE_BY_ONE = Manner()
+
+
+def _ask_at_once(function: BatchFunction, questions: Sequence[Question]) -> list[float]:
+    answers = function([text for text, _ in questions], [done for _, done in questions])
+    if hasattr(answers, "tolist"):  # an array or a tensor
+        answers = answers.tolist()
+    if not isinstance(answers, Sequence) or len(answers) != len(questions):
+        given = f"{len(answers)} answers" if isinstance(answers, Sequence) else repr(answers)
+        raise ConstraintError(
+            f"the predicate {name_of(function)} returned {given} for {len(questions)} texts",
+            source=name_of(function),
+            hint="with batch=True, return one answer for each text, in their order: a list or a flat array",
+        )
+    return [_in_nats(answer, function, *question) for answer, question in zip(answers, questions, strict=True)]
+
+
+def _ask_by_threads(function: PredicateFunction, questions: Sequence[Question], threads: int) -> list[float]:
+    """The first question that fails, in their order, fails them all; those that no thread has begun are dropped then.
+
+    An interrupt does not wait for the threads. Each question sees the context variables of the caller.
+    """
+    pool = ThreadPoolExecutor(threads, thread_name_prefix=name_of(function))
+    try:
+        asks = [partial(copy_context().run, log_weight, function, *question) for question in questions]
+        waiting = [pool.submit(ask) for ask in asks]
+        return [answer.result() for answer in waiting]
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def log_weight(function: PredicateFunction, text: str, done: bool) -> float:
+    """The function's answer in nats; ConstraintError where it is neither a truth value nor a log-weight."""
+    try:
+        answer = function(text, done)
+    except Exception as error:
+        error.add_note(f"raised by the predicate {name_of(function)} for ({text!r}, done={done})")
+        raise
+    return _in_nats(answer, function, text, done)
+
+
+def _in_nats(answer: object, function: Callable[..., Any], text: str, done: bool) -> float:
+    if isinstance(answer, bool | np.bool_):
+        return 0.0 if answer else -math.inf
+    if isinstance(answer, float | np.floating) and not math.isnan(answer) and answer != math.inf:
+        return float(answer)
+    raise ConstraintError(
+        f"the predicate {name_of(function)} returned {answer!r} for ({text!r}, done={done})",
+        source=name_of(function),
+        hint="return True, False, or a log-weight in nats (a float below +inf)",
+    )
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    return str(getattr(function, "__name__", function))
+
+
+# -- the constraint
+
+
+class _Answers:
+    """The answers of a function; beyond MEMORY the ones that were not used for longest are forgotten."""
+
+    def __init__(self, function: Callable[..., Any], manner: Manner) -> None:
+        self._function, self._manner = function, manner
+        self._kept: OrderedDict[Question, float] = OrderedDict()
+        self._size = 0
+
+    def to(self, questions: Iterable[Question]) -> dict[Question, float]:
+        """By question; all that are new are asked together, each once."""
+        answers: dict[Question, float] = {}
+        new: list[Question] = []
+        for question in dict.fromkeys(questions):
+            known = self._kept.get(question)
+            if known is None:
+                new.append(question)
+            else:
+                answers[question] = known
+                self._kept.move_to_end(question)
+        if new:
+            answers.update(zip(new, self._manner.ask(self._function, new), strict=True))
+            self._keep({question: answers[question] for question in new})
+        return answers
+
+    def _keep(self, answers: dict[Question, float]) -> None:
+        self._kept.update(answers)
+        self._size += sum(len(text) + OVERHEAD for text, _ in answers)
+        while self._size > MEMORY:
+            (text, _), _ = self._kept.popitem(last=False)
+            self._size -= len(text) + OVERHEAD
 
 
 class PredicateConstraint:
-    """One generation's view of a predicate: a state is a text, hash-consed; answers are remembered."""
+    """One generation's view of a predicate: a state is a text, hash-consed."""
 
-    def __init__(self, function: PredicateFunction, vocabulary: Vocabulary) -> None:
-        self._function = function
-        self._vocabulary = vocabulary
+    def __init__(
+        self, function: PredicateFunction | BatchFunction, vocabulary: Vocabulary, manner: Manner = ONE_BY_ONE
+    ) -> None:
+        self._vocabulary, self._manner = vocabulary, manner
         self._texts: list[bytes] = [b"", b""]  # state 0 is dead, state 1 the empty text
         self._states: dict[bytes, int] = {b"": 1}
-        self._answers: dict[tuple[str, bool], float] = {}
+        self._answers = _Answers(function, manner)
 
     def start(self) -> int:
-        return 1 if self._score(b"", done=False) > -math.inf else 0
+        return 1 if self.log_potential(1, done=False) > -math.inf else 0
 
     def allows(self, state: int, token: int, /) -> bool:
-        if state == 0:
-            return False
-        if token in self._vocabulary.eos:
-            return self.complete(state)
-        more = self._vocabulary.tokens[token]
-        return more != b"" and self._score(self._texts[state] + more, done=False) > -math.inf
+        return self._weights([self._after(state, token)])[0] > -math.inf
+
+    def allows_each(self, states: I64, tokens: I64, /) -> Bool:
+        """(K,) states, (K,) token ids -> (K,) `allows` of each pair; what is new is asked all together."""
+        weights = self._weights(map(self._after, states.tolist(), tokens.tolist()))
+        allowed: Bool = np.array(weights, np.float64) > -math.inf
+        return allowed
 
     def advance(self, state: int, token: int, /) -> int:
         if token in self._vocabulary.eos or not self.allows(state, token):
@@ -58,50 +225,47 @@ class PredicateConstraint:
         return known
 
     def complete(self, state: int, /) -> bool:
-        return state != 0 and self._score(self._texts[state], done=True) > -math.inf
+        return self.log_potential(state, done=True) > -math.inf
 
     def mask(self, state: int, out: U32, /) -> None:
-        """One call of the function for every token of the vocabulary: AWRS needs a handful instead."""
-        out[:] = 0
-        for token in range(len(self._vocabulary)):
-            if self.allows(state, token):
-                out[token >> 5] |= np.uint32(1 << (token & 31))
+        """The function is asked about every token of the vocabulary: AWRS needs a handful instead."""
+        tokens = np.arange(len(self._vocabulary))
+        out[:] = pack(self.allows_each(np.full(len(tokens), state), tokens))
 
     def candidates(self, state: int, /) -> U32 | None:
         return None
 
     def log_potential(self, state: int, /, *, done: bool) -> float:
-        return -math.inf if state == 0 else self._score(self._texts[state], done=done)
+        return self._weights([self._question(self._texts[state], done) if state else -math.inf])[0]
 
-    def _score(self, text: bytes, *, done: bool) -> float:
-        """The function's answer as a log-weight. A finished text must be whole characters."""
-        readable = _readable(text, done=done)
+    def _weights(self, asked: Iterable[Question | float]) -> list[float]:
+        """The answers to the questions among what is given, the log-weights among it as they are."""
+        given = list(asked)
+        answers = self._answers.to(question for question in given if isinstance(question, tuple))
+        return [answers[question] if isinstance(question, tuple) else question for question in given]
+
+    def _after(self, state: int, token: int) -> Question | float:
+        """What is asked about the text with the token behind it, or its log-weight if nothing is."""
+        if state == 0:
+            return -math.inf
+        if token in self._vocabulary.eos:
+            return self._question(self._texts[state], True)
+        more = self._vocabulary.tokens[token]
+        return self._question(self._texts[state] + more, False) if more else -math.inf
+
+    def _question(self, text: bytes, done: bool) -> Question | float:
+        readable = _readable(text, done)
         if readable is None:
             return -math.inf
-        known = self._answers.get((readable, done))
-        if known is None:
-            known = self._answers[readable, done] = log_weight(self._function, readable, done)
-        return known
+        question = self._manner.question(readable, done)
+        return 0.0 if question is None else question
 
 
-def _readable(text: bytes, *, done: bool) -> str | None:
-    """The text without the beginning of an unfinished character; None if it can be no text."""
+def _readable(text: bytes, done: bool) -> str | None:
+    """The text without the beginning of an unfinished character, None if it can be no text: a finished one has whole
+    characters.
+    """
     try:
         return codecs.getincrementaldecoder("utf-8")().decode(text, done)
     except UnicodeDecodeError:
         return None
-
-
-def log_weight(function: PredicateFunction, text: str, done: bool) -> float:
-    """The function's answer in nats; ConstraintError where it is neither a truth value nor a log-weight."""
-    answer = function(text, done)
-    if isinstance(answer, bool | np.bool_):
-        return 0.0 if answer else -math.inf
-    if isinstance(answer, float | np.floating) and not math.isnan(answer) and answer != math.inf:
-        return float(answer)
-    name = getattr(function, "__name__", repr(function))
-    raise ConstraintError(
-        f"the predicate {name} returned {answer!r} for ({text!r}, done={done})",
-        source=name,
-        hint="return True, False, or a log-weight in nats (a float below +inf)",
-    )

@@ -29,7 +29,14 @@ from genctl.constraints.automaton import AutomatonConstraint
 from genctl.constraints.base import Constraint
 from genctl.constraints.both import Both
 from genctl.constraints.checked import NO_CHECKS, Checked, Checks
-from genctl.constraints.predicate import PredicateConstraint, PredicateFunction, log_weight
+from genctl.constraints.predicate import (
+    ONE_BY_ONE,
+    BatchFunction,
+    Manner,
+    PredicateConstraint,
+    PredicateFunction,
+    name_of,
+)
 from genctl.constraints.store import bound
 from genctl.errors import ArgumentError, ConstraintError, UnsatisfiableError
 from genctl.vocabulary import Vocabulary
@@ -118,21 +125,22 @@ class Language(Rule):
 
 
 class Predicate(Rule):
-    """A function of (text, done); see constraints/predicate.py."""
+    """A function of (text, done), or of many, and how it is asked; see constraints/predicate.py."""
 
-    def __init__(self, function: PredicateFunction) -> None:
-        self.function = function
+    def __init__(self, function: PredicateFunction | BatchFunction, manner: Manner = ONE_BY_ONE) -> None:
+        self.function, self.manner = function, manner
 
     def bind(self, vocabulary: Vocabulary) -> Constraint:
-        return PredicateConstraint(self.function, vocabulary)
+        return PredicateConstraint(self.function, vocabulary, self.manner)
 
     def accepts(self, text: str) -> bool:
-        """Every prefix is asked about too: one that is ruled out rules out all that goes on from it."""
-        prefixes = all(log_weight(self.function, text[:end], False) > -math.inf for end in range(len(text) + 1))
-        return prefixes and log_weight(self.function, text, True) > -math.inf
+        """Prefixes are asked about too, in turn: one that is ruled out rules out all that goes on from it."""
+        questions = self.manner.questions(text)
+        return all(self.manner.ask(self.function, [question])[0] > -math.inf for question in questions)
 
     def __repr__(self) -> str:
-        return f"Predicate({getattr(self.function, '__name__', self.function)!s})"
+        manner = zip(Manner._fields, self.manner, ONE_BY_ONE, strict=True)
+        return f"Predicate({name_of(self.function)}{''.join(f', {n}={v!r}' for n, v, plain in manner if v != plain)})"
 
 
 class Conjunction(Rule):

@@ -87,13 +87,13 @@ def check_token(machine: Machine, tokens: TokenBytes, state: int, token: int) ->
 
 
 @kernel
-def check_tokens(machine: Machine, tokens: TokenBytes, state: int, candidates: I64, verdicts: I64, done: int) -> int:
-    """`check_token` of the (K,) candidates from number `done` on; K, or the number of the one that has to wait.
+def check_tokens(machine: Machine, tokens: TokenBytes, states: I64, candidates: I64, verdicts: I64, done: int) -> int:
+    """`check_token` of the (K,) pairs from number `done` on; K, or the number of the one that has to wait.
 
     A verdict below 0 is the status to extend the automaton with.
     """
     while done < candidates.shape[0]:
-        verdicts[done] = check_token(machine, tokens, state, wide(candidates[done]))
+        verdicts[done] = check_token(machine, tokens, wide(states[done]), wide(candidates[done]))
         if verdicts[done] < 0:
             break
         done += 1

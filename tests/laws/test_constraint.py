@@ -14,7 +14,7 @@ from genctl.constraints.base import unpack, words
 from genctl.constraints.both import Both
 from genctl.constraints.budget import Budget, within
 from genctl.constraints.checked import Checked, Checks
-from genctl.constraints.predicate import PredicateConstraint
+from genctl.constraints.predicate import Manner, PredicateConstraint
 from genctl.vocabulary import Vocabulary
 from tests import naive
 
@@ -47,6 +47,8 @@ VOCABULARY = Vocabulary(
         b"]",
         b"\\",
         b"u0061",
+        b" a",
+        b"\n",
     ),
     eos=frozenset({5, 6}),
     unused=frozenset({7}),
@@ -60,6 +62,26 @@ def even(text: str, done: bool) -> bool:
 
 def few_bs(text: str, done: bool) -> float:
     return -0.5 * text.count("b") if text.count("b") < 3 else float("-inf")
+
+
+def even_each(texts: list[str], done: list[bool]) -> list[bool]:
+    return [even(text, end) for text, end in zip(texts, done, strict=True)]
+
+
+def few_bs_each(texts: list[str], done: list[bool]) -> np.ndarray:
+    return np.array([few_bs(text, end) for text, end in zip(texts, done, strict=True)])
+
+
+def short_words(text: str, done: bool) -> bool:
+    return all(len(word) < 3 for word in text.split())
+
+
+def asked(function, *manner) -> PredicateConstraint:
+    return PredicateConstraint(function, VOCABULARY, Manner(*manner))
+
+
+def spaced(*predicates: PredicateConstraint) -> Both:
+    return Both([by_automaton("[ab \\n]{0,6}|\\s?é"), *predicates])
 
 
 def by_automaton(pattern: str) -> AutomatonConstraint:
@@ -89,6 +111,12 @@ CONSTRAINTS = {
     "checked values": lambda: by_checks({"uniqueItems": True, "maxProperties": 2, "properties": {"a": {"minimum": 2}}}),
     "checked values in time": lambda: within(by_checks({"uniqueItems": True, "required": ["a"]}), 4)[0],
     "checks & predicate": lambda: Both([by_checks({"uniqueItems": True}), PredicateConstraint(even, VOCABULARY)]),
+    "predicate by batch": lambda: spaced(asked(even_each, "prefix", True)),
+    "predicate by threads": lambda: spaced(asked(even, "prefix", False, 3)),
+    "two predicates by batch": lambda: spaced(asked(few_bs_each, "prefix", True), asked(even_each, "text", True)),
+    "predicate of words": lambda: spaced(asked(short_words, "words")),
+    "predicate of lines": lambda: spaced(asked(short_words, "lines", False, 2)),
+    "predicate of whole texts, and of words": lambda: spaced(asked(even, "text"), asked(few_bs_each, "words", True)),
     "dead from the start": lambda: PredicateConstraint(lambda text, done: False, VOCABULARY),
 }
 
@@ -110,6 +138,28 @@ def test_the_mask_is_allows_of_every_token(constraint):
         packed = np.full(words(SIZE), 0xFFFFFFFF, np.uint32)
         constraint.mask(state, packed)
         np.testing.assert_array_equal(unpack(packed, SIZE), naive.mask(constraint, state, SIZE))
+
+
+def test_many_pairs_are_allowed_as_they_are_one_by_one(constraint):
+    pairs = [(state, token) for state in reachable(constraint, 2) | {0} for token in range(SIZE)]
+    np.random.default_rng(1).shuffle(pairs)
+    states, tokens = np.array(pairs, np.int64).T.copy()
+    expected = [constraint.allows(state, token) for state, token in pairs]
+    np.testing.assert_array_equal(constraint.allows_each(states, tokens), expected)
+
+
+def test_of_a_constraint_that_was_asked_nothing_before_the_verdicts_are_the_same(constraint, request):
+    states = np.full(SIZE, constraint.start())
+    fresh = CONSTRAINTS[request.node.callspec.params["constraint"]]()
+    assert fresh.start() == constraint.start()
+    np.testing.assert_array_equal(
+        fresh.allows_each(states, np.arange(SIZE)), naive.mask(constraint, constraint.start(), SIZE)
+    )
+
+
+def test_of_no_pairs_there_are_no_verdicts(constraint):
+    none = np.empty(0, np.int64)
+    assert constraint.allows_each(none, none).tolist() == []
 
 
 def test_the_mask_has_no_bit_beyond_the_vocabulary(constraint):
