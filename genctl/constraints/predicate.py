@@ -167,20 +167,27 @@ class _Answers:
         self._kept: OrderedDict[Question, float] = OrderedDict()
         self._size = 0
 
-    def to(self, questions: Iterable[Question]) -> dict[Question, float]:
+    def to(self, question: Question) -> float:
+        known = self._known(question)
+        return self._ask([question])[question] if known is None else known
+
+    def to_each(self, questions: Iterable[Question]) -> dict[Question, float]:
         """By question; all that are new are asked together, each once."""
-        answers: dict[Question, float] = {}
-        new: list[Question] = []
-        for question in dict.fromkeys(questions):
-            known = self._kept.get(question)
-            if known is None:
-                new.append(question)
-            else:
-                answers[question] = known
-                self._kept.move_to_end(question)
-        if new:
-            answers.update(zip(new, self._manner.ask(self._function, new), strict=True))
-            self._keep({question: answers[question] for question in new})
+        known = {question: self._known(question) for question in questions}
+        new = self._ask([question for question, answer in known.items() if answer is None])
+        return {question: new[question] if answer is None else answer for question, answer in known.items()}
+
+    def _known(self, question: Question) -> float | None:
+        known = self._kept.get(question)
+        if known is not None:
+            self._kept.move_to_end(question)
+        return known
+
+    def _ask(self, questions: list[Question]) -> dict[Question, float]:
+        if not questions:
+            return {}
+        answers = dict(zip(questions, self._manner.ask(self._function, questions), strict=True))
+        self._keep(answers)
         return answers
 
     def _keep(self, answers: dict[Question, float]) -> None:
@@ -206,11 +213,13 @@ class PredicateConstraint:
         return 1 if self.log_potential(1, done=False) > -math.inf else 0
 
     def allows(self, state: int, token: int, /) -> bool:
-        return self._weights([self._after(state, token)])[0] > -math.inf
+        return self._weight(self._after(state, token)) > -math.inf
 
     def allows_each(self, states: I64, tokens: I64, /) -> Bool:
         """(K,) states, (K,) token ids -> (K,) `allows` of each pair; what is new is asked all together."""
-        weights = self._weights(map(self._after, states.tolist(), tokens.tolist()))
+        asked = list(map(self._after, states.tolist(), tokens.tolist()))
+        answers = self._answers.to_each(question for question in asked if isinstance(question, tuple))
+        weights = [answers[question] if isinstance(question, tuple) else question for question in asked]
         allowed: Bool = np.array(weights, np.float64) > -math.inf
         return allowed
 
@@ -236,13 +245,10 @@ class PredicateConstraint:
         return None
 
     def log_potential(self, state: int, /, *, done: bool) -> float:
-        return self._weights([self._question(self._texts[state], done) if state else -math.inf])[0]
+        return self._weight(self._question(self._texts[state], done)) if state else -math.inf
 
-    def _weights(self, asked: Iterable[Question | float]) -> list[float]:
-        """The answers to the questions among what is given, the log-weights among it as they are."""
-        given = list(asked)
-        answers = self._answers.to(question for question in given if isinstance(question, tuple))
-        return [answers[question] if isinstance(question, tuple) else question for question in given]
+    def _weight(self, asked: Question | float) -> float:
+        return self._answers.to(asked) if isinstance(asked, tuple) else asked
 
     def _after(self, state: int, token: int) -> Question | float:
         """What is asked about the text with the token behind it, or its log-weight if nothing is."""
@@ -254,6 +260,7 @@ class PredicateConstraint:
         return self._question(self._texts[state] + more, False) if more else -math.inf
 
     def _question(self, text: bytes, done: bool) -> Question | float:
+        """A finished text must be whole characters."""
         readable = _readable(text, done)
         if readable is None:
             return -math.inf
@@ -262,10 +269,8 @@ class PredicateConstraint:
 
 
 def _readable(text: bytes, done: bool) -> str | None:
-    """The text without the beginning of an unfinished character, None if it can be no text: a finished one has whole
-    characters.
-    """
+    """The text without the beginning of an unfinished character; None if it can be no text."""
     try:
-        return codecs.getincrementaldecoder("utf-8")().decode(text, done)
+        return codecs.utf_8_decode(text, "strict", done)[0]
     except UnicodeDecodeError:
         return None
