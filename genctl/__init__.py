@@ -49,6 +49,7 @@ _HOMES = {
         "GenctlError",
         "GenctlWarning",
         "IncompleteError",
+        "Interrupted",
         "ModelError",
         "UnsatisfiableError",
         "VocabularyError",
@@ -56,11 +57,13 @@ _HOMES = {
     "genctl.generate": ("Model", "load"),
     "genctl.integrations.transformers": ("processor",),
     "genctl.results": ("Generation", "Generations"),
+    "genctl.samplers.rejection": ("AWRS",),
     "genctl.vocabulary": ("Vocabulary",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "AWRS",
     "ArgumentError",
     "ConstraintError",
     "DeadEndError",
@@ -69,6 +72,7 @@ __all__ = [
     "Generation",
     "Generations",
     "IncompleteError",
+    "Interrupted",
     "Model",
     "ModelError",
     "Rule",

@@ -11,9 +11,10 @@ Nothing is raised for a dead end inside a sampler (a log-weight of `-inf`); at t
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 
 class GenctlError(Exception):
@@ -76,6 +77,14 @@ class DeadEndError(GenctlError, RuntimeError):
 
 class IncompleteError(GenctlError, ValueError):
     """The value of a text that was cut before it was complete was asked for."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a generation. checkpoint: plain JSON, from which `generate(..., resume=checkpoint)` goes on."""
+
+    def __init__(self, message: str, checkpoint: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.checkpoint = checkpoint
 
 
 class GenctlWarning(UserWarning):

@@ -7,56 +7,45 @@ g.value, g.log_weight
 
 from __future__ import annotations
 
-import difflib
 import inspect
+import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeAlias, TypedDict, Unpack, overload
+from typing import Any, Unpack, overload
 
 import numpy as np
-from numpy.random import Generator
 
 from genctl.automata.base import UNREACHABLE
 from genctl.constraints.base import Constraint
 from genctl.constraints.budget import Budget, within
-from genctl.constraints.notations import as_rule
 from genctl.constraints.rules import Rule, shown
 from genctl.errors import ArgumentError, ConstraintError, DeadEndError, GenctlError, ModelError
-from genctl.kernels.records import F32
-from genctl.models.base import LanguageModel, Messages, Prompt
+from genctl.models.base import LanguageModel, Prompt
 from genctl.models.toy import packaged_toy
+from genctl.options import (
+    SMC_PARTICLES,
+    Batch,
+    Options,
+    Progress,
+    check_count,
+    check_number,
+    hooks_of,
+    is_batch,
+    refuse_unknown,
+    resampler_of,
+    rules_of,
+    sampler_of,
+    seed_of,
+)
 from genctl.results import FinishReason, Generation, Generations, Sample, choose, is_dead
+from genctl.runs import Group, Plan, Run
 from genctl.samplers.base import TokenSampler
-from genctl.samplers.masked import greedy, masked
-from genctl.samplers.rejection import awrs
-from genctl.samplers.resampling import SCHEMES
-from genctl.samplers.smc import COMPLETE, CUT, DEAD, Particles, Settings, run
-from genctl.steering.basic import MinP, Temperature, TopK, TopP
+from genctl.samplers.masked import greedy
+from genctl.samplers.smc import COMPLETE, CUT, DEAD, STOPPED, Particles, Settings
 
-Batch: TypeAlias = list[str] | list[bytes] | list[Messages]
-Progress: TypeAlias = bool | Callable[[int, int], None]  # called with (tokens made, max_new_tokens)
-
-METHODS: dict[str, TokenSampler] = {"awrs": awrs, "masked": masked}
-REASONS: dict[int, FinishReason] = {COMPLETE: "complete", CUT: "length", DEAD: "dead_end"}
-
-
-class Options(TypedDict, total=False):
-    """The keyword arguments of `generate`, for type checkers."""
-
-    max_new_tokens: int
-    wrap_up: bool
-    do_sample: bool
-    temperature: float
-    top_k: int | None
-    top_p: float | None
-    min_p: float | None
-    num_particles: int
-    method: str
-    resampling: str
-    ess_threshold: float
-    seed: int | None
-    generator: Any
-    progress: Progress
+REASONS: dict[int, FinishReason] = {COMPLETE: "complete", CUT: "length", DEAD: "dead_end", STOPPED: "time"}
+CHOICE = 2**32  # the stream of the particle that is returned, among those of the particles
 
 
 class Model:
@@ -92,10 +81,16 @@ class Model:
         top_p: float | None = None,
         min_p: float | None = None,
         num_return_sequences: int = 1,
-        num_particles: int = 1,
-        method: str = "awrs",
+        num_particles: int | None = None,
+        method: str | TokenSampler = "awrs",
+        critic: Any = None,
         resampling: str = "systematic",
         ess_threshold: float = 0.5,
+        min_ess: float | None = None,
+        max_particles: int = 256,
+        max_time: float | None = None,
+        batch_size: int = 256,
+        resume: Mapping[str, Any] | None = None,
         seed: int | None = None,
         generator: Any = None,
         progress: Progress = False,
@@ -111,66 +106,99 @@ class Model:
         do_sample=False: the likeliest allowed token at each step (one particle; log_weight is then no importance
             weight but the log of the mass that the rule left). temperature, top_k, top_p, min_p change the target.
         num_particles: N > 1 runs sequential Monte Carlo; the text is drawn from the N particles by weight.
-        num_return_sequences: so many independent runs. method: how a token is found, "awrs" or "masked".
+        num_return_sequences: so many independent runs.
+        method: "awrs" finds tokens by rejection, "masked" by masks, "smc" is "awrs" with 16 particles where no number
+            is given; or a TokenSampler (`genctl.AWRS(...)`). docs/methods.md says which to choose.
+        critic: a rule or function like a predicate, asked only about what was drawn: its log-weights (nats) of prefixes
+            guide the particles, its log-weights of whole texts change the target.
         resampling: "systematic", "stratified", "residual", "multinomial", below ess_threshold * N.
+        min_ess: go on with as many particles again until the effective sample size is this large, or max_particles are
+            spent.
+        max_time: seconds, after which the best so far is returned (finish_reason "time" where it was not finished).
+        batch_size: particles that run together at most; the results do not depend on it, as far as the model's do not.
+        resume: the checkpoint of a run of the same call that was interrupted or out of time.
         seed, or generator (numpy's, or torch's): the same one gives the same texts on the same machine.
-        progress: True draws a progress bar, a function is called with (tokens made, max_new_tokens).
+        progress: True draws a progress bar, a function is called with (tokens made, tokens there may be).
 
         Returns one Generation; Generations if several sequences were asked for; a list with one of these for each
         prompt exactly if a list was given. Raises ConstraintError for a rule that cannot be enforced, ArgumentError
         for a bad argument, also where no text of the rule has so few tokens, DeadEndError if all texts of a prompt
-        end where no token is allowed.
+        end where no token is allowed; at Ctrl-C Interrupted, a KeyboardInterrupt with a checkpoint.
         """
-        _refuse_unknown(unknown)
-        _check_counts(max_new_tokens, num_return_sequences, num_particles, ess_threshold)
-        _check_choice("resampling", resampling, SCHEMES)
-        _check_choice("method", method, METHODS)
-        if not do_sample and (num_particles > 1 or num_return_sequences > 1):
+        refuse_unknown(
+            unknown, [name for name in inspect.signature(Model.generate).parameters if name not in _NO_NAMES]
+        )
+        size = num_particles if num_particles is not None else SMC_PARTICLES if method == "smc" else 1
+        counts = {"num_particles": size, "max_particles": max_particles, "batch_size": batch_size}
+        counts |= {"max_new_tokens": max_new_tokens, "num_return_sequences": num_return_sequences}
+        for name, count in counts.items():
+            check_count(name, count)
+        check_number("ess_threshold", ess_threshold, 0, 1)
+        check_number("min_ess", min_ess or 0.0, 0, math.inf)
+        check_number("max_time", max_time or 0.0, 0, math.inf)
+        if not do_sample and (size > 1 or num_return_sequences > 1 or min_ess):
             raise ArgumentError("do_sample=False gives one text: it goes with one particle and one sequence")
-        rng = make_rng(seed, generator)
-        batched = _is_batch(prompt)
-        prompts: list[Prompt] = list(prompt) if batched else [prompt]  # type: ignore[arg-type, list-item]
-        rules = _rules(constraint, len(prompts), batched)
         settings = Settings(
-            sampler=METHODS[method] if do_sample else greedy,
-            resample=SCHEMES[resampling],
+            sampler=sampler_of(method) if do_sample else greedy,
+            resample=resampler_of(resampling),
             ess_threshold=ess_threshold,
             max_new_tokens=max_new_tokens,
-            hooks=_hooks(temperature, top_k, top_p, min_p),
+            hooks=hooks_of(temperature, top_k, top_p, min_p),
         )
+        batched = is_batch(prompt)
+        prompts: list[Prompt] = list(prompt) if batched else [prompt]  # type: ignore[arg-type, list-item]
+        rules, critics = rules_of(constraint, prompts, batched), rules_of(critic, prompts, batched)
+        seed = _seed(resume, seed, generator)
+        encoded = [self.language_model.encode(one) for one in prompts]
+        bound = [self._bind(rule, max_new_tokens if wrap_up else None) for rule in rules]
         with _progress(progress, max_new_tokens) as on_step:
-            results = self._run(rng, prompts, rules, num_return_sequences, num_particles, settings, wrap_up, on_step)
+            plan = Plan(
+                prompts=encoded,
+                constraints=[one for one, _ in bound],
+                critics=[one.bind(self.language_model.vocabulary) if one else None for one in critics],
+                sequences=num_return_sequences,
+                size=size,
+                settings=settings,
+                seed=seed,
+                batch_size=batch_size,
+                min_ess=min_ess or 0.0,
+                max_particles=max_particles,
+                deadline=math.inf if max_time is None else time.monotonic() + max_time,
+                on_step=on_step,
+                fingerprint={
+                    **counts,
+                    "seed": seed,
+                    "prompts": encoded,
+                    "rules": [repr(rule) for rule in (*rules, *critics)],
+                    "method": str(method),
+                    "options": [
+                        wrap_up,
+                        do_sample,
+                        temperature,
+                        top_k,
+                        top_p,
+                        min_p,
+                        resampling,
+                        ess_threshold,
+                        min_ess,
+                    ],
+                },
+            )
+            run = Run(self.language_model, plan, resume)
+            clouds = run.finish()
+        results = []
+        for p, (rule, (_, budget)) in enumerate(zip(rules, bound, strict=True)):
+            items = [
+                self._generation(clouds[Group(p, s)], rule, budget, run.checkpoint, (seed, p, s))
+                for s in range(num_return_sequences)
+            ]
+            if all(is_dead(item.particles) for item in items):
+                raise DeadEndError(self._dead_end([cloud for s in range(len(items)) for cloud in clouds[Group(p, s)]]))
+            results.append(Generations(items))
         if num_return_sequences == 1:
             singles = [several[0] for several in results]
             return singles if batched else singles[0]
         return results if batched else results[0]
-
-    def _run(
-        self,
-        rng: Generator,
-        prompts: Sequence[Prompt],
-        rules: Sequence[Rule | None],
-        sequences: int,
-        particles: int,
-        settings: Settings,
-        wrap_up: bool,
-        on_step: Callable[[int], None],
-    ) -> list[Generations]:
-        """Every sequence of every prompt is a group of particles of its own; all run in one batch."""
-        model = self.language_model
-        encoded = [model.encode(p) for p in prompts for _ in range(sequences)]
-        bound = [self._bind(rule, settings.max_new_tokens if wrap_up else None) for rule in rules]
-        constraints = [constraint for constraint, _ in bound for _ in range(sequences)]
-        cloud = run(rng, model, encoded, constraints, particles, settings, on_step)
-        groups = cloud.groups()
-        results = []
-        for i, rule in enumerate(rules):
-            mine = groups[i * sequences : (i + 1) * sequences]
-            items = [self._generation(rng, cloud, group, rule, bound[i][1]) for group in mine]
-            if all(is_dead(item.particles) for item in items):
-                raise DeadEndError(self._dead_end(cloud, items))
-            results.append(Generations(items))
-        return results
 
     def _bind(self, rule: Rule | None, budget: int | None) -> tuple[Constraint | None, Budget | None]:
         """The rule in the model's tokens, held to a budget of tokens; raises where no text of the rule keeps to it."""
@@ -185,12 +213,22 @@ class Model:
         return held, limit
 
     def _generation(
-        self, rng: Generator, cloud: Particles[Any], group: slice, rule: Rule | None, budget: Budget | None
+        self,
+        clouds: Sequence[Particles[Any]],
+        rule: Rule | None,
+        budget: Budget | None,
+        checkpoint: Callable[[], dict[str, Any]],
+        numbers: tuple[int, ...],
     ) -> Generation:
-        samples = tuple(self._sample(cloud, row, budget) for row in range(group.start, group.stop))
-        chosen = samples[choose(rng, samples)]
+        samples = tuple(self._sample(cloud, i, budget) for cloud in clouds for i in range(cloud.size))
+        chosen = samples[choose(np.random.default_rng((*numbers, CHOICE)), samples)]
+        unfinished = any(sample.finish_reason == "time" for sample in samples)
         return Generation(
-            **vars(chosen), particles=samples, rule=rule, checks=cloud.checks, resamplings=cloud.resamplings
+            **vars(chosen),
+            particles=samples,
+            rule=rule,
+            traces=tuple(cloud.trace for cloud in clouds),
+            checkpoint=checkpoint() if unfinished else None,
         )
 
     def _sample(self, cloud: Particles[Any], row: int, budget: Budget | None) -> Sample:
@@ -206,15 +244,27 @@ class Model:
             finish_reason=reason,
         )
 
-    def _dead_end(self, cloud: Particles[Any], items: Sequence[Generation]) -> str:
-        furthest = max((sample for item in items for sample in item.particles), key=lambda s: len(s.tokens))
-        tokens = self.language_model.vocabulary.tokens
-        wanted = ", ".join(f"{tokens[t].decode(errors='replace')!r} ({p:.2g})" for t, p in cloud.wanted)
+    def _dead_end(self, clouds: Sequence[Particles[Any]]) -> str:
+        vocabulary = self.language_model.vocabulary
+        furthest = max((tokens for cloud in clouds for tokens in cloud.tokens), key=len)
+        wanted = ", ".join(f"{vocabulary.tokens[t].decode(errors='replace')!r} ({p:.2g})" for t, p in clouds[0].wanted)
+        text = vocabulary.join(furthest).decode(errors="replace")
         return (
-            f"no token is allowed after {furthest.text!r} ({len(furthest.tokens)} tokens), in every particle"
+            f"no token is allowed after {text!r} ({len(furthest)} tokens), in every particle"
             + (f"; the model wanted {wanted}" if wanted else "")
             + "\nhint: use more particles, a rule that judges prefixes earlier, or a wider top_k, top_p, min_p"
         )
+
+
+_NO_NAMES = ("self", "unknown")
+
+
+def _seed(resume: Mapping[str, Any] | None, seed: int | None, generator: Any) -> int:
+    """Of a run that goes on it is the one it began with."""
+    if resume is None or seed is not None or generator is not None:
+        return seed_of(seed, generator)
+    known = resume.get("plan", {}) if isinstance(resume, Mapping) else {}
+    return seed_of(known.get("seed"), None)
 
 
 def load(
@@ -255,23 +305,6 @@ def _needing_extra(extra: str) -> Iterator[None]:
         raise ModelError(f'{error.name} is not installed\nhint: pip install "genctl[{extra}]"') from error
 
 
-def make_rng(seed: int | None, generator: Any) -> Generator:
-    """numpy's generator from a seed, from itself, or (its next number as the seed) from a torch.Generator."""
-    if generator is None:
-        if seed is not None and (not isinstance(seed, int | np.integer) or seed < 0):
-            raise ArgumentError(f"seed is {seed!r}, it must be an integer of at least 0")
-        return np.random.default_rng(seed)
-    if seed is not None:
-        raise ArgumentError("give either seed or generator, not both")
-    if isinstance(generator, Generator):
-        return generator
-    if hasattr(generator, "initial_seed"):
-        from genctl.models.base import torch_seed
-
-        return np.random.default_rng(torch_seed(generator))
-    raise ArgumentError(f"generator is {generator!r}, it must be a numpy.random.Generator or a torch.Generator")
-
-
 def _too_few(rule: Rule, given: int, budget: Budget) -> GenctlError:
     fewest, exact = budget.fewest()
     name = shown(repr(rule))
@@ -287,78 +320,16 @@ def _too_few(rule: Rule, given: int, budget: Budget) -> GenctlError:
     )
 
 
-# -- arguments
-
-
-def _refuse_unknown(unknown: Mapping[str, Any]) -> None:
-    known = [name for name in inspect.signature(Model.generate).parameters if name not in ("self", "unknown")]
-    for name in unknown:
-        near = difflib.get_close_matches(name, known, 1)
-        hint = f"did you mean {near[0]}?" if near else "known are " + ", ".join(known)
-        raise ArgumentError(f"generate() has no argument {name!r}\nhint: {hint}")
-
-
-def _check_counts(max_new_tokens: int, sequences: int, particles: int, ess_threshold: float) -> None:
-    counts = {"max_new_tokens": max_new_tokens, "num_return_sequences": sequences, "num_particles": particles}
-    for name, count in counts.items():
-        if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
-            raise ArgumentError(f"{name} is {count!r}, it must be an integer of at least 1")
-    if not 0 <= ess_threshold <= 1:
-        raise ArgumentError(f"ess_threshold is {ess_threshold!r}, it must be in [0, 1]")
-
-
-def _check_choice(name: str, choice: str, table: Mapping[str, Any]) -> None:
-    if choice not in table:
-        near = difflib.get_close_matches(str(choice), table, 1)
-        raise ArgumentError(
-            f"{name} is {choice!r}, it must be one of {', '.join(table)}"
-            + (f"\nhint: did you mean {near[0]!r}?" if near else "")
-        )
-
-
-def _hooks(
-    temperature: float, top_k: int | None, top_p: float | None, min_p: float | None
-) -> list[Callable[[F32], F32]]:
-    """In the order of transformers: temperature first, then the filters."""
-    hooks: list[Callable[[F32], F32]] = [] if temperature == 1 else [Temperature(temperature)]
-    if top_k is not None:
-        hooks.append(TopK(top_k))
-    if top_p is not None:
-        hooks.append(TopP(top_p))
-    if min_p is not None:
-        hooks.append(MinP(min_p))
-    return hooks
-
-
-def _is_batch(prompt: Any) -> bool:
-    """A list of prompts, as against one text or one list of chat messages."""
-    if isinstance(prompt, str | bytes):
-        return False
-    if not isinstance(prompt, Sequence):
-        raise ArgumentError(f"prompt is {type(prompt).__name__}; give text, bytes, chat messages, or a list of those")
-    if not prompt:
-        raise ArgumentError("prompt is an empty list")
-    return not all(isinstance(item, Mapping) for item in prompt)
-
-
-def _rules(constraint: Any, prompts: int, batched: bool) -> list[Rule | None]:
-    if isinstance(constraint, list):
-        if not batched or len(constraint) != prompts:
-            raise ArgumentError(f"{len(constraint)} constraints for {prompts if batched else 'a single'} prompts")
-        return [as_rule(one) for one in constraint]
-    return [as_rule(constraint)] * prompts
-
-
 @contextmanager
-def _progress(progress: Progress, total: int) -> Iterator[Callable[[int], None]]:
+def _progress(progress: Progress, total: int) -> Iterator[Callable[[int, int], None]]:
     if callable(progress):
-        yield lambda steps: progress(min(steps, total), total)
+        yield progress
     elif progress:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bar
 
         with Bar(TextColumn("tokens"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), transient=True) as bar:
             task = bar.add_task("tokens", total=total)
-            yield lambda steps: bar.update(task, completed=min(steps, total))
+            yield lambda done, of: bar.update(task, completed=done, total=of)
     else:
-        yield lambda steps: None
+        yield lambda done, of: None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, overload
 
@@ -19,9 +19,9 @@ import numpy as np
 from genctl.constraints.rules import Rule
 from genctl.errors import IncompleteError
 from genctl.kernels.records import F64
-from genctl.samplers.smc import effective_sample_size, log_mean_exp, normalised
+from genctl.samplers.smc import Trace, effective_sample_size, log_mean_exp, normalised
 
-FinishReason = Literal["complete", "wrapped_up", "length", "dead_end"]
+FinishReason = Literal["complete", "wrapped_up", "length", "dead_end", "time"]
 FINISHED = ("complete", "wrapped_up")
 
 
@@ -34,7 +34,7 @@ class Sample:
     ended, under the model as steered (nats). log_weight: importance weight (nats); -inf for a text that does not
     count. finish_reason: "complete"; "wrapped_up" (complete, but on its way a token was refused that the rule alone
     allows, because the text could not have been complete after max_new_tokens with it: one that was tried, or any
-    behind the last one); "length" (cut at max_new_tokens); "dead_end" (no token was allowed).
+    behind the last one); "length" (cut at max_new_tokens); "dead_end" (no token was allowed); "time" (max_time was up).
     """
 
     text: str
@@ -77,13 +77,38 @@ class WeightedSamples(ABC):
                 merged[sample.text] += weight
         return merged
 
+    def values(self) -> list[tuple[Any, float]]:
+        """(value, estimated probability), the likeliest first: equal values are merged, however they are spelled."""
+        found: list[tuple[Any, float]] = []
+        for sample, weight in zip(self.samples, normalised(self.log_weights).tolist(), strict=True):
+            if weight > 0:
+                value = self.read(sample)
+                i = next((i for i, (known, _) in enumerate(found) if same(known, value)), len(found))
+                found[i : i + 1] = [(value, weight + (found[i][1] if i < len(found) else 0.0))]
+        return sorted(found, key=lambda pair: -pair[1])
+
+    def expectation(self, function: Callable[[Any], float]) -> float:
+        """Estimate of the mean of a function of the value, under the model conditioned on the rule; nan if no sample
+        counts.
+        """
+        weights = normalised(self.log_weights)
+        if not weights.any():
+            return math.nan
+        pairs = zip(self.samples, weights.tolist(), strict=True)
+        return math.fsum(weight * function(self.read(sample)) for sample, weight in pairs if weight > 0)
+
+    @abstractmethod
+    def read(self, sample: Sample) -> Any:
+        """The value of a sample."""
+
 
 @dataclass(frozen=True)
 class Generation(WeightedSamples):
     """What `generate` returns for one prompt: a sample, and the particles it was drawn from (often itself alone).
 
-    checks: tokens whose admissibility was tested, resamplings: how often particles were resampled, both by the whole
-    call of `generate` that this is from.
+    traces: what happened at each step, of each round of particles (a round, unless min_ess asked for more); checks are
+    those of all groups that ran together. checkpoint: if the time was up, what `generate(..., resume=...)` of the same
+    call goes on from; plain JSON.
     """
 
     text: str
@@ -93,12 +118,26 @@ class Generation(WeightedSamples):
     finish_reason: FinishReason
     particles: tuple[Sample, ...] = field(repr=False)
     rule: Rule | None = field(repr=False)
-    checks: int = field(repr=False, default=0)
-    resamplings: int = field(repr=False, default=0)
+    traces: tuple[Trace, ...] = field(repr=False, default=())
+    checkpoint: Mapping[str, Any] | None = field(repr=False, default=None)
 
     @property
     def samples(self) -> Sequence[Sample]:
         return self.particles
+
+    @property
+    def checks(self) -> int:
+        """Tokens whose admissibility was tested, in the whole batch."""
+        return sum(sum(trace.checks) for trace in self.traces)
+
+    @property
+    def resamplings(self) -> int:
+        """How often these particles were resampled."""
+        return sum(trace.resamplings for trace in self.traces)
+
+    def read(self, sample: Sample) -> Any:
+        """The value of one of the particles."""
+        return sample.text if self.rule is None else self.rule.value(sample.text)
 
     @property
     def value(self) -> Any:
@@ -109,9 +148,10 @@ class Generation(WeightedSamples):
         if self.rule is None:
             return self.text
         if self.finish_reason not in FINISHED:
+            hints = {"time": "raise max_time, or go on with resume="}
             raise IncompleteError(
                 f"the text is not complete ({self.finish_reason} after {len(self.tokens)} tokens): {self.text!r}"
-                "\nhint: raise max_new_tokens, or use more particles"
+                f"\nhint: {hints.get(self.finish_reason, 'raise max_new_tokens, or use more particles')}"
             )
         return self.rule.value(self.text)
 
@@ -125,6 +165,9 @@ class Generations(WeightedSamples, Sequence[Generation]):
     @property
     def samples(self) -> Sequence[Sample]:
         return [sample for item in self._items for sample in item.particles]
+
+    def read(self, sample: Sample) -> Any:
+        return self._items[0].read(sample)
 
     def __len__(self) -> int:
         return len(self._items)
@@ -145,8 +188,13 @@ def choose(rng: np.random.Generator, samples: Sequence[Sample]) -> int:
     weights = normalised(np.array([sample.log_weight for sample in samples]))
     if weights.any():
         return int(rng.choice(len(samples), p=weights))
-    furthest = [(s.finish_reason == "length", len(s.tokens)) for s in samples]
+    furthest = [(s.finish_reason in ("length", "time"), len(s.tokens)) for s in samples]
     return furthest.index(max(furthest))
+
+
+def same(first: Any, second: Any) -> bool:
+    """Equal and of one type: True is not 1."""
+    return type(first) is type(second) and bool(first == second)
 
 
 def is_dead(samples: Sequence[Sample]) -> bool:

@@ -200,22 +200,32 @@ def posterior(
     return {tokens: m / total for tokens, m in mass.items()}, math.log(total) if total else -math.inf
 
 
-def awrs(weights: Sequence[float], allowed: Sequence[bool], uniforms: Iterable[float]) -> tuple[int, float]:
-    """(token, importance mass) by the definition of the recursive estimator; (-1, 0) when nothing allowed is left."""
+def awrs(weights: Sequence[float], allowed: Sequence[bool], uniforms: Iterable[float], tail: int) -> tuple[int, float]:
+    """(token, estimate of the allowed mass), with so many draws behind the accepted one; (-1, 0) if nothing is."""
     left = dict(enumerate(weights))
-    accepted, mass = -1, 0.0
+    accepted, seen, values, shares = -1, 0.0, [], []
     for uniform in uniforms:
         left = {token: weight for token, weight in left.items() if weight > 0}
-        if not left:
-            break
         total = math.fsum(left.values())
-        token = _inverse_cdf(left, uniform * total)
         if accepted >= 0:
-            return accepted, mass if allowed[token] else weights[accepted]
-        if allowed[token]:
-            accepted, mass = token, total
-        del left[token]
-    return accepted, mass
+            behind, rest = len(values) + 1, 1 - math.fsum(shares)
+            last = behind == tail or not left or total <= 0.05 * seen
+            shares.append(rest if last else rest / (tail - behind + 1) if behind > tail // 2 else 0.0)
+        if left:
+            token = _inverse_cdf(left, uniform * total)
+            del left[token]
+            if accepted >= 0:
+                values.append(seen + total * allowed[token])
+            elif allowed[token]:
+                accepted = token
+            seen += weights[token] * allowed[token]
+        elif accepted < 0:
+            return -1, 0.0
+        else:
+            values.append(seen)
+        if accepted >= 0 and shares and last:
+            return accepted, math.fsum(s * v for s, v in zip(shares, values, strict=True))
+    raise AssertionError("too few uniforms")
 
 
 def _inverse_cdf(weights: Mapping[int, float], point: float) -> int:

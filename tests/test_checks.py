@@ -31,6 +31,7 @@ from genctl.errors import ConstraintError
 from genctl.models.toy import ToyModel
 from genctl.samplers.masked import masked
 from genctl.samplers.rejection import awrs
+from genctl.samplers.streams import of
 from genctl.vocabulary import Vocabulary
 from tests import naive
 from tests.schema_order import validator_of
@@ -332,9 +333,9 @@ def test_awrs_and_masks_have_the_same_law_under_checks(limit):
     logits = np.full((1, SIZE), -4.0, np.float32)
     logits[0, [ord("a"), 256 + PIECES.index(b'a"'), 256 + PIECES.index(b'b":'), ord('"')]] = [1.0, 3.0, 0.5, 0.0]
     rng = np.random.default_rng(0)
-    exact = masked(rng, logits, state_of, np.array([state])).log_weights[0]
+    exact = masked(of(rng, 1), logits, state_of, np.array([state])).log_weights[0]
     states = np.full(4_000, state)
-    draws = awrs(rng, np.repeat(logits, len(states), axis=0), state_of, states)
+    draws = awrs(of(rng, len(states)), np.repeat(logits, len(states), axis=0), state_of, states)
     assert set(draws.tokens.tolist()) <= set(np.flatnonzero(naive.mask(state_of, state, SIZE)).tolist())
     assert_mean(np.exp(draws.log_weights), np.exp(exact))
 

@@ -102,24 +102,33 @@ def test_removing_a_token_leaves_the_blocks_as_if_it_had_never_been(row, data):
 LETTERS = Vocabulary((*(bytes((97 + i,)) for i in range(20)), b""), frozenset({20}))
 
 
-@given(st.lists(st.integers(0, 50), min_size=20, max_size=20), st.sets(st.integers(0, 19), min_size=1), st.integers(0))
-def test_the_awrs_kernel_is_the_recursive_estimator(raw, members, seed):
+@given(
+    st.lists(st.integers(0, 50), min_size=20, max_size=20),
+    st.sets(st.integers(0, 19), min_size=1),
+    st.integers(0),
+    st.integers(1, 6),
+)
+def test_the_awrs_kernel_is_the_estimator_by_its_definition(raw, members, seed, tail):
     row = np.array([*raw, 0], np.float32)
     allowed = [token in members for token in range(21)]
-    uniforms = np.random.default_rng(seed).random((1, 23))
+    uniforms = np.random.default_rng(seed).random((1, 30))
     automaton, flat = compile_regex(f"[{''.join(chr(97 + i) for i in members)}]"), Tokens.of(LETTERS).bytes
     blocks = np.zeros((1, 1))
     rejection.block_sums(row[None], blocks)
-    work, mass, status = np.array([[0, -1, 0, 0]]), np.zeros((1, 3)), np.array([rejection.WAITING])
-    expected = naive.awrs(row.astype(float).tolist(), allowed, uniforms[0].tolist())
-    states = np.array([automaton.start])
-    rest = row[None].copy(), blocks
-    while lacking := rejection.awrs(*rest, automaton.machine, flat, states, uniforms, work, mass, status, 0.5):
+    expected = naive.awrs(row.astype(float).tolist(), allowed, uniforms[0].tolist(), tail)
+    work, mass, status = np.zeros((1, 9), np.int64), np.zeros((1, 6)), np.array([rejection.WAITING])
+    work[0, rejection.CHOSEN], work[0, rejection.CUT_AT] = -1, rejection.NEVER
+    plan = np.array([0, tail, 2, rejection.NEVER, 0, 1])
+    asked, masses, states = np.zeros((1, 1, 2), np.int64), np.zeros((1, 1, 2)), np.array([automaton.start])
+    rest = states, uniforms, work, mass, asked, masses, plan, status, 0.5
+    while lacking := rejection.awrs(row[None], blocks, automaton.machine, flat, *rest):
         automaton.extend(lacking)
     if expected[0] < 0:  # nothing allowed has a weight: the caller draws from the mask
-        assert status[0] == rejection.MORE
+        assert status[0] == rejection.CUT
     else:
-        assert (work[0, 1], mass[0, 2]) == (expected[0], pytest.approx(expected[1]))
+        assert status[0] == rejection.DONE
+        found = work[0, rejection.CHOSEN], mass[0, rejection.ESTIMATE]
+        assert found == (expected[0], pytest.approx(expected[1]))
 
 
 @given(st.lists(st.floats(-300, 30), min_size=1, max_size=30), st.data())

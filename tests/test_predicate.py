@@ -26,6 +26,7 @@ from genctl.models.toy import ToyModel
 from genctl.samplers import smc
 from genctl.samplers.rejection import awrs
 from genctl.samplers.resampling import SCHEMES
+from genctl.samplers.streams import seeded
 from genctl.vocabulary import Vocabulary
 from tests import naive
 from tests.statistics import assert_mean
@@ -463,14 +464,9 @@ def test_the_evidence_and_the_posterior_are_those_of_the_definition(judges):
         MODEL, Both([language, PredicateConstraint(as_defined, LETTERS)]), longest, given=[0]
     )
     constraint = Both([language, PredicateConstraint(soft_each, LETTERS, Manner(judges, batch=True))])
-    cloud = smc.run(
-        np.random.default_rng(5),
-        MODEL,
-        [[0]] * runs,
-        [constraint] * runs,
-        particles,
-        smc.Settings(awrs, SCHEMES["systematic"], 0.5, longest),
-    )
+    streams = seeded(5, [(g, i) for g in range(runs) for i in range(particles)])
+    begun = smc.start(streams, MODEL, [[0]] * runs, [constraint] * runs, particles)
+    cloud = smc.run(begun, MODEL, [constraint] * runs, smc.Settings(awrs, SCHEMES["systematic"], 0.5, longest))
     weights = np.exp(cloud.log_weights - log_evidence)
     assert_mean(weights.reshape(runs, particles).mean(axis=1), 1.0)
     for tokens, probability in exact.items():

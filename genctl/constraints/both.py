@@ -21,6 +21,15 @@ class Both:
         self._keys: list[tuple[int, ...]] = [(0,) * len(self.parts)]
         self._states = {self._keys[0]: 0}
 
+    @property
+    def constraint(self) -> Constraint:
+        """The first part, which refuses nothing that is allowed."""
+        return self.parts[0]
+
+    def inner_states(self, states: I64) -> I64:
+        """(N,) states -> (N,) states of the first part."""
+        return np.array([self._keys[state][0] for state in states.tolist()], np.int64)
+
     def start(self) -> int:
         return self._intern(tuple(part.start() for part in self.parts))
 

@@ -3,6 +3,8 @@
 A row of V float32 weights (the exponentials of logits, the largest being 1) is drawn from by inverse CDF over
 blocks of BLOCK weights whose sums are kept in float64: no sort, no Gumbel keys. Removing a token sets its weight
 to 0 and adds its block up anew, so no mass is ever found by subtraction, and rare tokens keep their precision.
+
+A row is a coroutine: the kernel returns where it needs what it cannot do, and is called again with the same arrays.
 """
 
 from __future__ import annotations
@@ -15,8 +17,23 @@ from genctl.kernels.records import DEAD, F32, F64, I64, Bool, Machine, TokenByte
 
 BLOCK = 256
 
-DONE, WAITING, MORE = 0, 1, 2  # status of a row: drawn (or dead), to be (further) drawn, uniforms are used up
-ALLOWED, REFUSED = 1, 0
+# Status of a row: drawn (or dead), to be drawn further, asks for verdicts, has them, better drawn from its mask, needs
+# uniforms.
+DONE, WAITING, ASKS, ANSWERED, CUT, DRY = range(6)
+ALLOWED, REFUSED, UNKNOWN = 1, 0, -1
+NEVER = 2**62
+
+# Columns of a row's work. CUT_AT: refused tokens after which it is better drawn from its mask. USED: of the uniforms.
+USED, CHOSEN, CHECKS, ACCEPTED, REFUSALS, BEHIND, PENDING, LACKING, CUT_AT = range(9)
+# Columns of a row's mass. TOTAL: before the first draw; SEEN: of allowed tokens; ESTIMATE: of all that is allowed.
+TOTAL, SEEN, ESTIMATE, SHARE, SPREAD, REJECTIONS = range(6)
+# Fields of a plan. ASKING: 1 what the automaton allows is asked, 2 everything is; AHEAD: draws that are asked at once.
+GEOMETRIC, TAIL, MAX_ACCEPTS, MAX_REJECTS, ASKING, AHEAD = range(6)
+# Columns of what is asked, in two tables (N, AHEAD, 2).
+TOKEN, VERDICT = range(2)
+WEIGHT, LEFT = range(2)
+
+NEAR = 0.05  # untested over allowed mass: one more draw is enough
 
 
 @summing_kernel
@@ -100,7 +117,87 @@ def check_tokens(machine: Machine, tokens: TokenBytes, states: I64, candidates: 
     return done
 
 
-@inlined
+@kernel
+def judge(work: I64, mass: F64, plan: I64, token: int, weight: float, left: float, allowed: bool) -> bool:
+    """Take note of the next token of the drawing order; is the row's estimate finished?
+
+    weight: the token's; left: of all that was not drawn before it. Until a token is allowed its predecessors only
+    leave the sum. Behind the accepted one, with a the allowed mass seen so far, each further draw y gives the value
+    a + left [y is allowed], whose mean is the whole allowed mass whatever was drawn before (Des Raj 1956). The
+    estimate is a mean of such values, whose shares are settled before their draws; the first half of the TAIL draws
+    only lessens what is left, unless hardly anything is. With TAIL = 1 this is the recursive estimator of AWRS (arXiv
+    2504.05410). At MAX_REJECTS - 1 refusals one plain draw ends the row.
+    """
+    work[CHECKS] += 1
+    if allowed:
+        work[ACCEPTED] += 1
+    if work[CHOSEN] < 0:
+        if not allowed:
+            work[REFUSALS] += 1
+            return wide(work[REFUSALS]) == wide(plan[MAX_REJECTS])
+        work[CHOSEN] = token
+        mass[SEEN] = weight
+        mass[SHARE] = 1.0
+        if wide(work[REFUSALS]) == plan[MAX_REJECTS] - 1:
+            mass[ESTIMATE] = left
+            mass[SPREAD] = left * left
+            return True
+        return False
+    work[BEHIND] += 1
+    rest = plan[TAIL] - work[BEHIND]
+    share = 0.0
+    if rest <= 0 or left <= NEAR * mass[SEEN]:
+        share = mass[SHARE]
+    elif wide(work[BEHIND]) > plan[TAIL] // 2:
+        share = mass[SHARE] / (rest + 1)
+    mass[ESTIMATE] += share * (mass[SEEN] + (left if allowed else 0.0))
+    mass[SPREAD] += (share * left) ** 2
+    if allowed:
+        mass[SEEN] += weight
+    mass[SHARE] -= share
+    return bool(rest <= 0 or mass[SHARE] <= 0.0)
+
+
+@kernel
+def judge_with_replacement(work: I64, mass: F64, plan: I64, token: int, allowed: bool) -> bool:
+    """The same for draws with replacement, which stop at MAX_ACCEPTS allowed ones or MAX_REJECTS refused ones.
+
+    The estimate is the chance of the first draw to be allowed, given how many were: (K - 1) / (n - 1) of n draws that
+    stopped at the K-th allowed one (Haldane 1945), a / (n - 1) of those with a allowed ones that stopped otherwise.
+    """
+    work[CHECKS] += 1
+    if allowed:
+        work[ACCEPTED] += 1
+        if work[CHOSEN] < 0:
+            work[CHOSEN] = token
+    else:
+        work[REFUSALS] += 1
+        mass[REJECTIONS] += 1.0
+    return close_with_replacement(work, mass, plan)
+
+
+@kernel
+def close_with_replacement(work: I64, mass: F64, plan: I64) -> bool:
+    accepted, rejected = wide(work[ACCEPTED]), mass[REJECTIONS]
+    if plan[MAX_REJECTS] < NEVER:
+        rejected = min(rejected, float(plan[MAX_REJECTS]))
+    if accepted < plan[MAX_ACCEPTS] and (rejected < plan[MAX_REJECTS] or plan[MAX_REJECTS] == NEVER):
+        return False
+    if accepted > 0:
+        counted = min(plan[MAX_ACCEPTS] - 1, accepted)
+        mass[ESTIMATE] = mass[TOTAL] * counted / (accepted + rejected - 1)
+    return True
+
+
+@kernel
+def repeat_rejections(mass: F64, left: float, uniform: float) -> None:
+    """With replacement, refused tokens come again: so often before the next token that was not refused yet."""
+    chance = left / mass[TOTAL]
+    if chance < 1.0:
+        mass[REJECTIONS] += (math.log1p(-uniform) / math.log1p(-chance)) // 1.0  # it may not fit an integer
+
+
+@kernel
 def awrs_row(
     weights: F32,
     blocks: F64,
@@ -110,40 +207,68 @@ def awrs_row(
     uniforms: F64,
     work: I64,
     mass: F64,
+    asked: I64,
+    masses: F64,
+    plan: I64,
     tail: float,
+    status: int,
 ) -> int:
-    """One token by the recursive estimator of AWRS (arXiv 2504.05410); returns a status.
+    """One token, and an estimate of the allowed mass; returns a status.
 
-    work: (draws made, accepted token or -1, tokens checked, what the automaton has to be extended with);
-    mass: (weight of the accepted token, mass not refused when it was accepted, importance mass).
-    Called again with the same work and mass when WAITING, it goes on where it stopped. At DONE the importance
-    weight is mass[2] over the row's total mass before the first call. Unbiased: with R the mass not refused so
-    far, accepting x is worth R if the next draw without replacement is allowed too, and w(x) if it is not, since
-    E f = q f(x) + (1 - q) E[f | not x] with q = w(x) / R. MORE: the uniforms are used up, or less than tail is
-    left, and nothing was accepted.
+    WAITING: the automaton has to be extended with work[LACKING]. ASKS: asked[: work[PENDING]] has tokens whose verdict
+    is UNKNOWN. CUT: so many tokens were refused, or so little is left (tail), that the row should be drawn from its
+    mask: all that was refused is outside, so the law stays. DRY: all uniforms are used.
     """
-    while work[0] < uniforms.shape[0]:
-        if work[1] < 0 and (work[0] == uniforms.shape[0] - 1 or total_mass(blocks) < tail):
-            return MORE  # the last uniform is kept for the draw after an acceptance
-        token = draw(weights, blocks, uniforms[work[0]])
+    for i in range(work[PENDING] if status == ANSWERED else 0):
+        token, allowed = wide(asked[i, TOKEN]), asked[i, VERDICT] == ALLOWED
+        if plan[GEOMETRIC]:
+            if not allowed:
+                remove(weights, blocks, token)
+            if judge_with_replacement(work, mass, plan, token, allowed):
+                return DONE
+        elif judge(work, mass, plan, token, masses[i, WEIGHT], masses[i, LEFT], allowed):
+            return DONE
+    if status == ANSWERED:
+        work[PENDING] = 0
+    while True:
+        left = total_mass(blocks)
+        if work[CHOSEN] < 0 and work[PENDING] == 0 and (work[REFUSALS] >= work[CUT_AT] or left < tail):
+            return CUT
+        if work[USED] + 2 > uniforms.shape[0]:
+            return ASKS if work[PENDING] > 0 else DRY
+        token = draw(weights, blocks, uniforms[work[USED]])
         if token < 0:
-            mass[2] = mass[1]
+            if work[PENDING] > 0:
+                return ASKS
+            mass[ESTIMATE] += mass[SHARE] * mass[SEEN]
             return DONE
-        verdict = check_token(machine, tokens, state, token)
+        verdict = ALLOWED if plan[ASKING] > 1 else check_token(machine, tokens, state, token)
         if verdict < 0:
-            work[3] = verdict
+            work[LACKING] = verdict
             return WAITING
-        work[0] += 1
-        work[2] += 1
-        if work[1] >= 0:
-            mass[2] = mass[1] if verdict == ALLOWED else mass[0]
+        work[USED] += 1
+        if plan[GEOMETRIC] and work[REFUSALS] > 0:
+            repeat_rejections(mass, left, uniforms[work[USED]])
+            work[USED] += 1
+            if close_with_replacement(work, mass, plan):
+                return DONE
+        weight = float(weights[token])
+        if not plan[GEOMETRIC] or verdict == REFUSED:
+            remove(weights, blocks, token)
+        if work[PENDING] > 0 or (verdict == ALLOWED and plan[ASKING]):
+            i = wide(work[PENDING])
+            asked[i, TOKEN] = token
+            asked[i, VERDICT] = UNKNOWN if verdict == ALLOWED else REFUSED
+            masses[i, WEIGHT] = weight
+            masses[i, LEFT] = left
+            work[PENDING] += 1
+            if wide(work[PENDING]) == plan[AHEAD]:
+                return ASKS
+        elif plan[GEOMETRIC]:
+            if judge_with_replacement(work, mass, plan, token, verdict == ALLOWED):
+                return DONE
+        elif judge(work, mass, plan, token, weight, left, verdict == ALLOWED):
             return DONE
-        if verdict == ALLOWED:
-            work[1] = token
-            mass[0] = weights[token]
-            mass[1] = total_mass(blocks)
-        remove(weights, blocks, token)
-    return MORE
 
 
 @kernel
@@ -156,15 +281,32 @@ def awrs(
     uniforms: F64,
     work: I64,
     mass: F64,
+    asked: I64,
+    masses: F64,
+    plan: I64,
     status: I64,
     tail: float,
 ) -> int:
-    """`awrs_row` on each of the N rows whose status is WAITING. 0, or what the automaton has to be extended with."""
+    """`awrs_row` on each of the N rows that can go on. 0, or what the automaton has to be extended with."""
     for n in range(states.shape[0]):
-        if status[n] == WAITING:
-            status[n] = awrs_row(weights[n], blocks[n], machine, tokens, states[n], uniforms[n], work[n], mass[n], tail)
+        if status[n] == WAITING or status[n] == ANSWERED:
+            status[n] = awrs_row(
+                weights[n],
+                blocks[n],
+                machine,
+                tokens,
+                states[n],
+                uniforms[n],
+                work[n],
+                mass[n],
+                asked[n],
+                masses[n],
+                plan,
+                tail,
+                wide(status[n]),
+            )
             if status[n] == WAITING:
-                return wide(work[n, 3])
+                return wide(work[n, LACKING])
     return 0
 
 

@@ -1,6 +1,6 @@
 """Token samplers: draw one allowed token for each of N particles, and say what the draw is worth.
 
-    draws = awrs(rng, logits, constraint, states)
+    draws = awrs(streams, logits, constraint, states)
     log_weights += draws.log_weights
 
 A sampler is *properly weighted*: with p the softmax of a row of logits, E[exp(log_weight) f(token)] is the sum of
@@ -13,12 +13,12 @@ import math
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from numpy.random import Generator
 
 from genctl.constraints.base import Constraint
 from genctl.errors import ModelError
 from genctl.kernels.records import F32, F64, I64
 from genctl.kernels.rejection import BLOCK, block_sums, draw
+from genctl.samplers.streams import Streams
 
 DEAD_TOKEN = -1
 
@@ -30,12 +30,14 @@ class Draws(NamedTuple):
     log_weights: F64  # (N,) nats, -inf at a dead end
     logprobs: F64  # (N,) nats, of the token under the model
     checks: I64  # (N,) tokens whose admissibility was tested
+    accepted: I64  # (N,) of them allowed
+    variances: F64  # (N,) relative variance of exp(log_weight), estimated from what was tested
 
 
 class TokenSampler(Protocol):
     """logits (N, V) float32, nats up to a constant per row; states (N,) of the constraint."""
 
-    def __call__(self, rng: Generator, logits: F32, constraint: Constraint, states: I64, /) -> Draws: ...
+    def __call__(self, streams: Streams, logits: F32, constraint: Constraint, states: I64, /) -> Draws: ...
 
 
 class Weights(NamedTuple):
@@ -67,12 +69,16 @@ def weigh(logits: F32) -> Weights:
     return Weights(values, blocks, top.astype(np.float64), blocks.sum(axis=1))
 
 
-def unconstrained(rng: Generator, logits: F32) -> Draws:
+def unconstrained(streams: Streams, logits: F32) -> Draws:
     """Tokens of the model itself; every weight is 1."""
     weights = weigh(logits)
-    tokens = np.array([draw(v, b, rng.random()) for v, b in zip(weights.values, weights.blocks, strict=True)], np.int64)
+    uniforms = streams.uniforms(1)[:, 0].tolist()
+    tokens = np.array(
+        [draw(v, b, u) for v, b, u in zip(weights.values, weights.blocks, uniforms, strict=True)], np.int64
+    )
     none = np.zeros(len(tokens), np.int64)
-    return Draws(tokens, np.where(tokens < 0, -np.inf, 0.0), token_logprobs(logits, weights, tokens), none)
+    log_weights = np.where(tokens < 0, -np.inf, 0.0)
+    return Draws(tokens, log_weights, token_logprobs(logits, weights, tokens), none, none, np.zeros(len(tokens)))
 
 
 def token_logprobs(logits: F32, weights: Weights, tokens: I64) -> F64:

@@ -1,6 +1,6 @@
 """Samplers that look at the whole mask: exact local masking, and its greedy form.
 
-    draws = masked(rng, logits, constraint, states)      # log_weights: log of the allowed mass
+    draws = masked(streams, logits, constraint, states)      # log_weights: log of the allowed mass
 
 Drawing from the renormalised allowed tokens is properly weighted with the mass that was allowed. Left out, these
 weights would make the samples follow "mask and renormalise" instead of the model conditioned on the rule.
@@ -11,33 +11,37 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.random import Generator
 
 from genctl.constraints.base import Constraint, unpack, words
 from genctl.kernels.records import F32, I64, Bool
 from genctl.kernels.rejection import block_sums, draw, masked_draw
 from genctl.samplers.base import DEAD_TOKEN, Draws, Weights, token_logprobs, weigh
+from genctl.samplers.streams import Streams
 
 # Below this share of the largest weight float32 loses digits: such rows are drawn in float64 from their logits.
 TAIL = 1e-24
 
 
-def masked(rng: Generator, logits: F32, constraint: Constraint, states: I64, /) -> Draws:
+def masked(streams: Streams, logits: F32, constraint: Constraint, states: I64, /) -> Draws:
     """A TokenSampler: one draw from the allowed tokens, weighted by their mass."""
     weights = weigh(logits)
     log_weights = np.full(len(states), -np.inf)
     tokens = np.full(len(states), DEAD_TOKEN, np.int64)
+    accepted = np.zeros(len(states), np.int64)
+    uniforms = streams.uniforms(1)[:, 0].tolist()
     for n, state in enumerate(states.tolist()):
         allowed = allowed_row(constraint, state, logits.shape[1])
-        tokens[n], log_weights[n] = draw_allowed(logits, weights, n, allowed, rng.random())
+        tokens[n], log_weights[n] = draw_allowed(logits, weights, n, allowed, uniforms[n])
+        accepted[n] = allowed.sum()
     checks = np.full(len(states), logits.shape[1], np.int64)
-    return Draws(tokens, log_weights, token_logprobs(logits, weights, tokens), checks)
+    logprobs = token_logprobs(logits, weights, tokens)
+    return Draws(tokens, log_weights, logprobs, checks, accepted, np.zeros(len(states)))
 
 
-def greedy(rng: Generator, logits: F32, constraint: Constraint, states: I64, /) -> Draws:
+def greedy(streams: Streams, logits: F32, constraint: Constraint, states: I64, /) -> Draws:
     """The likeliest allowed token, the first of equals. Not properly weighted: log_weights are the allowed masses."""
     weights = weigh(logits)
-    draws = masked(rng, logits, constraint, states)
+    draws = masked(streams, logits, constraint, states)
     tokens = draws.tokens.copy()
     for n in np.flatnonzero(tokens >= 0).tolist():
         allowed = allowed_row(constraint, int(states[n]), logits.shape[1])

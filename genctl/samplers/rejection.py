@@ -1,149 +1,232 @@
 """Adaptive weighted rejection sampling (Lipkin et al. 2025, arXiv 2504.05410): check only what the model would draw.
 
-    draws = awrs(rng, logits, constraint, states)
+    draws = AWRS()(streams, logits, constraint, states)
     draws.checks                             # a handful, where a mask tests every token of the vocabulary
 
-Tokens are drawn without replacement until one is allowed; one more draw makes the weight an unbiased estimate of
-the allowed mass (kernels/rejection.py has the estimator and its proof). Where very many tokens were refused, the
-row is drawn from its mask instead: the recursion may be cut by any properly weighted draw of its tail, and all
-that was refused is outside the mask, so the weight is the allowed mass itself.
+Tokens are drawn without replacement until one is allowed; a few more draws make the weight an unbiased estimate of
+the allowed mass, with little variance (kernels/rejection.py has the estimators). Where a compiled rule refused CUT
+tokens its mask is cheaper than to go on, and the row is drawn from it: all that was refused is outside of the mask, so
+the weight is the allowed mass itself. What is cheaper was measured once; to time it in each run would make the same
+seed give other texts.
 """
 
 from __future__ import annotations
 
-import math
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.random import Generator
 
+from genctl.automata.tabulated import Tabulated
 from genctl.constraints.automaton import AutomatonConstraint
 from genctl.constraints.base import Constraint, unpack
+from genctl.constraints.both import Both
 from genctl.constraints.budget import Budget
 from genctl.constraints.checked import Checked
+from genctl.errors import ArgumentError
 from genctl.kernels import rejection
-from genctl.kernels.records import F32, F64, I64
-from genctl.samplers.base import DEAD_TOKEN, Draws, Weights, token_logprobs, weigh
+from genctl.kernels.records import F32, F64, I64, Machine, TokenBytes
+from genctl.samplers.base import Draws, Weights, token_logprobs, weigh
 from genctl.samplers.masked import TAIL, allowed_row, draw_allowed
+from genctl.samplers.streams import Streams
 
-REJECTS = 128  # refused tokens after which a compiled constraint is asked for its mask
-PATIENCE = 8  # refused tokens after which other constraints are asked for their candidates
+CUT = 16  # refused tokens after which the mask of a compiled rule is cheaper
+PATIENCE = 8  # refused tokens after which other rules are asked what all they refuse
+COMPILED_TAIL, TAIL_IN_PYTHON = 8, 1  # draws behind the accepted one
+UNIFORMS = 32  # at a time
+OF_MASKS = 2**40  # where the uniforms of rows drawn from masks begin
 
-
-def awrs(rng: Generator, logits: F32, constraint: Constraint, states: I64, /) -> Draws:
-    """A TokenSampler; automata are checked inside the kernel, other constraints token by token."""
-    weights = weigh(logits)
-    if isinstance(constraint, AutomatonConstraint | Budget | Checked):
-        tokens, log_weights, checks = _by_kernel(rng, logits, weights, constraint, states)
-    else:
-        rows = [_one_by_one(rng, logits, weights, n, constraint, s) for n, s in enumerate(states.tolist())]
-        tokens = np.array([row[0] for row in rows], np.int64)
-        log_weights = np.array([row[1] for row in rows], np.float64)
-        checks = np.array([row[2] for row in rows], np.int64)
-    return Draws(tokens, log_weights, token_logprobs(logits, weights, tokens), checks)
+Compiled = AutomatonConstraint | Budget | Checked  # whose masks are cheap
 
 
-class Run(NamedTuple):
-    """What the kernel did for N rows; see `awrs_row` for the columns of work and mass."""
+@dataclass(frozen=True)
+class AWRS:
+    """A TokenSampler. Automata are checked in the kernel, other rules asked about all rows at once.
 
-    uniforms: F64
-    work: I64
-    mass: F64
-    status: I64
-
-
-def _by_kernel(
-    rng: Generator, logits: F32, weights: Weights, constraint: AutomatonConstraint | Budget | Checked, states: I64
-) -> tuple[I64, F64, I64]:
-    """(tokens, log-weights, checks). A budget, and checks, are asked afterwards about what the kernel drew under their
-    language.
-
-    The language refuses nothing that they allow, so what was refused before the accepted token stays so.
+    estimator: "recursive" draws without replacement until a token is allowed, then `tail` further ones, over which the
+    weight is averaged (None: 8 for compiled rules, 1 where Python has to be asked). "geometric" draws with replacement
+    until `max_accepts` draws were allowed, and weights with the share of allowed ones. max_rejects: refused tokens
+    (recursive) or refused draws (geometric) after which a particle gives up with weight 0, which keeps the weights
+    unbiased; None never gives up.
     """
-    run = _run_kernel(rng, weights, *_language(constraint, states))
-    chosen, checks = run.work[:, 1].copy(), run.work[:, 2].copy()
-    log_weights = np.full(len(states), -np.inf)
-    drawn = run.status == rejection.DONE
-    log_weights[drawn] = np.log(run.mass[drawn, 2]) - np.log(weights.total[drawn])
-    for n in np.flatnonzero(run.status == rejection.MORE).tolist():
-        chosen[n], log_weights[n] = _by_mask(rng, logits, weights, n, constraint, int(states[n]))
-    if not isinstance(constraint, AutomatonConstraint):
-        for n in np.flatnonzero(drawn).tolist():
-            state = int(states[n])
-            if not constraint.allows(state, int(chosen[n])):
-                # The kernel has taken the token out already: the recursion goes on from there.
-                chosen[n], log_weights[n], more = _one_by_one(rng, logits, weights, n, constraint, state)
-                checks[n] += more
-            elif not _allows_second(constraint, state, weights, run, n):
-                log_weights[n] += np.log(run.mass[n, 0]) - np.log(run.mass[n, 2])
-    return chosen, log_weights, checks
+
+    estimator: Literal["recursive", "geometric"] = "recursive"
+    tail: int | None = None
+    max_accepts: int = 2
+    max_rejects: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.estimator not in ("recursive", "geometric"):
+            raise ArgumentError(f'estimator is {self.estimator!r}, it must be "recursive" or "geometric"')
+        for name, least in (("tail", 1), ("max_accepts", 2), ("max_rejects", 1)):
+            value = getattr(self, name)
+            if value is None and name != "max_accepts":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ArgumentError(f"{name} is {value!r}, it must be an integer of at least {least}")
+
+    def __call__(self, streams: Streams, logits: F32, constraint: Constraint, states: I64, /) -> Draws:
+        weights = weigh(logits)
+        run = _Run(self, streams, logits, weights, constraint, states)
+        tokens, log_weights = run.finish()
+        work = run.work
+        return Draws(
+            tokens,
+            log_weights,
+            token_logprobs(logits, weights, tokens),
+            work[:, rejection.CHECKS],
+            work[:, rejection.ACCEPTED],
+            self._variances(run),
+        )
+
+    def _variances(self, run: _Run) -> F64:
+        """The relative variance of each weight, with the share of allowed tokens among those tested."""
+        work, mass = run.work, run.mass
+        share = (work[:, rejection.ACCEPTED] + 1) / (work[:, rejection.CHECKS] + 2)
+        if self.estimator == "geometric":
+            found = (1 - share) / max(self.max_accepts - 2, 1)
+        else:
+            estimate = np.where(mass[:, rejection.ESTIMATE] > 0, mass[:, rejection.ESTIMATE], 1.0)
+            found = mass[:, rejection.SPREAD] / estimate**2 * share * (1 - share)
+        return np.where(run.exact, 0.0, found)
 
 
-def _language(constraint: AutomatonConstraint | Budget | Checked, states: I64) -> tuple[AutomatonConstraint, I64]:
-    """What a budget and checks are around, and its states."""
+awrs = AWRS()
+
+
+class _Run:
+    """The rows of one step, until each is drawn."""
+
+    def __init__(
+        self, sampler: AWRS, streams: Streams, logits: F32, weights: Weights, constraint: Constraint, states: I64
+    ) -> None:
+        self._streams, self._logits, self._constraint, self._states = streams, logits, constraint, states
+        self._weights = weights
+        n_rows, language = len(states), _language(constraint, states)
+        compiled = isinstance(constraint, Compiled)
+        tail = sampler.tail or (COMPILED_TAIL if compiled else TAIL_IN_PYTHON)
+        geometric = sampler.estimator == "geometric"
+        ahead = 1 if geometric or compiled else 1 + tail
+        asking = 2 if language is None else language.constraint is not constraint
+        rejects = sampler.max_rejects or rejection.NEVER
+        stays = geometric or rejects <= CUT
+        self._plan = np.array([geometric, tail, sampler.max_accepts, rejects, asking, ahead])
+        self._language = language
+        self._uniforms, self._used = streams.uniforms(UNIFORMS), np.zeros(n_rows, np.int64)
+        self._asked = np.zeros((n_rows, ahead, 2), np.int64)
+        self._masses = np.zeros((n_rows, ahead, 2))
+        self._status = np.full(n_rows, rejection.WAITING)
+        self.work = np.zeros((n_rows, 9), np.int64)
+        self.work[:, rejection.CHOSEN] = -1
+        self.work[:, rejection.CUT_AT] = rejection.NEVER if stays else CUT if compiled else PATIENCE
+        self.mass = np.zeros((n_rows, 6))
+        self.mass[:, rejection.TOTAL] = weights.total
+        self.exact = np.zeros(n_rows, np.bool_)
+
+    def finish(self) -> tuple[I64, F64]:
+        """(tokens, log-weights)."""
+        tokens, estimates = self.work[:, rejection.CHOSEN], self.mass[:, rejection.ESTIMATE]
+        log_weights = np.full(len(tokens), -np.inf)
+        while True:
+            self._run_kernel()
+            self._ask()
+            self._refill()
+            for n in np.flatnonzero(self._status == rejection.CUT).tolist():
+                if not self._keep_candidates(n):
+                    tokens[n], log_weights[n] = self._by_mask(n)
+                    self._status[n], self.exact[n] = rejection.DONE, True
+            if (self._status == rejection.DONE).all():
+                break
+        drawn = (tokens >= 0) & ~self.exact
+        log_weights[drawn] = np.log(estimates[drawn]) - np.log(self.mass[drawn, rejection.TOTAL])
+        return tokens.copy(), log_weights
+
+    def _run_kernel(self) -> None:
+        """The kernel stops where the automaton is not built yet, and goes on after."""
+        values, blocks = self._weights.values, self._weights.blocks
+        if self._language is None:
+            machine, tokens, states = _NO_MACHINE, _NO_TOKENS, self._states
+        else:
+            self._language.constraint.make_room()
+            tokens, states = self._language.constraint.token_bytes, self._language.states
+        while True:
+            if self._language is not None:
+                machine = self._language.constraint.automaton.machine
+            lacking = rejection.awrs(
+                values,
+                blocks,
+                machine,
+                tokens,
+                states,
+                self._uniforms,
+                self.work,
+                self.mass,
+                self._asked,
+                self._masses,
+                self._plan,
+                self._status,
+                TAIL,
+            )
+            if not lacking or self._language is None:
+                return
+            self._language.constraint.automaton.extend(lacking)
+
+    def _ask(self) -> None:
+        """All questions of all rows at once."""
+        rows = np.flatnonzero(self._status == rejection.ASKS)
+        if not len(rows):
+            return
+        pending = np.arange(self._asked.shape[1]) < self.work[rows, rejection.PENDING, None]
+        unknown = pending & (self._asked[rows, :, rejection.VERDICT] == rejection.UNKNOWN)
+        i, column = np.nonzero(unknown)
+        states, tokens = self._states[rows[i]], self._asked[rows[i], column, rejection.TOKEN]
+        verdicts = self._constraint.allows_each(states, tokens)
+        self._asked[rows[i], column, rejection.VERDICT] = verdicts
+        self._status[rows] = rejection.ANSWERED
+
+    def _refill(self) -> None:
+        for n in np.flatnonzero(self._status == rejection.DRY).tolist():
+            self._used[n] += self.work[n, rejection.USED]
+            self._uniforms[n] = self._streams.rows(np.array([n])).uniforms(UNIFORMS, int(self._used[n]))[0]
+            self.work[n, rejection.USED], self._status[n] = 0, rejection.WAITING
+
+    def _keep_candidates(self, row: int) -> bool:
+        """Refuse at once all that a cheap mask refuses, and go on; that never changes the estimate's mean."""
+        blocks = self._weights.blocks[row]
+        if isinstance(self._constraint, Compiled) or blocks.sum() < TAIL:
+            return False
+        candidates = self._constraint.candidates(int(self._states[row]))
+        if candidates is not None:
+            values = self._weights.values[row]
+            values[~unpack(candidates, len(values))] = 0.0
+            rejection.block_sums(values[None], blocks[None])
+        self.work[row, rejection.CUT_AT] = rejection.NEVER
+        self._status[row] = rejection.WAITING
+        return True
+
+    def _by_mask(self, row: int) -> tuple[int, float]:
+        """The exact tail. The row's weights were used up, but the mask and the logits are all that is needed."""
+        logits = self._logits[row : row + 1]
+        allowed = allowed_row(self._constraint, int(self._states[row]), logits.shape[1])
+        uniform = self._streams.rows(np.array([row])).uniforms(1, OF_MASKS)[0, 0]
+        return draw_allowed(logits, weigh(logits), 0, allowed, float(uniform))
+
+
+class _Language(NamedTuple):
+    """A compiled rule that refuses nothing that is allowed, and the rows' states in it."""
+
+    constraint: AutomatonConstraint
+    states: I64
+
+
+def _language(constraint: Constraint, states: I64) -> _Language | None:
+    """What a budget, checks and conjunctions are around."""
     while not isinstance(constraint, AutomatonConstraint):
+        if not isinstance(constraint, Budget | Checked | Both):
+            return None
         states, constraint = constraint.inner_states(states), constraint.constraint
-    return constraint, states
+    return _Language(constraint, states)
 
 
-def _run_kernel(rng: Generator, weights: Weights, constraint: AutomatonConstraint, states: I64) -> Run:
-    """The kernel stops where the automaton is not built yet, and goes on after."""
-    n_rows = len(states)
-    uniforms = rng.random((n_rows, REJECTS + 2))
-    work = np.zeros((n_rows, 4), np.int64)
-    work[:, 1] = DEAD_TOKEN
-    mass = np.zeros((n_rows, 3))
-    status = np.full(n_rows, rejection.WAITING, np.int64)
-    automaton, tokens = constraint.automaton, constraint.token_bytes
-    constraint.make_room()
-    while lacking := rejection.awrs(
-        weights.values, weights.blocks, automaton.machine, tokens, states, uniforms, work, mass, status, TAIL
-    ):
-        automaton.extend(lacking)
-    return Run(uniforms, work, mass, status)
-
-
-def _allows_second(constraint: Budget | Checked, state: int, weights: Weights, run: Run, row: int) -> bool:
-    """The kernel's draw after the one it accepted, once more: it stopped there, with the weights as they were."""
-    second = rejection.draw(weights.values[row], weights.blocks[row], run.uniforms[row, run.work[row, 0] - 1])
-    return second < 0 or constraint.allows(state, second)
-
-
-def _by_mask(
-    rng: Generator, logits: F32, weights: Weights, row: int, constraint: Constraint, state: int
-) -> tuple[int, float]:
-    """The exact tail. The row's weights were used up, but the mask and the logits are all that is needed."""
-    allowed = allowed_row(constraint, state, logits.shape[1])
-    fresh = weigh(logits[row : row + 1])
-    return draw_allowed(logits[row : row + 1], fresh, 0, allowed, rng.random())
-
-
-def _one_by_one(
-    rng: Generator, logits: F32, weights: Weights, row: int, constraint: Constraint, state: int
-) -> tuple[int, float, int]:
-    """(token, log-weight, checks) of one row: the kernel's recursion with checks in Python."""
-    values, blocks, total = weights.values[row], weights.blocks[row], weights.total[row]
-    accepted, weight, left, checks = DEAD_TOKEN, 0.0, 0.0, 0
-    while True:
-        if accepted < 0 and blocks.sum() < TAIL:
-            return *_by_mask(rng, logits, weights, row, constraint, state), checks
-        token = rejection.draw(values, blocks, rng.random())
-        if token < 0:
-            return accepted, math.log(left / total), checks
-        allowed = constraint.allows(state, token)
-        checks += 1
-        if accepted >= 0:
-            return accepted, math.log((left if allowed else weight) / total), checks
-        if allowed:
-            accepted, weight, left = token, float(values[token]), float(blocks.sum())
-        rejection.remove(values, blocks, token)
-        if checks == PATIENCE and accepted < 0:
-            _keep_candidates(constraint, state, values, weights.blocks[row : row + 1])
-
-
-def _keep_candidates(constraint: Constraint, state: int, values: F32, blocks: F64) -> None:
-    """Refuse at once all that a cheap mask refuses; taking out refused tokens never changes the estimate's mean."""
-    candidates = constraint.candidates(state)
-    if candidates is not None:
-        values[~unpack(candidates, len(values))] = 0.0
-        rejection.block_sums(values[None], blocks)
+_NO_MACHINE: Machine = Tabulated(np.zeros((1, 1), np.int32), np.zeros(256, np.uint8), np.zeros(1, np.bool_)).machine
+_NO_TOKENS = TokenBytes(np.zeros(0, np.uint8), np.zeros(1, np.int64), np.zeros(0, np.bool_))

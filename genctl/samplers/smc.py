@@ -1,68 +1,101 @@
 """Sequential Monte Carlo: N weighted prefixes a prompt, extended token by token, resampled when few carry weight.
 
-    cloud = start(model, [model.encode(prompt)], [constraint], particles=16)
+    cloud = start(seeded(0, [(0, i) for i in range(16)]), model, [model.encode(prompt)], [constraint], size=16)
     while cloud.running.any():
-        cloud = step(rng, cloud, model, [constraint], settings)
+        cloud = step(cloud, model, [constraint], settings)
     log_mean_exp(cloud.log_weights)          # estimates log Z, the log-probability of the rule, at any time
 
 G prompts run together, each with its own N particles and its own constraint; rows g N .. (g + 1) N - 1 belong to
-prompt g. The target is the model's law of finished texts of at most T tokens, times the potentials of the
-constraint, restricted to texts that obey. A particle whose text is complete after T tokens is closed by the
-end-of-text token and weighted with its probability; any other is cut, with weight -inf. A constraint that is held
-to its budget (constraints/budget.py) leaves none to be cut. Without a constraint a text is cut as it is, and keeps
-its weight.
+prompt g. The target is the model's law of finished texts of at most T tokens, times the potentials of constraint and
+critic, restricted to texts that obey. Potentials of prefixes are twists: taken out again at the next step, so that only
+those of finished texts remain. A particle whose text is complete after T tokens is closed by the end-of-text token and
+weighted with its probability; any other is cut, with weight -inf. A constraint that is held to its budget
+(constraints/budget.py) leaves none to be cut. Without a constraint a text is cut as it is, and keeps its weight.
+
+Particles with the same tokens behind the same prompt share a row of the model: it computes each prefix once. Every
+particle draws from a stream of its own, so that a prompt's result does not depend on what runs beside it.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.random import Generator
 
 from genctl.constraints.base import Constraint
+from genctl.errors import ArgumentError
 from genctl.kernels.records import F32, F64, I64, Bool
 from genctl.models.base import LanguageModel, Logits, host_logits
 from genctl.samplers.base import Draws, TokenSampler, unconstrained, weigh
+from genctl.samplers.streams import Streams
 
 M = TypeVar("M")
+Hook: TypeAlias = Callable[[F32], F32]  # (N, V) logits -> new ones, row by row
+Rules: TypeAlias = Sequence[Constraint | None]  # one for each prompt
 
-RUNNING, COMPLETE, CUT, DEAD = 0, 1, 2, 3  # status of a particle
+RUNNING, COMPLETE, CUT, DEAD, STOPPED = range(5)  # status of a particle; STOPPED: the time was up
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How particles are moved. hooks change the logits, and with them the target."""
+    """How particles are moved.
+
+    hooks change the model's law, and with it the target. tilts multiply the target of each token with exp(new logits -
+    old logits), without normalising. proposals only change how tokens are found: the weights make up for it, so they
+    may not take a token away.
+    """
 
     sampler: TokenSampler
     resample: Callable[[Generator, F64], I64]
     ess_threshold: float  # resample when the effective sample size falls below this share of N
     max_new_tokens: int
-    hooks: Sequence[Callable[[F32], F32]] = ()
+    hooks: Sequence[Hook] = ()
+    tilts: Sequence[Hook] = ()
+    proposals: Sequence[Hook] = ()
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What happened at each of S steps."""
+
+    ess: tuple[tuple[float, ...], ...] = ()  # (S, G) effective sample sizes before resampling
+    ancestors: tuple[tuple[int, ...], ...] = ()  # (S, R) the particle that each one goes on from, after the step's draw
+    checks: tuple[int, ...] = ()  # (S,) tokens tested
+    accepted: tuple[int, ...] = ()  # (S,) of them allowed
+    variances: tuple[float, ...] = ()  # (S,) mean relative variance of the weights of the step's draws
+
+    @property
+    def resamplings(self) -> int:
+        return sum(line != tuple(range(len(line))) for line in self.ancestors)
 
 
 @dataclass(frozen=True)
 class Particles(Generic[M]):
-    """R = G N weighted prefixes. The model's state and logits have a row for each running particle, in order.
+    """R = G N weighted prefixes. The model's state and logits have a row for each different running prefix.
 
     Invariant: the mean of exp(log_weights) of a prompt estimates its evidence, before and after resampling.
     """
 
+    streams: Streams
+    prompts: tuple[int, ...]  # (G,) equal numbers for equal prompts
     tokens: tuple[tuple[int, ...], ...]  # R
     log_weights: F64  # (R,) nats
     logprobs: F64  # (R,) nats, of the tokens and the end under the model
-    potentials: F64  # (R,) nats, the constraint's potential that log_weights already contain
+    potentials: F64  # (R,) nats, of constraint and critic, which log_weights already contain
     states: I64  # (R,) of the constraint
+    critic_states: I64  # (R,)
     status: I64  # (R,)
     size: int  # N
     state: M
     logits: Logits
+    rows: I64  # the model's row of each running particle, in order
     steps: int = 0
-    checks: int = 0
-    resamplings: int = 0
+    trace: Trace = Trace()
     wanted: tuple[tuple[int, float], ...] = ()  # (token, probability) that the model preferred at the last dead end
 
     @property
@@ -96,145 +129,238 @@ def effective_sample_size(log_weights: F64) -> float:
     return 0.0 if not weights.any() else float(1.0 / np.sum(weights**2))
 
 
+# -- the beginning
+
+
 def start(
-    model: LanguageModel[M], prompts: Sequence[Sequence[int]], constraints: Sequence[Constraint | None], size: int
+    streams: Streams,
+    model: LanguageModel[M],
+    prompts: Sequence[Sequence[int]],
+    constraints: Rules,
+    size: int,
+    critics: Rules | None = None,
 ) -> Particles[M]:
-    """N particles at the end of each prompt; every prompt is read by the model once."""
-    logits, state = model.prefill(prompts)
-    rows = np.repeat(np.arange(len(prompts)), size)
-    states = np.repeat([c.start() if c else 1 for c in constraints], size)
-    potentials = np.repeat([c.log_potential(c.start(), done=False) if c else 0.0 for c in constraints], size)
-    status = np.where(states == 0, DEAD, RUNNING)
-    alive = rows[status == RUNNING]
+    """N particles at the end of each prompt; every different prompt is read by the model once."""
+    critics = critics or [None] * len(prompts)
+    numbers: dict[tuple[int, ...], int] = {}
+    numbered = tuple(numbers.setdefault(tuple(prompt), len(numbers)) for prompt in prompts)
+    logits, state = model.prefill(list(numbers))
+    states, critic_states = (
+        np.repeat([c.start() if c else 1 for c in rules], size).astype(np.int64) for rules in (constraints, critics)
+    )
+    pairs = list(zip(constraints, critics, strict=True))
+    potentials = np.repeat([_begun(constraint) + _begun(critic) for constraint, critic in pairs], size)
+    status = np.where((states == 0) | (critic_states == 0), DEAD, RUNNING)
+    rows = np.repeat(np.array(numbered, np.int64), size)[status == RUNNING]
     return Particles(
-        tokens=((),) * len(rows),
-        log_weights=potentials.copy(),
-        logprobs=np.zeros(len(rows)),
+        streams=streams,
+        prompts=numbered,
+        tokens=((),) * (len(prompts) * size),
+        log_weights=np.where(status == DEAD, -np.inf, potentials),
+        logprobs=np.zeros(len(status)),
         potentials=potentials,
         states=states,
+        critic_states=critic_states,
         status=status,
         size=size,
-        state=model.select(state, alive),
-        logits=logits[alive.tolist()],
+        state=state,
+        logits=logits,
+        rows=rows,
     )
+
+
+def _begun(constraint: Constraint | None) -> float:
+    return constraint.log_potential(constraint.start(), done=False) if constraint else 0.0
+
+
+# -- a step
 
 
 def step(
-    rng: Generator,
-    cloud: Particles[M],
-    model: LanguageModel[M],
-    constraints: Sequence[Constraint | None],
-    settings: Settings,
+    cloud: Particles[M], model: LanguageModel[M], constraints: Rules, settings: Settings, critics: Rules | None = None
 ) -> Particles[M]:
     """One more token for every running particle, then resampling, then one forward of the model for all."""
-    logits = steered(cloud.logits, settings)
+    critics = critics or [None] * len(cloud.prompts)
+    logits = host_logits(cloud.logits)
+    laws = law(logits, settings)
     if cloud.steps == settings.max_new_tokens:
-        return _close(cloud, model, constraints, logits)
-    rows = np.flatnonzero(cloud.running)
-    draws = _draw(rng, logits, cloud, constraints, settings, rows)
-    moved = _move(cloud, model, constraints, logits, draws, rows)
+        return _close(cloud, model, constraints, critics, laws)
+    running = np.flatnonzero(cloud.running)
+    draws = _draw(laws, cloud, constraints, settings, running)
+    moved = _move(cloud, model, constraints, critics, laws, draws, running)
     kept = np.arange(len(cloud.status))
-    resamplings = cloud.resamplings
     log_weights = moved.log_weights.copy()
-    for group in moved.groups():
-        if _should_resample(moved, group, settings):
-            ancestors = settings.resample(rng, normalised(log_weights[group]))
-            kept[group] = group.start + ancestors
+    sizes = tuple(effective_sample_size(moved.log_weights[group]) for group in moved.groups())
+    for group, ess in zip(moved.groups(), sizes, strict=True):
+        if cloud.size > 1 and moved.running[group].any() and 0 < ess < settings.ess_threshold * cloud.size:
+            rng = cloud.streams.at(2 * cloud.steps + 1).generator(group.start)
+            kept[group] = group.start + settings.resample(rng, normalised(log_weights[group]))
             log_weights[group] = log_mean_exp(log_weights[group])
-            resamplings += 1
-    moved = _inherit(moved, kept, log_weights)
-    return _forward(
-        replace(moved, resamplings=resamplings, steps=cloud.steps + 1), model, rows, kept, constraints, settings
-    )
+    trace = _traced(cloud.trace, sizes, kept, draws)
+    moved = replace(_inherit(moved, kept, log_weights), steps=cloud.steps + 1, trace=trace)
+    if moved.steps == settings.max_new_tokens:
+        moved = _cut(moved, constraints, min(model.vocabulary.eos))
+    return _forward(moved, model, running, kept)
 
 
-def steered(logits: Logits, settings: Settings) -> F32:
-    """The logits of the target: the model's, changed by the hooks."""
-    host = host_logits(logits)
+def law(logits: F32, settings: Settings) -> _Law:
+    """The laws of the rows' next tokens: the target's, as hooks and tilts make it, and the one that is drawn from."""
+    target = logits
     for hook in settings.hooks:
-        host = hook(host)
-    return host
+        target = hook(target)
+    if not settings.tilts and not settings.proposals:
+        return _Law(target, target, None)
+    weights = weigh(target)
+    normalisers = np.array([weights.log_normaliser(n) for n in range(len(target))])
+    scores = np.where(target > -np.inf, target - normalisers[:, None].astype(np.float32), np.float32(-np.inf))
+    tilted = target
+    for tilt in settings.tilts:
+        tilted = tilt(tilted)
+    possible = target > -np.inf
+    scores[possible] += tilted[possible] - target[possible]
+    drawn = scores
+    for proposal in settings.proposals:
+        drawn = proposal(drawn)
+    if ((drawn == -np.inf) & (scores > -np.inf)).any():
+        raise ArgumentError(
+            "a proposal takes away tokens that the target has\nhint: bind hooks that filter tokens as target or tilt"
+        )
+    return _Law(target, drawn, _Tilted(scores, normalisers))
 
 
-def _draw(
-    rng: Generator,
-    logits: F32,
-    cloud: Particles[M],
-    constraints: Sequence[Constraint | None],
-    settings: Settings,
-    rows: I64,
-) -> Draws:
-    """Tokens for the running rows; prompts with the same constraint are drawn for together."""
+class _Tilted(NamedTuple):
+    """scores (N, V): of the tilted target, nats, not normalised; normalisers (N,): of the target before."""
+
+    scores: F32
+    normalisers: F64
+
+
+class _Law(NamedTuple):
+    """target, drawn (N, V): logits. tilted: None where the target is what is drawn from."""
+
+    target: F32
+    drawn: F32
+    tilted: _Tilted | None
+
+
+def _draw(laws: _Law, cloud: Particles[M], constraints: Rules, settings: Settings, running: I64) -> Draws:
+    """Tokens for the running particles; prompts with the same constraint are drawn for together."""
     together: dict[int, list[int]] = {}
-    for i, row in enumerate(rows.tolist()):
-        together.setdefault(id(constraints[row // cloud.size]), []).append(i)
-    n = len(rows)
-    result = Draws(np.zeros(n, np.int64), np.zeros(n), np.zeros(n), np.zeros(n, np.int64))
+    for i, particle in enumerate(running.tolist()):
+        together.setdefault(id(constraints[particle // cloud.size]), []).append(i)
+    streams = cloud.streams.rows(running).at(2 * cloud.steps)
+    parts = []
     for members in together.values():
-        constraint = constraints[int(rows[members[0]]) // cloud.size]
-        part = logits if len(members) == n else logits[members]
+        constraint = constraints[int(running[members[0]]) // cloud.size]
+        logits = laws.drawn[cloud.rows[members]]
+        mine = streams.rows(np.array(members))
         if constraint is None:
-            draws = unconstrained(rng, part)
+            parts.append(unconstrained(mine, logits))
         else:
-            draws = settings.sampler(rng, part, constraint, cloud.states[rows[members]])
-        for column, values in zip(result, draws, strict=True):
-            column[members] = values
-    return result
+            parts.append(settings.sampler(mine, logits, constraint, cloud.states[running[members]]))
+    order = np.argsort(np.concatenate([np.array(members) for members in together.values()]))
+    draws = Draws(*(np.concatenate(column)[order] for column in zip(*parts, strict=True)))
+    return draws if laws.tilted is None else _corrected(draws, laws.target, laws.tilted, cloud.rows)
+
+
+def _corrected(draws: Draws, target: F32, tilted: _Tilted, rows: I64) -> Draws:
+    """The weights for the tilted target: of the allowed mass of the drawn law, times its share of the target."""
+    log_weights, logprobs = draws.log_weights.copy(), draws.logprobs.copy()
+    for i, (token, row) in enumerate(zip(draws.tokens.tolist(), rows.tolist(), strict=True)):
+        if token >= 0:
+            log_weights[i] += float(tilted.scores[row, token]) - draws.logprobs[i]
+            logprobs[i] = float(target[row, token] - tilted.normalisers[row])
+    return draws._replace(log_weights=log_weights, logprobs=logprobs)
 
 
 def _move(
     cloud: Particles[M],
     model: LanguageModel[M],
-    constraints: Sequence[Constraint | None],
-    logits: F32,
+    constraints: Rules,
+    critics: Rules,
+    laws: _Law,
     draws: Draws,
-    rows: I64,
+    running: I64,
 ) -> Particles[M]:
     """Append the drawn tokens: new states, statuses, weights and potentials."""
-    tokens, states, status = list(cloud.tokens), cloud.states.copy(), cloud.status.copy()
+    tokens, states, critic_states = list(cloud.tokens), cloud.states.copy(), cloud.critic_states.copy()
     log_weights, logprobs, potentials = cloud.log_weights.copy(), cloud.logprobs.copy(), cloud.potentials.copy()
-    log_weights[rows] += draws.log_weights
-    logprobs[rows] += draws.logprobs
-    wanted = cloud.wanted
-    for i, (row, token) in enumerate(zip(rows.tolist(), draws.tokens.tolist(), strict=True)):
-        constraint = constraints[row // cloud.size]
+    status, wanted = cloud.status.copy(), cloud.wanted
+    log_weights[running] += draws.log_weights
+    logprobs[running] += draws.logprobs
+    _ask_critics(cloud, critics, running, draws.tokens)
+    for i, (particle, token) in enumerate(zip(running.tolist(), draws.tokens.tolist(), strict=True)):
+        constraint, critic = constraints[particle // cloud.size], critics[particle // cloud.size]
         if token < 0:
-            status[row], wanted = DEAD, _preferred(logits[i])
-        elif token in model.vocabulary.eos:
-            status[row] = COMPLETE
-        else:
-            tokens[row] = (*tokens[row], token)
-            states[row] = constraint.advance(int(states[row]), token) if constraint else 1
-        if constraint is not None and status[row] != DEAD:
-            now = constraint.log_potential(int(states[row]), done=bool(status[row] == COMPLETE))
-            log_weights[row] += now - potentials[row]
-            potentials[row] = now
+            status[particle], wanted = DEAD, _preferred(laws.target[cloud.rows[i]])
+            continue
+        done = token in model.vocabulary.eos
+        if not done:
+            tokens[particle] = (*tokens[particle], token)
+            states[particle] = constraint.advance(int(states[particle]), token) if constraint else 1
+            critic_states[particle] = critic.advance(int(critic_states[particle]), token) if critic else 1
+        now = _potential(constraint, states[particle], done) + _judged(critic, critic_states[particle], done)
+        log_weights[particle] += now - potentials[particle]
+        potentials[particle] = now
+        status[particle] = DEAD if now == -math.inf else COMPLETE if done else RUNNING
     return replace(
         cloud,
         tokens=tuple(tokens),
         states=states,
+        critic_states=critic_states,
         status=status,
         log_weights=log_weights,
         logprobs=logprobs,
         potentials=potentials,
         wanted=wanted,
-        checks=cloud.checks + int(draws.checks.sum()),
     )
 
 
-def _should_resample(cloud: Particles[M], group: slice, settings: Settings) -> bool:
-    if cloud.size == 1 or not cloud.running[group].any():
-        return False
-    ess = effective_sample_size(cloud.log_weights[group])
-    return 0 < ess < settings.ess_threshold * cloud.size
+def _potential(constraint: Constraint | None, state: int, done: bool) -> float:
+    return constraint.log_potential(int(state), done=done) if constraint else 0.0
+
+
+def _judged(critic: Constraint | None, state: int, done: bool) -> float:
+    """A critic's potential; unlike a constraint's, its states may be dead."""
+    if critic is not None and (state == 0 or (done and not critic.complete(int(state)))):
+        return -math.inf
+    return _potential(critic, state, done)
+
+
+def _ask_critics(cloud: Particles[M], critics: Rules, running: I64, tokens: I64) -> None:
+    """Each critic about all its particles at once: it remembers the answers."""
+    drawn = tokens >= 0
+    for critic, mine in _parts(critics, running[drawn], cloud.size):
+        critic.allows_each(cloud.critic_states[running[drawn][mine]], tokens[drawn][mine])
+
+
+def _parts(rules: Rules, particles: I64, size: int) -> list[tuple[Constraint, I64]]:
+    """The different rules, each with the places of its particles."""
+    places: dict[int, tuple[Constraint, list[int]]] = {}
+    for i, particle in enumerate(particles.tolist()):
+        rule = rules[particle // size]
+        if rule is not None:
+            places.setdefault(id(rule), (rule, []))[1].append(i)
+    return [(rule, np.array(mine, np.int64)) for rule, mine in places.values()]
+
+
+def _traced(trace: Trace, sizes: tuple[float, ...], kept: I64, draws: Draws) -> Trace:
+    return Trace(
+        (*trace.ess, sizes),
+        (*trace.ancestors, tuple(kept.tolist())),
+        (*trace.checks, int(draws.checks.sum())),
+        (*trace.accepted, int(draws.accepted.sum())),
+        (*trace.variances, float(draws.variances.mean())),
+    )
 
 
 def _inherit(cloud: Particles[M], kept: I64, log_weights: F64) -> Particles[M]:
-    """Row i takes the place of row kept[i]; the model's side follows in `_forward`."""
+    """Particle i takes the place of particle kept[i]; the model's side follows in `_forward`."""
     return replace(
         cloud,
-        tokens=tuple(cloud.tokens[row] for row in kept),
+        tokens=tuple(cloud.tokens[particle] for particle in kept),
         states=cloud.states[kept],
+        critic_states=cloud.critic_states[kept],
         status=cloud.status[kept],
         logprobs=cloud.logprobs[kept],
         potentials=cloud.potentials[kept],
@@ -242,56 +368,56 @@ def _inherit(cloud: Particles[M], kept: I64, log_weights: F64) -> Particles[M]:
     )
 
 
-def _forward(
-    cloud: Particles[M],
-    model: LanguageModel[M],
-    rows: I64,
-    kept: I64,
-    constraints: Sequence[Constraint | None],
-    settings: Settings,
-) -> Particles[M]:
-    """Bring the model's state to the running rows. rows: those it holds; kept: the ancestor of each particle."""
-    if cloud.steps == settings.max_new_tokens:
-        cloud = _cut(cloud, constraints)
+def _forward(cloud: Particles[M], model: LanguageModel[M], before: I64, kept: I64) -> Particles[M]:
+    """Bring the model to the running prefixes. before: the particles that cloud.rows is of; kept: the ancestors."""
     running = np.flatnonzero(cloud.running)
     if not len(running):
         return cloud
-    held = np.searchsorted(rows, kept[running])
+    parents = cloud.rows[np.searchsorted(before, kept[running])]
+    different: dict[tuple[int, int], int] = {}  # (row so far, token): rows are different prefixes
+    last = [cloud.tokens[particle][-1] for particle in running]
+    rows = [different.setdefault(pair, len(different)) for pair in zip(parents.tolist(), last, strict=True)]
+    held = np.array([parent for parent, _ in different], np.int64)
     state = cloud.state
-    if len(held) != len(rows) or (held != np.arange(len(rows))).any():
+    if len(held) != len(cloud.logits) or (held != np.arange(len(held))).any():
         state = model.select(state, held)
-    last = np.array([cloud.tokens[row][-1] for row in running], np.int64)
-    logits, state = model.extend(state, last)
-    return replace(cloud, logits=logits, state=state)
+    logits, state = model.extend(state, np.array([token for _, token in different], np.int64))
+    return replace(cloud, logits=logits, state=state, rows=np.array(rows, np.int64))
 
 
-def _cut(cloud: Particles[M], constraints: Sequence[Constraint | None]) -> Particles[M]:
-    """The budget is used up: only rows whose text may end here still need the model, for the end's probability."""
+def _cut(cloud: Particles[M], constraints: Rules, eos: int) -> Particles[M]:
+    """The budget is used up: only particles whose text may end here still need the model, for the end's probability."""
     status, log_weights = cloud.status.copy(), cloud.log_weights.copy()
-    for row in np.flatnonzero(cloud.running).tolist():
-        constraint = constraints[row // cloud.size]
-        if constraint is None:
-            status[row] = CUT
-        elif not constraint.complete(int(cloud.states[row])):
-            status[row], log_weights[row] = CUT, -np.inf
+    running = np.flatnonzero(cloud.running)
+    status[running] = CUT
+    for constraint, mine in _parts(constraints, running, cloud.size):
+        particles = running[mine]
+        complete = constraint.allows_each(cloud.states[particles], np.full(len(particles), eos))
+        status[particles[complete]] = RUNNING
+        log_weights[particles[~complete]] = -np.inf
     return replace(cloud, status=status, log_weights=log_weights)
 
 
 def _close(
-    cloud: Particles[M], model: LanguageModel[M], constraints: Sequence[Constraint | None], logits: F32
+    cloud: Particles[M], model: LanguageModel[M], constraints: Rules, critics: Rules, laws: _Law
 ) -> Particles[M]:
     """End the running texts, all of them complete, with the probability of an end-of-text token."""
     status, log_weights = cloud.status.copy(), cloud.log_weights.copy()
     logprobs, potentials = cloud.logprobs.copy(), cloud.potentials.copy()
-    rows = np.flatnonzero(cloud.running)
-    ends = log_end_mass(logits, sorted(model.vocabulary.eos))
-    for row, end in zip(rows.tolist(), ends.tolist(), strict=True):
-        constraint = constraints[row // cloud.size]
-        now = constraint.log_potential(int(cloud.states[row]), done=True) if constraint else 0.0
-        log_weights[row] += end + now - potentials[row]
-        logprobs[row] += end
-        potentials[row] = now
-    status[rows] = COMPLETE
+    running = np.flatnonzero(cloud.running)
+    eos = sorted(model.vocabulary.eos)
+    ends = log_end_mass(laws.target, eos)
+    scores = ends
+    if laws.tilted is not None:
+        scores = np.logaddexp.reduce(laws.tilted.scores[:, eos].astype(np.float64), axis=1)
+    for particle, row in zip(running.tolist(), cloud.rows.tolist(), strict=True):
+        constraint, critic = constraints[particle // cloud.size], critics[particle // cloud.size]
+        now = _potential(constraint, cloud.states[particle], True)
+        now += _judged(critic, cloud.critic_states[particle], True)
+        log_weights[particle] += float(scores[row]) + now - potentials[particle]
+        logprobs[particle] += float(ends[row])
+        potentials[particle] = now
+        status[particle] = DEAD if now == -math.inf else COMPLETE
     return replace(cloud, status=status, log_weights=log_weights, logprobs=logprobs, potentials=potentials)
 
 
@@ -311,18 +437,45 @@ def _preferred(logits: F32, count: int = 3) -> tuple[tuple[int, float], ...]:
     return tuple((int(t), float(np.exp(logits[t] - normaliser))) for t in top)
 
 
+# -- to the end
+
+
+class InterruptedRun(KeyboardInterrupt, Generic[M]):
+    """Ctrl-C: cloud is the last whole step."""
+
+    def __init__(self, cloud: Particles[M]) -> None:
+        super().__init__()
+        self.cloud = cloud
+
+
 def run(
-    rng: Generator,
+    cloud: Particles[M],
     model: LanguageModel[M],
-    prompts: Sequence[Sequence[int]],
-    constraints: Sequence[Constraint | None],
-    size: int,
+    constraints: Rules,
     settings: Settings,
+    critics: Rules | None = None,
     on_step: Callable[[int], None] = lambda steps: None,
+    deadline: float = math.inf,
 ) -> Particles[M]:
-    """Start, and step until no particle is running. on_step is told the tokens made so far."""
-    cloud = start(model, prompts, constraints, size)
-    while cloud.running.any():
-        cloud = step(rng, cloud, model, constraints, settings)
-        on_step(cloud.steps)
+    """Step until no particle is running, or the time is up (deadline, of `time.monotonic`, seconds; see `stopped`).
+
+    on_step is told the tokens made so far. Raises InterruptedRun at Ctrl-C.
+    """
+    try:
+        while cloud.running.any():
+            if time.monotonic() > deadline:
+                break
+            cloud = step(cloud, model, constraints, settings, critics)
+            on_step(cloud.steps)
+    except KeyboardInterrupt:
+        raise InterruptedRun(cloud) from None
     return cloud
+
+
+def stopped(cloud: Particles[M], constraints: Rules) -> Particles[M]:
+    """Running texts as they are, without weight; without a rule they keep it."""
+    log_weights = cloud.log_weights.copy()
+    for particle in np.flatnonzero(cloud.running).tolist():
+        if constraints[particle // cloud.size] is not None:
+            log_weights[particle] = -np.inf
+    return replace(cloud, status=np.where(cloud.running, STOPPED, cloud.status), log_weights=log_weights)

@@ -18,11 +18,13 @@ from genctl.constraints.automaton import AutomatonConstraint
 from genctl.constraints.both import Both
 from genctl.constraints.budget import Budget
 from genctl.constraints.predicate import PredicateConstraint
+from genctl.errors import ArgumentError
 from genctl.models.toy import ToyModel
 from genctl.samplers import smc
 from genctl.samplers.masked import masked
-from genctl.samplers.rejection import awrs
+from genctl.samplers.rejection import AWRS, awrs
 from genctl.samplers.resampling import SCHEMES
+from genctl.samplers.streams import seeded
 from genctl.vocabulary import Vocabulary
 from tests import naive
 from tests.statistics import assert_mean, total_variation
@@ -72,23 +74,38 @@ WAYS = {
     "awrs, always resampled": (awrs, "multinomial", 1.0),
     "awrs, stratified": (awrs, "stratified", 0.9),
     "masked, residual": (masked, "residual", 0.9),
+    "recursive": (AWRS(tail=1), "systematic", 0.5),
+    "gives up": (AWRS(max_rejects=3), "systematic", 0.5),
+    "geometric": (AWRS("geometric", max_accepts=3), "systematic", 0.5),
+    "geometric, gives up": (AWRS("geometric", max_accepts=3, max_rejects=4), "residual", 0.9),
 }
+EVERYWHERE = list(WAYS)[:7]
+SOME = ["automaton", "late predicate", "automaton & predicate"]
 
 
-def clouds(constraint, way, size=PARTICLES, runs=RUNS, seed=1):
+def begin(constraints, size, seed, critics=None, prompt=(0,)):
+    streams = seeded(seed, [(g, i) for g in range(len(constraints)) for i in range(size)])
+    return smc.start(streams, MODEL, [list(prompt)] * len(constraints), constraints, size, critics)
+
+
+def clouds(constraint, way, size=PARTICLES, runs=RUNS, seed=1, critic=None, **laws):
     """Many independent runs at once: one group of particles each."""
     sampler, scheme, threshold = WAYS[way]
-    settings = smc.Settings(sampler, SCHEMES[scheme], threshold, LONGEST)
-    rng = np.random.default_rng(seed)
-    return smc.run(rng, MODEL, [[0]] * runs, [constraint] * runs, size, settings)
+    settings = smc.Settings(sampler, SCHEMES[scheme], threshold, LONGEST, **laws)
+    constraints, critics = [constraint] * runs, [critic] * runs
+    return smc.run(begin(constraints, size, seed, critics), MODEL, constraints, settings, critics)
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("name", CONSTRAINTS)
+@pytest.mark.parametrize(
+    ("way", "name"),
+    [(way, name) for way in WAYS for name in CONSTRAINTS if way in EVERYWHERE or name in SOME],
+)
 def test_particles_follow_the_enumerated_posterior_and_the_evidence_is_unbiased(name, way):
-    constraint = CONSTRAINTS[name]()
-    exact, log_evidence = naive.posterior(MODEL, constraint, LONGEST, given=[0])
-    cloud = clouds(constraint, way)
+    exact, log_evidence = naive.posterior(MODEL, CONSTRAINTS[name](), LONGEST, given=[0])
+    _assert_posterior(clouds(CONSTRAINTS[name](), way), exact, log_evidence)
+
+
+def _assert_posterior(cloud, exact, log_evidence):
     weights = np.exp(cloud.log_weights - log_evidence)
     assert_mean(weights.reshape(RUNS, PARTICLES).mean(axis=1), 1.0)
     for tokens, probability in exact.items():
@@ -96,6 +113,85 @@ def test_particles_follow_the_enumerated_posterior_and_the_evidence_is_unbiased(
         estimates = np.where(hits, weights, 0.0).reshape(RUNS, PARTICLES).mean(axis=1)
         assert_mean(estimates, probability, largest=weights.max() / PARTICLES)
     assert {t for t, w in zip(cloud.tokens, weights, strict=True) if w > 0} <= exact.keys()
+
+
+@pytest.mark.parametrize("way", ["awrs", "masked, residual", "awrs, never resampled"])
+@pytest.mark.parametrize("name", ["automaton", "budget", "late predicate"])
+def test_a_critic_is_a_potential_of_whole_texts_however_it_judges_prefixes(name, way):
+    critic = PredicateConstraint(soft, VOCABULARY)
+    exact, log_evidence = naive.posterior(MODEL, Both([CONSTRAINTS[name](), critic]), LONGEST, given=[0])
+    _assert_posterior(clouds(CONSTRAINTS[name](), way, critic=critic), exact, log_evidence)
+
+
+def test_what_a_critic_rules_out_has_no_weight():
+    critic = PredicateConstraint(palindrome, VOCABULARY)
+    exact, log_evidence = naive.posterior(MODEL, Both([CONSTRAINTS["automaton"](), critic]), LONGEST, given=[0])
+    _assert_posterior(clouds(CONSTRAINTS["automaton"](), "awrs", critic=critic), exact, log_evidence)
+
+
+STEER = np.array([0.9, -0.4, 0.6, -1.0, 0.3, 0.0], np.float32)
+
+
+def bias(logits):
+    return logits + STEER
+
+
+def filtered(logits):
+    """Support is taken away: the third likeliest token and all below."""
+    return np.where(logits >= np.partition(logits, -3, axis=1)[:, -3, None], logits, np.float32(-np.inf))
+
+
+class Steered(ToyModel):
+    """The toy model under a target hook and a tilt; its laws need not add up to 1."""
+
+    def __init__(self, hook, tilt):
+        super().__init__(VOCABULARY, MODEL._laws)
+        self._hook, self._tilt = hook, tilt
+
+    def law(self, context):
+        logits = self._hook(super().law(context)[None])[0].astype(np.float64)
+        possible = logits > -np.inf
+        logits -= np.logaddexp.reduce(logits)
+        logits[possible] += self._tilt(logits[None])[0, possible] - logits[possible]
+        return logits
+
+
+@pytest.mark.parametrize("way", ["awrs", "masked", "geometric"])
+@pytest.mark.parametrize("name", ["automaton", "predicate"])
+@pytest.mark.parametrize("binding", ["target", "filtering target", "tilt", "proposal", "all three"])
+def test_hooks_have_their_binding_s_posterior(name, way, binding):
+    hooks, tilts, proposals = {
+        "target": ([bias], [], []),
+        "filtering target": ([filtered], [], []),
+        "tilt": ([], [bias], []),
+        "proposal": ([], [], [bias]),
+        "all three": ([filtered], [bias], [lambda logits: logits / 2]),
+    }[binding]
+    model = Steered(*(given[0] if given else (lambda logits: logits) for given in (hooks, tilts)))
+    exact, log_evidence = naive.posterior(model, CONSTRAINTS[name](), LONGEST, given=[0])
+    cloud = clouds(CONSTRAINTS[name](), way, hooks=hooks, tilts=tilts, proposals=proposals)
+    _assert_posterior(cloud, exact, log_evidence)
+
+
+def test_a_proposal_that_takes_tokens_away_is_refused():
+    with pytest.raises(ArgumentError, match="takes away tokens"):
+        clouds(CONSTRAINTS["automaton"](), "awrs", proposals=[filtered], runs=1)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_group_s_result_does_not_depend_on_the_groups_beside_it(way):
+    names = ["automaton", "budget", "predicate", "automaton"]
+    constraints = [CONSTRAINTS[name]() for name in names]
+    sampler, scheme, threshold = WAYS[way]
+    settings = smc.Settings(sampler, SCHEMES[scheme], threshold, LONGEST)
+    streams = seeded(3, [(g, i) for g in range(4) for i in range(PARTICLES)])
+    together = smc.run(smc.start(streams, MODEL, [[0]] * 4, constraints, PARTICLES), MODEL, constraints, settings)
+    for g, group in enumerate(together.groups()):
+        rows = streams.rows(np.arange(group.start, group.stop))
+        fresh = [CONSTRAINTS[names[g]]()]
+        alone = smc.run(smc.start(rows, MODEL, [[0]], fresh, PARTICLES), MODEL, fresh, settings)
+        assert alone.tokens == together.tokens[group]
+        np.testing.assert_array_equal(alone.log_weights, together.log_weights[group])
 
 
 @pytest.mark.parametrize("way", ["awrs", "masked"])
@@ -145,16 +241,15 @@ def test_all_particles_dead_is_a_defined_state():
 def test_resampling_leaves_every_weight_at_the_mean():
     cloud = clouds(CONSTRAINTS["automaton"](), "awrs, always resampled", size=8, runs=1)
     settings = smc.Settings(awrs, SCHEMES["multinomial"], 1.0, LONGEST)
-    rng = np.random.default_rng(0)
-    begun = smc.start(MODEL, [[0]], [CONSTRAINTS["automaton"]()], 8)
-    moved = smc.step(rng, begun, MODEL, [CONSTRAINTS["automaton"]()], settings)
+    begun = begin([CONSTRAINTS["automaton"]()], 8, seed=0)
+    moved = smc.step(begun, MODEL, [CONSTRAINTS["automaton"]()], settings)
     assert cloud.size == 8
     assert len(set(moved.log_weights.tolist())) == 1
 
 
 def test_without_a_rule_texts_have_the_model_s_own_law():
     settings = smc.Settings(awrs, SCHEMES["systematic"], 0.5, 2)
-    cloud = smc.run(np.random.default_rng(3), MODEL, [[0]] * 4000, [None] * 4000, 1, settings)
+    cloud = smc.run(begin([None] * 4000, 1, seed=3), MODEL, [None] * 4000, settings)
     assert (cloud.log_weights == 0).all()
     for text in {(): None, (0,): None, (1, 2): None}:
         ended = MODEL.logprob([*text, 4] if len(text) < 2 else text, given=[0])

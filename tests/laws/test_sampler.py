@@ -11,12 +11,26 @@ from genctl.constraints.both import Both
 from genctl.constraints.budget import Budget
 from genctl.constraints.predicate import PredicateConstraint
 from genctl.samplers.masked import masked
-from genctl.samplers.rejection import awrs
+from genctl.samplers.rejection import AWRS, awrs
+from genctl.samplers.streams import of
 from genctl.vocabulary import Vocabulary
 from tests import naive
 from tests.statistics import assert_mean
 
-SAMPLERS = {"masked": masked, "awrs": awrs}
+SAMPLERS = {
+    "masked": masked,
+    "awrs": awrs,
+    "recursive": AWRS(tail=1),
+    "recursive, tail of 3": AWRS(tail=3),
+    "geometric": AWRS("geometric"),
+    "geometric, 5 accepts": AWRS("geometric", max_accepts=5),
+}
+GIVING_UP = {
+    "recursive, 1": AWRS(max_rejects=1, tail=2),
+    "recursive, 2": AWRS(max_rejects=2),
+    "geometric, 1": AWRS("geometric", max_rejects=1),
+    "geometric, 3": AWRS("geometric", max_accepts=4, max_rejects=3),
+}
 ROWS = 20_000
 
 LETTERS = Vocabulary((*(bytes((97 + i,)) for i in range(9)), b""), eos=frozenset({9}))
@@ -50,11 +64,22 @@ LOGITS = {
 @pytest.mark.parametrize("constraint", CONSTRAINTS.values(), ids=CONSTRAINTS)
 @pytest.mark.parametrize("row", LOGITS.values(), ids=LOGITS)
 def test_weighted_draws_have_the_law_of_the_allowed_tokens(sampler, constraint, row):
-    constraint = constraint()
+    _assert_law(sampler, constraint(), row)
+
+
+@pytest.mark.parametrize("sampler", GIVING_UP.values(), ids=GIVING_UP)
+@pytest.mark.parametrize("constraint", CONSTRAINTS.values(), ids=CONSTRAINTS)
+@pytest.mark.parametrize("row", ["flat", "random", "some impossible", "duplicates"])
+def test_samplers_that_give_up_have_that_law_too(sampler, constraint, row):
+    """Not where hardly anything is allowed: there all particles of a sample give up."""
+    _assert_law(sampler, constraint(), LOGITS[row])
+
+
+def _assert_law(sampler, constraint, row):
     rows = ROWS if isinstance(constraint, AutomatonConstraint) else ROWS // 10
     logits = np.tile(row.astype(np.float32), (rows, 1))
     states = np.full(rows, constraint.start())
-    draws = sampler(np.random.default_rng(7), logits, constraint, states)
+    draws = sampler(of(np.random.default_rng(7), len(logits)), logits, constraint, states)
     law = np.exp(logits[0].astype(np.float64) - np.logaddexp.reduce(logits[0].astype(np.float64)))
     allowed = naive.mask(constraint, constraint.start(), len(row))
     scale = max(law[allowed].max(), 1e-300)  # exp of the weights may underflow: compare in units of the largest
@@ -69,7 +94,7 @@ def test_weighted_draws_have_the_law_of_the_allowed_tokens(sampler, constraint, 
 def test_a_row_without_a_possible_token_is_a_dead_end(sampler, constraint):
     constraint = constraint()
     logits = np.full((2, 10), -np.inf, np.float32)
-    draws = sampler(np.random.default_rng(0), logits, constraint, np.full(2, constraint.start()))
+    draws = sampler(of(np.random.default_rng(0), len(logits)), logits, constraint, np.full(2, constraint.start()))
     assert draws.tokens.tolist() == [-1, -1]
     assert (draws.log_weights == -np.inf).all()
 
@@ -77,7 +102,9 @@ def test_a_row_without_a_possible_token_is_a_dead_end(sampler, constraint):
 @pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
 def test_a_dead_end_is_a_weight_of_minus_infinity_and_no_token(sampler):
     constraint = by_automaton("[x-z]")  # no token of the vocabulary begins it
-    draws = sampler(np.random.default_rng(0), np.zeros((3, 10), np.float32), constraint, np.full(3, constraint.start()))
+    draws = sampler(
+        of(np.random.default_rng(0), 3), np.zeros((3, 10), np.float32), constraint, np.full(3, constraint.start())
+    )
     assert draws.tokens.tolist() == [-1, -1, -1]
     assert (draws.log_weights == -np.inf).all()
     assert (draws.logprobs == -np.inf).all()
@@ -87,7 +114,7 @@ def test_a_dead_end_is_a_weight_of_minus_infinity_and_no_token(sampler):
 def test_the_reported_logprob_is_that_of_the_token(sampler):
     logits = np.random.default_rng(3).normal(0, 3, (50, 10)).astype(np.float32)
     constraint = by_automaton("[a-h]?")
-    draws = sampler(np.random.default_rng(0), logits, constraint, np.full(50, constraint.start()))
+    draws = sampler(of(np.random.default_rng(0), len(logits)), logits, constraint, np.full(50, constraint.start()))
     exact = logits - np.logaddexp.reduce(logits.astype(np.float64), axis=1)[:, None]
     np.testing.assert_allclose(draws.logprobs, exact[np.arange(50), draws.tokens], rtol=1e-5, atol=1e-6)
 
@@ -104,7 +131,7 @@ def test_the_mean_weight_is_the_allowed_mass_over_a_wide_vocabulary(sampler, mas
     row[allowed] += np.log(mass) - np.logaddexp.reduce(row[allowed])
     row[~allowed] += np.log1p(-mass) - np.logaddexp.reduce(row[~allowed])
     logits = np.tile(row.astype(np.float32), (1500, 1))
-    draws = sampler(rng, logits, constraint, np.full(1500, constraint.start()))
+    draws = sampler(of(rng, len(logits)), logits, constraint, np.full(1500, constraint.start()))
     assert_mean(np.exp(draws.log_weights) / mass, 1.0)
 
 
@@ -113,7 +140,7 @@ def test_the_same_seed_draws_the_same_tokens_on_a_fresh_and_on_a_built_automaton
     logits = np.random.default_rng(5).normal(0, 2, (40, len(WIDE))).astype(np.float32)
     constraint = by_automaton("0[02]...|01.*", WIDE)
     states = np.full(40, constraint.start())
-    first = sampler(np.random.default_rng(9), logits, constraint, states)
-    second = sampler(np.random.default_rng(9), logits, constraint, states)
+    first = sampler(of(np.random.default_rng(9), 40), logits, constraint, states)
+    second = sampler(of(np.random.default_rng(9), 40), logits, constraint, states)
     np.testing.assert_array_equal(first.tokens, second.tokens)
     np.testing.assert_array_equal(first.log_weights, second.log_weights)

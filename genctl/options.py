@@ -1,0 +1,142 @@
+"""The arguments of `generate`: what they are called, what is refused, and what becomes of them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias, TypedDict
+
+import numpy as np
+from numpy.random import Generator
+
+from genctl.constraints.notations import as_rule
+from genctl.constraints.rules import Rule
+from genctl.errors import ArgumentError
+from genctl.kernels.records import F32
+from genctl.models.base import Messages, Prompt
+from genctl.samplers.base import TokenSampler
+from genctl.samplers.masked import masked
+from genctl.samplers.rejection import awrs
+from genctl.samplers.resampling import SCHEMES
+from genctl.steering.basic import MinP, Temperature, TopK, TopP
+
+Batch: TypeAlias = list[str] | list[bytes] | list[Messages]
+Progress: TypeAlias = bool | Callable[[int, int], None]  # called with (tokens made, most tokens there may be)
+
+SAMPLERS: dict[str, TokenSampler] = {"awrs": awrs, "smc": awrs, "masked": masked}
+SMC_PARTICLES = 16
+
+
+class Options(TypedDict, total=False):
+    """The keyword arguments of `generate`, for type checkers."""
+
+    max_new_tokens: int
+    wrap_up: bool
+    do_sample: bool
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    num_particles: int | None
+    method: str | TokenSampler
+    critic: Any
+    resampling: str
+    ess_threshold: float
+    min_ess: float | None
+    max_particles: int
+    max_time: float | None
+    batch_size: int
+    resume: Mapping[str, Any] | None
+    seed: int | None
+    generator: Any
+    progress: Progress
+
+
+def refuse_unknown(unknown: Mapping[str, Any], known: Sequence[str]) -> None:
+    for name in unknown:
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {near[0]}?" if near else "known are " + ", ".join(known)
+        raise ArgumentError(f"generate() has no argument {name!r}\nhint: {hint}")
+
+
+def check_count(name: str, count: object) -> None:
+    if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
+        raise ArgumentError(f"{name} is {count!r}, it must be an integer of at least 1")
+
+
+def check_number(name: str, number: object, least: float, most: float) -> None:
+    if isinstance(number, bool) or not isinstance(number, int | float | np.number) or not least <= number <= most:
+        bounds = f"in [{least:g}, {most:g}]" if most < np.inf else f"a number of at least {least:g}"
+        raise ArgumentError(f"{name} is {number!r}, it must be {bounds}")
+
+
+def check_choice(name: str, choice: object, table: Mapping[str, Any]) -> None:
+    if not isinstance(choice, str) or choice not in table:
+        near = difflib.get_close_matches(str(choice), table, 1)
+        raise ArgumentError(
+            f"{name} is {choice!r}, it must be one of {', '.join(table)}"
+            + (f"\nhint: did you mean {near[0]!r}?" if near else "")
+        )
+
+
+def sampler_of(method: str | TokenSampler) -> TokenSampler:
+    if callable(method):
+        return method
+    check_choice("method", method, SAMPLERS)
+    return SAMPLERS[method]
+
+
+def resampler_of(resampling: str) -> Callable[[Generator, Any], Any]:
+    check_choice("resampling", resampling, SCHEMES)
+    return SCHEMES[resampling]
+
+
+def hooks_of(
+    temperature: float, top_k: int | None, top_p: float | None, min_p: float | None
+) -> list[Callable[[F32], F32]]:
+    """In the order of transformers: temperature first, then the filters."""
+    hooks: list[Callable[[F32], F32]] = [] if temperature == 1 else [Temperature(temperature)]
+    if top_k is not None:
+        hooks.append(TopK(top_k))
+    if top_p is not None:
+        hooks.append(TopP(top_p))
+    if min_p is not None:
+        hooks.append(MinP(min_p))
+    return hooks
+
+
+def is_batch(prompt: Any) -> bool:
+    """A list of prompts, as against one text or one list of chat messages."""
+    if isinstance(prompt, str | bytes):
+        return False
+    if not isinstance(prompt, Sequence):
+        raise ArgumentError(f"prompt is {type(prompt).__name__}; give text, bytes, chat messages, or a list of those")
+    if not prompt:
+        raise ArgumentError("prompt is an empty list")
+    return not all(isinstance(item, Mapping) for item in prompt)
+
+
+def rules_of(constraint: Any, prompts: Sequence[Prompt], batched: bool) -> list[Rule | None]:
+    """A rule for each prompt."""
+    if isinstance(constraint, list):
+        if not batched or len(constraint) != len(prompts):
+            raise ArgumentError(f"{len(constraint)} constraints for {len(prompts) if batched else 'a single'} prompts")
+        return [as_rule(one) for one in constraint]
+    return [as_rule(constraint)] * len(prompts)
+
+
+def seed_of(seed: int | None, generator: Any) -> int:
+    """A seed: the given one, the next number of numpy's or torch's generator, or a fresh one."""
+    if generator is None:
+        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0):
+            raise ArgumentError(f"seed is {seed!r}, it must be an integer of at least 0")
+        return int(np.random.SeedSequence().generate_state(1, np.uint64)[0]) if seed is None else int(seed)
+    if seed is not None:
+        raise ArgumentError("give either seed or generator, not both")
+    if isinstance(generator, Generator):
+        return int(generator.integers(2**63))
+    if hasattr(generator, "initial_seed"):
+        from genctl.models.base import torch_seed
+
+        return torch_seed(generator)
+    raise ArgumentError(f"generator is {generator!r}, it must be a numpy.random.Generator or a torch.Generator")
