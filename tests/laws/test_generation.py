@@ -11,6 +11,8 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
 
 import genctl
 from genctl.compilers.regex import compile_regex
@@ -141,11 +143,14 @@ def filtered(logits):
     return np.where(logits >= np.partition(logits, -3, axis=1)[:, -3, None], logits, np.float32(-np.inf))
 
 
+SAME = [lambda logits: logits]
+
+
 class Steered(ToyModel):
     """The toy model under a target hook and a tilt; its laws need not add up to 1."""
 
-    def __init__(self, hook, tilt):
-        super().__init__(VOCABULARY, MODEL._laws)
+    def __init__(self, hook, tilt, model=MODEL):
+        super().__init__(model.vocabulary, model._laws)
         self._hook, self._tilt = hook, tilt
 
     def law(self, context):
@@ -167,7 +172,7 @@ def test_hooks_have_their_binding_s_posterior(name, way, binding):
         "proposal": ([], [], [bias]),
         "all three": ([filtered], [bias], [lambda logits: logits / 2]),
     }[binding]
-    model = Steered(*(given[0] if given else (lambda logits: logits) for given in (hooks, tilts)))
+    model = Steered((hooks or SAME)[0], (tilts or SAME)[0])
     exact, log_evidence = naive.posterior(model, CONSTRAINTS[name](), LONGEST, given=[0])
     cloud = clouds(CONSTRAINTS[name](), way, hooks=hooks, tilts=tilts, proposals=proposals)
     _assert_posterior(cloud, exact, log_evidence)
@@ -176,6 +181,76 @@ def test_hooks_have_their_binding_s_posterior(name, way, binding):
 def test_a_proposal_that_takes_tokens_away_is_refused():
     with pytest.raises(ArgumentError, match="takes away tokens"):
         clouds(CONSTRAINTS["automaton"](), "awrs", proposals=[filtered], runs=1)
+
+
+tokens = st.lists(st.sampled_from([b"a", b"b", b"ab", b"ba", b"aa", b"bb"]), min_size=2, max_size=4, unique=True)
+patterns = st.recursive(
+    st.sampled_from(["a", "b", "[ab]", "ab?"]),
+    lambda inner: st.one_of(
+        st.tuples(inner, inner).map("".join),
+        st.tuples(inner, inner).map(lambda pair: f"({pair[0]}|{pair[1]})"),
+        inner.map("({})*".format),
+        inner.map("({}){{1,3}}".format),
+    ),
+    max_leaves=5,
+)
+samplers = st.one_of(
+    st.just(masked),
+    st.builds(AWRS, st.just("recursive"), tail=st.integers(1, 5), max_rejects=st.none() | st.integers(1, 4)),
+    st.builds(AWRS, st.just("geometric"), max_accepts=st.integers(2, 5), max_rejects=st.none() | st.integers(1, 6)),
+)
+
+
+def noise(seed: int, hard: bool):
+    """A function that judges prefixes and texts at random, always in the same way."""
+
+    def judge(text: str, done: bool) -> bool | float:
+        number = np.random.default_rng((seed, done, *text.encode())).random()
+        return bool(number > 0.15) if hard else float(number - 0.5)
+
+    return judge
+
+
+@given(tokens, patterns, samplers, st.data())
+@settings(max_examples=100, derandomize=True)
+def test_random_rules_samplers_critics_and_hooks_have_the_enumerated_posterior(words, pattern, sampler, data):
+    vocabulary = Vocabulary((*words, b""), eos=frozenset({len(words)}))
+    model = ToyModel.random(vocabulary, order=2, seed=data.draw(st.integers(0, 99)), spread=1.5)
+    longest = data.draw(st.integers(1, 6 if len(words) < 4 else 5))
+
+    def rule():
+        return AutomatonConstraint(compile_regex(pattern), vocabulary)
+
+    seed, judged = data.draw(st.integers(0, 99)), data.draw(st.sampled_from(["nothing", "rule", "critic"]))
+    judge = PredicateConstraint(noise(seed, data.draw(st.booleans())), vocabulary)
+    constraint, critic = (Both([rule(), judge]) if judged == "rule" else rule()), judge if judged == "critic" else None
+    bias = np.random.default_rng(seed).normal(0, 1, len(vocabulary)).astype(np.float32)
+    binding = data.draw(st.sampled_from(["none", "target", "tilt", "proposal"]))
+    hook = [lambda logits: logits + bias]
+    laws = {"target": {"hooks": hook}, "tilt": {"tilts": hook}, "proposal": {"proposals": hook}}.get(binding, {})
+    steered = Steered(laws.get("hooks", SAME)[0], laws.get("tilts", SAME)[0], model)
+    exact, log_evidence = naive.posterior(
+        steered, constraint if critic is None else Both([constraint, critic]), longest
+    )
+    runs, size = 400, data.draw(st.integers(1, 4))
+    threshold = data.draw(st.sampled_from([0.0, 0.5, 1.0]))
+    scheme = SCHEMES[data.draw(st.sampled_from(sorted(SCHEMES)))]
+    streams = seeded(seed, [(g, i) for g in range(runs) for i in range(size)])
+    constraints, critics = [constraint] * runs, [critic] * runs
+    begun = smc.start(streams, model, [[]] * runs, constraints, size, critics)
+    cloud = smc.run(begun, model, constraints, smc.Settings(sampler, scheme, threshold, longest, **laws), critics)
+    if not exact:
+        assert (cloud.log_weights == -np.inf).all()
+        return
+    weights = np.exp(cloud.log_weights - log_evidence)
+    means = weights.reshape(runs, size).mean(axis=1)
+    event(f"relative error of the evidence {means.std() / math.sqrt(runs):.1f}")
+    assert_mean(means, 1.0, largest=weights.max() / size)
+    hits = {tokens: np.array([t == tokens for t in cloud.tokens]) for tokens in exact}
+    for tokens_, probability in exact.items():
+        estimates = np.where(hits[tokens_], weights, 0.0).reshape(runs, size).mean(axis=1)
+        assert_mean(estimates, probability, largest=weights.max() / size)
+    assert {t for t, w in zip(cloud.tokens, weights, strict=True) if w > 0} <= exact.keys()
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -135,6 +135,32 @@ def test_the_mean_weight_is_the_allowed_mass_over_a_wide_vocabulary(sampler, mas
     assert_mean(np.exp(draws.log_weights) / mass, 1.0)
 
 
+HUGE = Vocabulary((*(b"%06d" % i for i in range(131_071)), b""), eos=frozenset({131_071}))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sampler", "mass"),
+    [(name, mass) for name in ("masked", "awrs", "recursive") for mass in (0.99, 0.5, 0.1, 0.01, 1e-4, 1e-8)]
+    + [("geometric, 5 accepts", mass) for mass in (0.99, 0.5, 0.1, 0.01)],
+)
+def test_the_mean_weight_is_the_allowed_mass_of_131_072_tokens(sampler, mass):
+    """With replacement a rare token takes as many draws as it is rare: there the other estimators are for."""
+    rng = np.random.default_rng(13)
+    constraint = by_automaton("0[02]....", HUGE)
+    allowed = naive.mask(constraint, constraint.start(), len(HUGE))
+    row = rng.normal(0, 2, len(HUGE))
+    row[allowed] += np.log(mass) - np.logaddexp.reduce(row[allowed])
+    row[~allowed] += np.log1p(-mass) - np.logaddexp.reduce(row[~allowed])
+    logits = np.tile(row.astype(np.float32), (25, 1))
+    exact = np.exp(
+        np.logaddexp.reduce(logits[0, allowed].astype(np.float64)) - np.logaddexp.reduce(logits[0].astype(float))
+    )
+    states = np.full(25, constraint.start())
+    weights = [np.exp(SAMPLERS[sampler](of(rng, 25), logits, constraint, states).log_weights) for _ in range(40)]
+    assert_mean(np.concatenate(weights) / exact, 1.0)
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
 def test_the_same_seed_draws_the_same_tokens_on_a_fresh_and_on_a_built_automaton(sampler):
     logits = np.random.default_rng(5).normal(0, 2, (40, len(WIDE))).astype(np.float32)
