@@ -19,6 +19,7 @@ from genctl.automata.pushdown import GrammarAutomaton
 from genctl.compilers.json_schema.strings import CONTENT
 from genctl.compilers.json_schema.words import Names
 from genctl.compilers.regex import compile_regex
+from genctl.constraints.base import pack
 from genctl.kernels import configurations, rejection
 from genctl.kernels.automaton import DEPTH, END, run_known, run_token
 from genctl.kernels.resampling import inverse_cdf
@@ -118,7 +119,7 @@ def test_the_awrs_kernel_is_the_estimator_by_its_definition(raw, members, seed, 
     expected = naive.awrs(row.astype(float).tolist(), allowed, uniforms[0].tolist(), tail)
     work, mass, status = np.zeros((1, 9), np.int64), np.zeros((1, 6)), np.array([rejection.WAITING])
     work[0, rejection.CHOSEN], work[0, rejection.CUT_AT] = -1, rejection.NEVER
-    plan = np.array([0, tail, 2, rejection.NEVER, 0, 1])
+    plan = np.array([0, tail, 2, rejection.NEVER, 0, 1, 0])
     asked, masses, states = np.zeros((1, 1, 2), np.int64), np.zeros((1, 1, 2)), np.array([automaton.start])
     rest = states, uniforms, work, mass, asked, masses, plan, status, 0.5
     while lacking := rejection.awrs(row[None], blocks, automaton.machine, flat, *rest):
@@ -135,7 +136,7 @@ def test_the_awrs_kernel_is_the_estimator_by_its_definition(raw, members, seed, 
 def test_a_masked_draw_knows_the_allowed_mass_however_small(row, data):
     logits = np.array(row, np.float32)
     mask = np.array(data.draw(st.lists(st.booleans(), min_size=len(row), max_size=len(row))))
-    token, log_mass = rejection.masked_draw(logits, mask, 0.5)
+    token, log_mass = rejection.masked_draw(logits, pack(mask), 0.5)
     if not mask.any():
         assert (token, log_mass) == (-1, -np.inf)
         return

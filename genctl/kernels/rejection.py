@@ -11,15 +11,25 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from genctl.kernels.automaton import run_token
 from genctl.kernels.compiled import inlined, kernel, summing_kernel, wide
-from genctl.kernels.records import DEAD, F32, F64, I64, Bool, Machine, TokenBytes
+from genctl.kernels.records import DEAD, F32, F64, I32, I64, U32, Machine, TokenBytes
 
 BLOCK = 256
+WORDS = BLOCK // 32  # of a packed mask over a block
+ALL = 2**32 - 1
+
+# exp(x) for x <= 0 in float32: x = k log 2 + r, exp(r) by the polynomial of Cephes' expf, relative error 1e-7.
+LOG2_E, LOG2_HIGH, LOG2_LOW = np.float32(1.44269504), np.float32(0.693359375), np.float32(-2.12194440e-4)
+C0, C1, C2 = np.float32(1.9875691500e-4), np.float32(1.3981999507e-3), np.float32(8.3334519073e-3)
+C3, C4, C5 = np.float32(4.1665795894e-2), np.float32(1.6666665459e-1), np.float32(5.0000001201e-1)
+LEAST, NOTHING, HALF, ONE = np.float32(-87.0), np.float32(0.0), np.float32(0.5), np.float32(1.0)
 
 # Status of a row: drawn (or dead), to be drawn further, asks for verdicts, has them, better drawn from its mask, needs
-# uniforms.
-DONE, WAITING, ASKS, ANSWERED, CUT, DRY = range(6)
+# uniforms, has a token whose weight is better found from the mask.
+DONE, WAITING, ASKS, ANSWERED, CUT, DRY, NO_MASS = range(7)
 ALLOWED, REFUSED, UNKNOWN = 1, 0, -1
 NEVER = 2**62
 
@@ -27,8 +37,9 @@ NEVER = 2**62
 USED, CHOSEN, CHECKS, ACCEPTED, REFUSALS, BEHIND, PENDING, LACKING, CUT_AT = range(9)
 # Columns of a row's mass. TOTAL: before the first draw; SEEN: of allowed tokens; ESTIMATE: of all that is allowed.
 TOTAL, SEEN, ESTIMATE, SHARE, SPREAD, REJECTIONS = range(6)
-# Fields of a plan. ASKING: 1 what the automaton allows is asked, 2 everything is; AHEAD: draws that are asked at once.
-GEOMETRIC, TAIL, MAX_ACCEPTS, MAX_REJECTS, ASKING, AHEAD = range(6)
+# Fields of a plan. ASKING: 1 what the automaton allows is asked, 2 everything is; AHEAD: draws that are asked at once;
+# MASKS: weights come from the mask, unless hardly anything is left behind the accepted token.
+GEOMETRIC, TAIL, MAX_ACCEPTS, MAX_REJECTS, ASKING, AHEAD, MASKS = range(7)
 # Columns of what is asked, in two tables (N, AHEAD, 2).
 TOKEN, VERDICT = range(2)
 WEIGHT, LEFT = range(2)
@@ -51,6 +62,76 @@ def block_sums(weights: F32, blocks: F64) -> None:
     for n in range(weights.shape[0]):
         for b in range(blocks.shape[1]):
             blocks[n, b] = block_sum(weights[n], b)
+
+
+@summing_kernel
+def exponentials(logits: F32, top: F32, values: F32, blocks: F64, powers: I32, scales: F32) -> None:
+    """values (N, V) = exp(logits - top (N,)), 0 below exp(-87), and the sums of their blocks, in one pass.
+
+    scratch: powers (BLOCK,), and scales, the same memory as float32: the exponents 2**k are written as bits.
+    """
+    for n in range(logits.shape[0]):
+        for b in range(blocks.shape[1]):
+            begin = b * BLOCK
+            size = min(BLOCK, logits.shape[1] - begin)
+            for j in range(size):
+                x = logits[n, begin + j] - top[n]
+                y = max(x, LEAST)
+                k = np.int32(y * LOG2_E - HALF)
+                r = y - np.float32(k) * LOG2_HIGH - np.float32(k) * LOG2_LOW
+                p = ((((C0 * r + C1) * r + C2) * r + C3) * r + C4) * r + C5
+                powers[j] = np.int32((k + 127) << 23)
+                values[n, begin + j] = p * r * r + r + ONE if x >= LEAST else NOTHING
+            total = 0.0
+            for j in range(size):
+                value = values[n, begin + j] * scales[j]
+                values[n, begin + j] = value
+                total += float(value)
+            blocks[n, b] = total
+
+
+@summing_kernel
+def masked_sums(weights: F32, mask: U32, blocks: F64) -> None:
+    """(V,) weights -> blocks (ceil(V / BLOCK),), the sums of those whose bit in the packed mask is set."""
+    for b in range(blocks.shape[0]):
+        total = 0.0
+        for word in range(b * WORDS, min((b + 1) * WORDS, mask.shape[0])):
+            bits = wide(mask[word])
+            if bits == ALL and (word + 1) * 32 <= weights.shape[0]:
+                for i in range(word * 32, word * 32 + 32):
+                    total += float(weights[i])
+            elif bits != 0:
+                for i in range(min(32, weights.shape[0] - word * 32)):
+                    if bits >> i & 1:
+                        total += float(weights[word * 32 + i])
+        blocks[b] = total
+
+
+@kernel
+def draw_masked(weights: F32, mask: U32, blocks: F64, uniform: float) -> int:
+    """`draw` among the tokens of a packed mask; blocks: their `masked_sums`."""
+    rest = uniform * total_mass(blocks)
+    chosen = -1
+    for b in range(blocks.shape[0]):
+        if blocks[b] > 0.0:
+            chosen = b
+            if rest < blocks[b]:
+                break
+            rest -= blocks[b]
+    token = -1
+    if chosen >= 0:
+        for i in range(chosen * BLOCK, min((chosen + 1) * BLOCK, weights.shape[0])):
+            if weights[i] > 0.0 and is_set(mask, i):
+                token = i
+                if rest < weights[i]:
+                    break
+                rest -= float(weights[i])
+    return token
+
+
+@inlined
+def is_set(mask: U32, token: int) -> bool:
+    return bool(wide(mask[token >> 5]) >> (token & 31) & 1)
 
 
 @summing_kernel
@@ -217,7 +298,8 @@ def awrs_row(
 
     WAITING: the automaton has to be extended with work[LACKING]. ASKS: asked[: work[PENDING]] has tokens whose verdict
     is UNKNOWN. CUT: so many tokens were refused, or so little is left (tail), that the row should be drawn from its
-    mask: all that was refused is outside, so the law stays. DRY: all uniforms are used.
+    mask: all that was refused is outside, so the law stays. NO_MASS: the token is drawn, and mass[SEEN] plus the masked
+    weights that are left is the allowed mass. DRY: all uniforms are used.
     """
     for i in range(work[PENDING] if status == ANSWERED else 0):
         token, allowed = wide(asked[i, TOKEN]), asked[i, VERDICT] == ALLOWED
@@ -234,6 +316,8 @@ def awrs_row(
         left = total_mass(blocks)
         if work[CHOSEN] < 0 and work[PENDING] == 0 and (work[REFUSALS] >= work[CUT_AT] or left < tail):
             return CUT
+        if plan[MASKS] and work[CHOSEN] >= 0 and left > NEAR * mass[SEEN]:
+            return NO_MASS
         if work[USED] + 2 > uniforms.shape[0]:
             return ASKS if work[PENDING] > 0 else DRY
         token = draw(weights, blocks, uniforms[work[USED]])
@@ -311,25 +395,25 @@ def awrs(
 
 
 @kernel
-def masked_draw(logits: F32, mask: Bool, uniform: float) -> tuple[int, float]:
+def masked_draw(logits: F32, mask: U32, uniform: float) -> tuple[int, float]:
     """(token, log of the allowed mass) of one (V,) row; (-1, -inf) if no allowed token has a finite logit.
 
-    mask: (V,) bool. In float64 relative to the largest allowed logit, so no mass is too small.
+    mask: packed bits. In float64 relative to the largest allowed logit, so no mass is too small.
     """
     top = -math.inf
     for i in range(logits.shape[0]):
-        if mask[i] and logits[i] > top:
+        if is_set(mask, i) and logits[i] > top:
             top = float(logits[i])
     if top == -math.inf:
         return -1, -math.inf
     total = 0.0
     for i in range(logits.shape[0]):
-        if mask[i]:
+        if is_set(mask, i):
             total += math.exp(float(logits[i]) - top)
     rest = uniform * total
     token = -1
     for i in range(logits.shape[0]):
-        if mask[i] and logits[i] > -math.inf:
+        if is_set(mask, i) and logits[i] > -math.inf:
             token = i
             rest -= math.exp(float(logits[i]) - top)
             if rest < 0.0:

@@ -17,7 +17,7 @@ import numpy as np
 from genctl.constraints.base import Constraint
 from genctl.errors import ModelError
 from genctl.kernels.records import F32, F64, I64
-from genctl.kernels.rejection import BLOCK, block_sums, draw
+from genctl.kernels.rejection import BLOCK, draw, exponentials
 from genctl.samplers.streams import Streams
 
 DEAD_TOKEN = -1
@@ -55,17 +55,15 @@ class Weights(NamedTuple):
 
 
 def weigh(logits: F32) -> Weights:
-    """One pass of exponentials and one of sums. Raises ModelError for NaN or +inf among the logits."""
+    """One pass for the largest logits, one for exponentials and sums. Raises ModelError for NaN or +inf."""
     top = logits.max(axis=1)
     if np.isnan(top).any() or (top == np.inf).any():
         raise ModelError("the model's logits contain NaN or +inf; load it in float32 or bfloat16")
     top[top == -np.inf] = 0.0
     values = np.empty_like(logits)
-    for n in range(len(logits)):  # row by row, so that a row stays in the processor's cache
-        np.subtract(logits[n], top[n], out=values[n])
-        np.exp(values[n], out=values[n])
     blocks = np.empty((len(logits), -(-logits.shape[1] // BLOCK)))
-    block_sums(values, blocks)
+    powers = np.empty(BLOCK, np.int32)
+    exponentials(logits, top, values, blocks, powers, powers.view(np.float32))
     return Weights(values, blocks, top.astype(np.float64), blocks.sum(axis=1))
 
 

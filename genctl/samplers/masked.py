@@ -12,9 +12,12 @@ import math
 
 import numpy as np
 
+from genctl.constraints.automaton import AutomatonConstraint
 from genctl.constraints.base import Constraint, unpack, words
-from genctl.kernels.records import F32, I64, Bool
-from genctl.kernels.rejection import block_sums, draw, masked_draw
+from genctl.constraints.budget import Budget
+from genctl.constraints.checked import Checked
+from genctl.kernels.records import F32, F64, I64, U32
+from genctl.kernels.rejection import draw_masked, masked_draw, masked_sums
 from genctl.samplers.base import DEAD_TOKEN, Draws, Weights, token_logprobs, weigh
 from genctl.samplers.streams import Streams
 
@@ -30,9 +33,9 @@ def masked(streams: Streams, logits: F32, constraint: Constraint, states: I64, /
     accepted = np.zeros(len(states), np.int64)
     uniforms = streams.uniforms(1)[:, 0].tolist()
     for n, state in enumerate(states.tolist()):
-        allowed = allowed_row(constraint, state, logits.shape[1])
-        tokens[n], log_weights[n] = draw_allowed(logits, weights, n, allowed, uniforms[n])
-        accepted[n] = allowed.sum()
+        mask = packed_mask(constraint, state, logits.shape[1])
+        tokens[n], log_weights[n] = draw_allowed(logits, weights, n, mask, uniforms[n])
+        accepted[n] = np.bitwise_count(mask).sum()
     checks = np.full(len(states), logits.shape[1], np.int64)
     logprobs = token_logprobs(logits, weights, tokens)
     return Draws(tokens, log_weights, logprobs, checks, accepted, np.zeros(len(states)))
@@ -44,25 +47,31 @@ def greedy(streams: Streams, logits: F32, constraint: Constraint, states: I64, /
     draws = masked(streams, logits, constraint, states)
     tokens = draws.tokens.copy()
     for n in np.flatnonzero(tokens >= 0).tolist():
-        allowed = allowed_row(constraint, int(states[n]), logits.shape[1])
+        allowed = unpack(packed_mask(constraint, int(states[n]), logits.shape[1]), logits.shape[1])
         tokens[n] = np.where(allowed, logits[n], -np.inf).argmax()
     return draws._replace(tokens=tokens, logprobs=token_logprobs(logits, weights, tokens))
 
 
-def allowed_row(constraint: Constraint, state: int, size: int) -> Bool:
-    """(V,) bool: the allowed tokens of a state."""
+def packed_mask(constraint: Constraint, state: int, size: int) -> U32:
+    """(ceil(V/32),) packed bits: the allowed tokens of a state."""
+    if isinstance(constraint, AutomatonConstraint | Budget | Checked):
+        return constraint.candidates(state)  # the mask itself
     mask = np.zeros(words(size), np.uint32)
     constraint.mask(state, mask)
-    return unpack(mask, size)
+    return mask
 
 
-def draw_allowed(logits: F32, weights: Weights, row: int, allowed: Bool, uniform: float) -> tuple[int, float]:
+def allowed_mass(weights: Weights, row: int, mask: U32) -> tuple[float, F64]:
+    """The weights of the allowed tokens of a row: their sum, and the sums of their blocks."""
+    blocks = np.empty(weights.blocks.shape[1])
+    masked_sums(weights.values[row], mask, blocks)
+    return float(blocks.sum()), blocks
+
+
+def draw_allowed(logits: F32, weights: Weights, row: int, mask: U32, uniform: float) -> tuple[int, float]:
     """(token, log of the allowed mass in nats) of one row; (DEAD_TOKEN, -inf) if nothing is allowed."""
-    values = np.where(allowed, weights.values[row], np.float32(0))
-    blocks = np.empty((1, weights.blocks.shape[1]))
-    block_sums(values[None], blocks)
-    mass = blocks.sum()
+    mass, blocks = allowed_mass(weights, row, mask)
     if mass > TAIL:
-        return draw(values, blocks[0], uniform), math.log(mass / weights.total[row])
-    token, log_mass = masked_draw(logits[row], allowed, uniform)
+        return draw_masked(weights.values[row], mask, blocks, uniform), math.log(mass / weights.total[row])
+    token, log_mass = masked_draw(logits[row], mask, uniform)
     return token, log_mass - weights.log_normaliser(row) if token >= 0 else -math.inf

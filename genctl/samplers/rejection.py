@@ -4,14 +4,15 @@
     draws.checks                             # a handful, where a mask tests every token of the vocabulary
 
 Tokens are drawn without replacement until one is allowed; a few more draws make the weight an unbiased estimate of
-the allowed mass, with little variance (kernels/rejection.py has the estimators). Where a compiled rule refused CUT
-tokens its mask is cheaper than to go on, and the row is drawn from it: all that was refused is outside of the mask, so
-the weight is the allowed mass itself. What is cheaper was measured once; to time it in each run would make the same
-seed give other texts.
+the allowed mass (kernels/rejection.py has the estimators). Masks of compiled rules cost little more than a few draws,
+and say that mass exactly: a row asks for its mask where more than a twentieth of the mass would be guessed, and is
+drawn from it where several tokens were refused (all of them are outside of the mask, so the law stays). What is cheaper
+was measured once; to time it in each run would make the same seed give other texts.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -25,12 +26,12 @@ from genctl.constraints.budget import Budget
 from genctl.constraints.checked import Checked
 from genctl.errors import ArgumentError
 from genctl.kernels import rejection
-from genctl.kernels.records import F32, F64, I64, Machine, TokenBytes
+from genctl.kernels.records import F32, F64, I64, U32, Machine, TokenBytes
 from genctl.samplers.base import Draws, Weights, token_logprobs, weigh
-from genctl.samplers.masked import TAIL, allowed_row, draw_allowed
+from genctl.samplers.masked import TAIL, allowed_mass, draw_allowed, packed_mask
 from genctl.samplers.streams import Streams
 
-CUT = 16  # refused tokens after which the mask of a compiled rule is cheaper
+CUT, LATE_CUT = 4, 16  # refused tokens after which rows of a compiled rule are drawn from its mask
 PATIENCE = 8  # refused tokens after which other rules are asked what all they refuse
 COMPILED_TAIL, TAIL_IN_PYTHON = 8, 1  # draws behind the accepted one
 UNIFORMS = 32  # at a time
@@ -44,10 +45,11 @@ class AWRS:
     """A TokenSampler. Automata are checked in the kernel, other rules asked about all rows at once.
 
     estimator: "recursive" draws without replacement until a token is allowed, then `tail` further ones, over which the
-    weight is averaged (None: 8 for compiled rules, 1 where Python has to be asked). "geometric" draws with replacement
-    until `max_accepts` draws were allowed, and weights with the share of allowed ones. max_rejects: refused tokens
-    (recursive) or refused draws (geometric) after which a particle gives up with weight 0, which keeps the weights
-    unbiased; None never gives up.
+    weight is averaged (None: weights of compiled rules come from their masks, unless one more draw says nearly as much;
+    8 where compiled rules are checked by Python as well; 1 where Python has to be asked). "geometric" draws with
+    replacement until `max_accepts` draws were allowed, and weights with the share of allowed ones. max_rejects: refused
+    tokens (recursive) or refused draws (geometric) after which a particle gives up with weight 0, which keeps the
+    weights unbiased; None never gives up.
     """
 
     estimator: Literal["recursive", "geometric"] = "recursive"
@@ -82,6 +84,8 @@ class AWRS:
     def _variances(self, run: _Run) -> F64:
         """The relative variance of each weight, with the share of allowed tokens among those tested."""
         work, mass = run.work, run.mass
+        if run.exact.all():
+            return np.zeros(len(work))
         share = (work[:, rejection.ACCEPTED] + 1) / (work[:, rejection.CHECKS] + 2)
         if self.estimator == "geometric":
             found = (1 - share) / max(self.max_accepts - 2, 1)
@@ -104,13 +108,16 @@ class _Run:
         self._weights = weights
         n_rows, language = len(states), _language(constraint, states)
         compiled = isinstance(constraint, Compiled)
-        tail = sampler.tail or (COMPILED_TAIL if compiled else TAIL_IN_PYTHON)
         geometric = sampler.estimator == "geometric"
+        rejects = sampler.max_rejects or rejection.NEVER
+        masks = isinstance(constraint, AutomatonConstraint | Budget) and not sampler.tail and not geometric
+        masks = masks and rejects == rejection.NEVER
+        tail = sampler.tail or (COMPILED_TAIL if compiled else TAIL_IN_PYTHON)
         ahead = 1 if geometric or compiled else 1 + tail
         asking = 2 if language is None else language.constraint is not constraint
-        rejects = sampler.max_rejects or rejection.NEVER
-        stays = geometric or rejects <= CUT
-        self._plan = np.array([geometric, tail, sampler.max_accepts, rejects, asking, ahead])
+        stays = geometric or rejects <= LATE_CUT
+        cut = CUT if masks else LATE_CUT if compiled else PATIENCE
+        self._plan = np.array([geometric, tail, sampler.max_accepts, rejects, asking, ahead, masks])
         self._language = language
         self._uniforms, self._used = streams.uniforms(UNIFORMS), np.zeros(n_rows, np.int64)
         self._asked = np.zeros((n_rows, ahead, 2), np.int64)
@@ -118,7 +125,7 @@ class _Run:
         self._status = np.full(n_rows, rejection.WAITING)
         self.work = np.zeros((n_rows, 9), np.int64)
         self.work[:, rejection.CHOSEN] = -1
-        self.work[:, rejection.CUT_AT] = rejection.NEVER if stays else CUT if compiled else PATIENCE
+        self.work[:, rejection.CUT_AT] = rejection.NEVER if stays else cut
         self.mass = np.zeros((n_rows, 6))
         self.mass[:, rejection.TOTAL] = weights.total
         self.exact = np.zeros(n_rows, np.bool_)
@@ -129,14 +136,18 @@ class _Run:
         log_weights = np.full(len(tokens), -np.inf)
         while True:
             self._run_kernel()
+            if not self._status.any():  # all are DONE
+                break
             self._ask()
-            self._refill()
-            for n in np.flatnonzero(self._status == rejection.CUT).tolist():
-                if not self._keep_candidates(n):
+            for n in np.flatnonzero(self._status).tolist():
+                if self._status[n] == rejection.DRY:
+                    self._refill(n)
+                elif self._status[n] == rejection.NO_MASS:
+                    log_weights[n] = self._weight_by_mask(n)
+                    self._status[n], self.exact[n] = rejection.DONE, True
+                elif self._status[n] == rejection.CUT and not self._keep_candidates(n):
                     tokens[n], log_weights[n] = self._by_mask(n)
                     self._status[n], self.exact[n] = rejection.DONE, True
-            if (self._status == rejection.DONE).all():
-                break
         drawn = (tokens >= 0) & ~self.exact
         log_weights[drawn] = np.log(estimates[drawn]) - np.log(self.mass[drawn, rejection.TOTAL])
         return tokens.copy(), log_weights
@@ -184,11 +195,10 @@ class _Run:
         self._asked[rows[i], column, rejection.VERDICT] = verdicts
         self._status[rows] = rejection.ANSWERED
 
-    def _refill(self) -> None:
-        for n in np.flatnonzero(self._status == rejection.DRY).tolist():
-            self._used[n] += self.work[n, rejection.USED]
-            self._uniforms[n] = self._streams.rows(np.array([n])).uniforms(UNIFORMS, int(self._used[n]))[0]
-            self.work[n, rejection.USED], self._status[n] = 0, rejection.WAITING
+    def _refill(self, row: int) -> None:
+        self._used[row] += self.work[row, rejection.USED]
+        self._uniforms[row] = self._streams.rows(np.array([row])).uniforms(UNIFORMS, int(self._used[row]))[0]
+        self.work[row, rejection.USED], self._status[row] = 0, rejection.WAITING
 
     def _keep_candidates(self, row: int) -> bool:
         """Refuse at once all that a cheap mask refuses, and go on; that never changes the estimate's mean."""
@@ -204,12 +214,21 @@ class _Run:
         self._status[row] = rejection.WAITING
         return True
 
+    def _weight_by_mask(self, row: int) -> float:
+        """Behind the accepted token, which is not among the weights any more."""
+        left, _ = allowed_mass(self._weights, row, self._mask(row))
+        return math.log(float(self.mass[row, rejection.SEEN] + left) / float(self._weights.total[row]))
+
     def _by_mask(self, row: int) -> tuple[int, float]:
-        """The exact tail. The row's weights were used up, but the mask and the logits are all that is needed."""
-        logits = self._logits[row : row + 1]
-        allowed = allowed_row(self._constraint, int(self._states[row]), logits.shape[1])
+        """The exact tail: only tokens outside of the mask were taken out."""
         uniform = self._streams.rows(np.array([row])).uniforms(1, OF_MASKS)[0, 0]
-        return draw_allowed(logits, weigh(logits), 0, allowed, float(uniform))
+        return draw_allowed(self._logits, self._weights, row, self._mask(row), float(uniform))
+
+    def _mask(self, row: int) -> U32:
+        mask = packed_mask(self._constraint, int(self._states[row]), self._logits.shape[1])
+        self.work[row, rejection.CHECKS] += self._logits.shape[1]
+        self.work[row, rejection.ACCEPTED] += np.bitwise_count(mask).sum()
+        return mask
 
 
 class _Language(NamedTuple):
