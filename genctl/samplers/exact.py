@@ -103,7 +103,9 @@ class Node:
         return np.array([self.log_rest, *(child.log_p + child.log_alive for child in self.children.values())])
 
     def settle(self) -> None:
-        """Add up what is left; a child of which nothing is left is refuted."""
+        """Add up what is left; a child of which nothing is left is refuted. Without a constraint all is left."""
+        if self.trie.constraint is None:
+            return
         for token in [token for token, child in self.children.items() if child.log_alive == -math.inf]:
             del self.children[token]
             self.refuted.append(token)
