@@ -283,7 +283,7 @@ def test_the_estimate_by_inverse_sampling_has_its_closed_forms():
 
 
 def narrow(mass):
-    """A model that gives b this probability everywhere, nothing to ab and ba, and halves the rest between a and the end."""
+    """A model that gives b this probability everywhere, half of the rest to a, the other half to the end."""
     half = math.log((1 - mass) / 2)
     law = [half, math.log(mass), -math.inf, -math.inf, half, -math.inf]
     return ToyModel(VOCABULARY, {(): np.array(law, np.float32)})
