@@ -17,13 +17,13 @@ so no refuted text is ever tried twice, and the samples stay exact:
 - Chains run in rounds, and u is frozen for a round: a chain's draws never see what another one shows meanwhile. What
   is known before a round determines M but not the round's texts, so each accepted text is independent of all before.
 - A round is run to its end before any of its texts is taken, in random order: short texts get no advantage.
-- Only where tries run out is there a bias: the texts found till then have a part in how soon others are found.
+- Where tries run out, what was found is only nearly exact: its paths have a part in how soon others are found.
 
-The i-th try succeeds with probability Z / M_i given the past. So with tries as the arrivals of a Poisson process of
-rate M_i, successes are one of rate Z, and (N - 1) / (time of the N-th success) is an unbiased estimate of Z for N > 1.
-Its mean over the times, given the tries, is the estimate used here: (N - 1) times the integral over s > 0 of the
-product of 1 / (1 + s / M_i). It is (N - 1) M / (tries - 1) where M never changes (Haldane 1945), and Z itself as soon
-as M is.
+The evidence Z is the sum of the target. The i-th try succeeds with probability Z / M_i given the past. So with tries
+as the arrivals of a Poisson process of rate M_i, successes are one of rate Z, and (N - 1) / (time of the N-th success)
+is an unbiased estimate of Z for N > 1. Its mean over the times, given the tries, is the estimate used here: (N - 1)
+times the integral over s > 0 of the product of 1 / (1 + s / M_i). It is (N - 1) M / (tries - 1) where M never changes
+(Haldane 1945), and its variance dies out as M comes down to Z.
 """
 
 from __future__ import annotations
