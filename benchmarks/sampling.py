@@ -2,25 +2,33 @@
 
     python benchmarks/sampling.py --rounds 300 --json results.json
 
-One process, one thread, the two ways in turn on the same logits, so that their ratio means something on a shared
-machine; each figure is the best and the median of the rounds. Vocabularies are real: SmolLM2 (49,152 tokens, from
-the packaged model) and tekken (131,072 tokens, from mistral-common).
+One process, one thread, the ways in turn on the same logits, so that their ratio means something on a shared machine;
+each figure is the best and the median of the rounds. Two vocabularies are real: SmolLM2 (49,152 tokens, from the
+packaged model) and tekken (131,072 tokens, from mistral-common). The third one has 262,144 tokens: those of tekken, and
+the joined pairs of its tokens that would be most frequent if tokens came independently and the k-th merge of the
+tokenizer had a frequency of 1/k.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from mask_engines import timed
+from masks import table
 
 import genctl
 from genctl.automata.base import run
 from genctl.constraints.automaton import AutomatonConstraint
-from genctl.samplers.base import weigh
+from genctl.constraints.base import unpack, words
+from genctl.samplers.base import Draws, weigh
 from genctl.samplers.rejection import awrs
 from genctl.vocabulary import Vocabulary
 
@@ -36,13 +44,16 @@ RULES = [
     ("JSON, in a string", genctl.json(SCHEMA), b'{"name": "Ad'),
     ("JSON, at a number", genctl.json(SCHEMA), b'{"name": "Ada", "age": 3'),
 ]
-MASSES = (0.99, 0.9, 0.5, 0.1)
+MASSES = (0.99, 0.9, 0.5, 0.1, 0.01, 0.001)
+COUNTED = 200  # draws that the checks are averaged over
+FREQUENT = 2_000  # tokens of tekken that are paired
 
 
 def smollm2() -> Vocabulary:
     return genctl.load().language_model.vocabulary
 
 
+@cache
 def tekken() -> Vocabulary:
     from importlib.resources import files
 
@@ -52,7 +63,25 @@ def tekken() -> Vocabulary:
     return Vocabulary.from_tokenizer(Tekkenizer.from_file(str(path)))
 
 
-VOCABULARIES = {"SmolLM2 49k": smollm2, "tekken 131k": tekken}
+def paired(size: int = 262_144) -> Vocabulary:
+    """tekken and the likeliest pairs of its tokens that are no tokens yet."""
+    base = tekken()
+    merged = [token for token in base.tokens if len(token) > 1][:FREQUENT]  # ids are in the order of the merges
+    ranks = np.arange(1, len(merged) + 1)
+    pairs = np.argsort(np.outer(ranks, ranks), axis=None, kind="stable").tolist()
+    joined = dict.fromkeys(merged[pair // len(merged)] + merged[pair % len(merged)] for pair in pairs)
+    for token in base.tokens:
+        joined.pop(token, None)
+    more = islice(joined, size - len(base))
+    return Vocabulary((*base.tokens, *more), base.eos, base.unused)
+
+
+VOCABULARIES = {"SmolLM2 49k": smollm2, "tekken 131k": tekken, "paired 262k": paired}
+
+
+def draw(rng: np.random.Generator, logits: np.ndarray, constraint: AutomatonConstraint, states: np.ndarray) -> Draws:
+    """genctl's constrained draw from logits: the one place of the benchmarks that knows how it is called."""
+    return awrs(rng, logits, constraint, states)
 
 
 def logits_with_mass(rng: np.random.Generator, allowed: np.ndarray, mass: float) -> np.ndarray:
@@ -65,28 +94,35 @@ def logits_with_mass(rng: np.random.Generator, allowed: np.ndarray, mass: float)
 
 
 def time_in_turn(rounds: int, ways: dict[str, Callable[[], object]]) -> dict[str, np.ndarray]:
-    """Microseconds of each round of each way."""
+    """Microseconds of each round of each way, without the time that other processes took."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
-            begun = time.perf_counter_ns()
-            way()
-            times[name].append((time.perf_counter_ns() - begun) / 1e3)
+            times[name].append(timed(way)[1] / 1e3)
     return {name: np.array(values) for name, values in times.items()}
 
 
-def measure(vocabulary: Vocabulary, language: genctl.Rule, prefix: bytes, mass: float, rounds: int) -> dict[str, float]:
+def measure(vocabulary: Vocabulary, language: genctl.Rule, prefix: bytes, rounds: int) -> Iterator[dict[str, float]]:
+    """Figures for each mass."""
     rng = np.random.default_rng(0)
     constraint = AutomatonConstraint(language.automaton, vocabulary)
     state = run(language.automaton, language.automaton.start, prefix)
-    allowed = np.array([constraint.allows(state, token) for token in range(len(vocabulary))])
-    logits = logits_with_mass(rng, allowed, mass)
-    tensor, states = torch.from_numpy(logits), np.array([state])
-    checks = [int(awrs(rng, logits, constraint, states).checks[0]) for _ in range(200)]  # warm, and counted
+    mask = np.zeros(words(len(vocabulary)), np.uint32)
+    constraint.mask(state, mask)
+    for mass in MASSES:
+        logits = logits_with_mass(rng, unpack(mask, len(vocabulary)), mass)
+        yield {"mass": mass, **at_mass(rng, logits, constraint, np.array([state]), rounds)}
+
+
+def at_mass(
+    rng: np.random.Generator, logits: np.ndarray, constraint: AutomatonConstraint, states: np.ndarray, rounds: int
+) -> dict[str, float]:
+    tensor = torch.from_numpy(logits)
+    checks = [int(draw(rng, logits, constraint, states).checks[0]) for _ in range(COUNTED)]  # a warm-up as well
     times = time_in_turn(
         rounds,
         {
-            "awrs": lambda: awrs(rng, logits, constraint, states),
+            "awrs": lambda: draw(rng, logits, constraint, states),
             "multinomial": lambda: torch.multinomial(torch.softmax(tensor, -1), 1),
             "softmax": lambda: weigh(logits),
         },
@@ -100,27 +136,56 @@ def measure(vocabulary: Vocabulary, language: genctl.Rule, prefix: bytes, mass: 
     }
 
 
+# -- the report
+
+Row = dict[str, Any]
+
+
+def tightness(rows: list[Row]) -> Iterator[str]:
+    """Tokens that were tried for a draw, by the mass that the rule allows."""
+    lines: dict[str, list[float]] = {}
+    for row in rows:
+        lines.setdefault(f"{row['vocabulary']}, {row['rule']}", []).append(row["checks"])
+    yield from table("checks a token, by allowed mass", map(str, MASSES), lines)
+
+
+def growth(rows: list[Row]) -> Iterator[str]:
+    """Microseconds by the size of the vocabulary, and the slope of the line through them (least squares)."""
+    sizes = sorted({row["size"] for row in rows})
+
+    def line(way: str, masses: Sequence[float]) -> list[float]:
+        times = [
+            float(np.mean([row[f"{way}_median_us"] for row in rows if row["size"] == size and row["mass"] in masses]))
+            for size in sizes
+        ]
+        return [*times, float(np.polyfit(np.array(sizes) / 1000, times, 1)[0])]
+
+    lines = {f"AWRS, mass {mass}": line("awrs", [mass]) for mass in MASSES}
+    lines |= {"softmax alone": line("softmax", MASSES), "softmax + torch.multinomial": line("multinomial", MASSES)}
+    yield from table("us, mean of the rules", [*(f"{size:,}" for size in sizes), "per 1,000 tokens"], lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=300)
     parser.add_argument("--json", help="file for the results")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    results = []
+    rows: list[Row] = []
     print(f"{'vocabulary':<12} {'rule':<18} {'mass':>5} {'AWRS us':>9} {'torch us':>9} {'ratio':>6} {'checks':>7}")
     for name, make in VOCABULARIES.items():
         vocabulary = make()
         for rule_name, language, prefix in RULES:
-            for mass in MASSES:
-                found = measure(vocabulary, language, prefix, mass, options.rounds)
-                results.append({"vocabulary": name, "rule": rule_name, "mass": mass, **found})
+            for found in measure(vocabulary, language, prefix, options.rounds):
+                rows.append({"vocabulary": name, "size": len(vocabulary), "rule": rule_name, **found})
                 print(
-                    f"{name:<12} {rule_name:<18} {mass:>5} {found['awrs_median_us']:>9.1f} "
-                    f"{found['multinomial_median_us']:>9.1f} {found['ratio_median']:>6.3f} {found['checks']:>7.1f}"
+                    f"{name:<12} {rule_name:<18} {found['mass']:>5} {found['awrs_median_us']:>9.1f} "
+                    f"{found['multinomial_median_us']:>9.1f} {found['ratio_median']:>6.3f} {found['checks']:>7.1f}",
+                    flush=True,
                 )
+    print("\n".join(["", *tightness(rows), *growth(rows)]))
     if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump(results, file, indent=1)
+        Path(options.json).write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":
