@@ -188,7 +188,8 @@ def run(options: argparse.Namespace) -> Mapping[str, Any]:
                 found[part] = []
                 for row in measure(part, workers, options):
                     found[part].append(row)
-                    print(f"{part} {list(row.values())[:3]}", file=sys.stderr, flush=True)
+                    done = [str(value) for value in row.values() if isinstance(value, str | float | int)]
+                    print(f"{part}: {', '.join(done)}", file=sys.stderr, flush=True)
                 print("\n".join(TABLES[part](found[part])), flush=True)
         finally:
             for worker in workers:
