@@ -147,6 +147,7 @@ class Genlm:
 
         torch.set_num_threads(1)
         self._folder, self._loop = folder, asyncio.new_event_loop()
+        self._held = ""  # the task whose texts are in the model's cache
 
     def versions(self) -> dict[str, str]:
         from importlib.metadata import version
@@ -233,12 +234,14 @@ class Genlm:
         np.random.seed(seed)
         torch.manual_seed(seed)
         prompt = self._model.prompt_ids = self.prompt(task)
+        fresh = cold or task != self._held
         setup = Clock()
-        if cold:
+        if fresh:
             self._model.model.clear_cache()
+            self._held = task
         sampler = AWRS(self._model, self._condition(TASKS[task]).coerce(self._model, f=b"".join), seed=seed)
         seconds, clock = setup.wall(), Clock()
-        if cold:
+        if fresh:
             self._model.model.cache_kv(prompt)
         sequences = asyncio.run(
             sampler.smc(
@@ -331,7 +334,7 @@ def serve(name: str, folder: Path) -> None:
 
 
 class Worker:
-    """A process with one library. cache: where genctl keeps compiled rules, so that they can be forgotten."""
+    """A process with one library. genctl's compiled rules are kept in the folder, where they can be forgotten."""
 
     def __init__(self, name: str, python: str, folder: Path) -> None:
         self.name = name
