@@ -33,7 +33,10 @@ class Genctl:
 
         torch.set_num_threads(1)
         self._folder = folder
-        self._rng = np.random.default_rng(0)
+        self._rng, self._method = np.random.default_rng(0), "awrs"
+
+    def choose(self, method: str) -> None:
+        self._method = method
 
     def versions(self) -> dict[str, str]:
         from importlib.metadata import version
@@ -118,6 +121,7 @@ class Genctl:
                 max_new_tokens=TASKS[task].max_tokens,
                 wrap_up=False,
                 num_particles=particles,
+                method=self._method,
                 ess_threshold=ESS_THRESHOLD,
                 seed=seed,
                 **({"resampling": resampling} if resampling else {}),
