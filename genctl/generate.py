@@ -24,6 +24,7 @@ from genctl.errors import ArgumentError, ConstraintError, DeadEndError, GenctlEr
 from genctl.models.base import LanguageModel, Prompt
 from genctl.models.toy import packaged_toy
 from genctl.options import (
+    EXACT,
     SMC_PARTICLES,
     Batch,
     Options,
@@ -38,13 +39,19 @@ from genctl.options import (
     sampler_of,
     seed_of,
 )
-from genctl.results import FinishReason, Generation, Generations, Sample, choose, is_dead
+from genctl.results import FinishReason, Generation, Generations, Sample, choose, is_hopeless
 from genctl.runs import Group, Plan, Run
 from genctl.samplers.base import TokenSampler
 from genctl.samplers.masked import greedy
-from genctl.samplers.smc import COMPLETE, CUT, DEAD, STOPPED, Particles, Settings
+from genctl.samplers.smc import COMPLETE, CUT, DEAD, GAVE_UP, STOPPED, Particles, Settings, Trace
 
-REASONS: dict[int, FinishReason] = {COMPLETE: "complete", CUT: "length", DEAD: "dead_end", STOPPED: "time"}
+REASONS: dict[int, FinishReason] = {
+    COMPLETE: "complete",
+    CUT: "length",
+    DEAD: "dead_end",
+    STOPPED: "time",
+    GAVE_UP: "gave_up",
+}
 CHOICE = 2**32  # the stream of the particle that is returned, among those of the particles
 
 
@@ -89,6 +96,7 @@ class Model:
         min_ess: float | None = None,
         max_particles: int = 256,
         max_time: float | None = None,
+        max_tries: int = 10_000,
         batch_size: int = 256,
         resume: Mapping[str, Any] | None = None,
         seed: int | None = None,
@@ -108,7 +116,8 @@ class Model:
         num_particles: N > 1 runs sequential Monte Carlo; the text is drawn from the N particles by weight.
         num_return_sequences: so many independent runs.
         method: "awrs" finds tokens by rejection, "masked" by masks, "smc" is "awrs" with 16 particles where no number
-            is given; or a TokenSampler (`genctl.AWRS(...)`). docs/methods.md says which to choose.
+            is given; "exact" and "rejection" sample whole texts until so many obey, or max_tries (of each sequence) are
+            used up; or a TokenSampler (`genctl.AWRS(...)`). docs/methods.md says which to choose.
         critic: a rule or function like a predicate, asked only about what was drawn: its log-weights (nats) of prefixes
             guide the particles, its log-weights of whole texts change the target.
         resampling: "systematic", "stratified", "residual", "multinomial", below ess_threshold * N.
@@ -131,6 +140,7 @@ class Model:
         size = num_particles if num_particles is not None else SMC_PARTICLES if method == "smc" else 1
         counts = {"num_particles": size, "max_particles": max_particles, "batch_size": batch_size}
         counts |= {"max_new_tokens": max_new_tokens, "num_return_sequences": num_return_sequences}
+        counts |= {"max_tries": max_tries}
         for name, count in counts.items():
             check_count(name, count)
         check_number("ess_threshold", ess_threshold, 0, 1)
@@ -163,6 +173,8 @@ class Model:
                 batch_size=batch_size,
                 min_ess=min_ess or 0.0,
                 max_particles=max_particles,
+                exact=EXACT.get(method) if isinstance(method, str) else None,
+                max_tries=max_tries,
                 deadline=math.inf if max_time is None else time.monotonic() + max_time,
                 on_step=on_step,
                 fingerprint={
@@ -192,7 +204,7 @@ class Model:
                 self._generation(clouds[Group(p, s)], rule, budget, run.checkpoint, (seed, p, s))
                 for s in range(num_return_sequences)
             ]
-            if all(is_dead(item.particles) for item in items):
+            if all(is_hopeless(item.particles) for item in items):
                 raise DeadEndError(self._dead_end([cloud for s in range(len(items)) for cloud in clouds[Group(p, s)]]))
             results.append(Generations(items))
         if num_return_sequences == 1:
@@ -245,6 +257,8 @@ class Model:
         )
 
     def _dead_end(self, clouds: Sequence[Particles[Any]]) -> str:
+        if clouds[0].trace.tries:
+            return _no_text_found(clouds[0].trace)
         vocabulary = self.language_model.vocabulary
         furthest = max((tokens for cloud in clouds for tokens in cloud.tokens), key=len)
         wanted = ", ".join(f"{vocabulary.tokens[t].decode(errors='replace')!r} ({p:.2g})" for t, p in clouds[0].wanted)
@@ -254,6 +268,16 @@ class Model:
             + (f"; the model wanted {wanted}" if wanted else "")
             + "\nhint: use more particles, a rule that judges prefixes earlier, or a wider top_k, top_p, min_p"
         )
+
+
+def _no_text_found(trace: Trace) -> str:
+    tries, bound = trace.tries[0], trace.log_bounds[0]
+    if bound == -math.inf:
+        return "the model gives no text that obeys the rule any probability"
+    return (
+        f"none of {tries:,} texts obeyed the rule; the model gives it a log-probability of at most {bound:.2f}"
+        '\nhint: raise max_tries, or use method="awrs", which is led by the rule'
+    )
 
 
 _NO_NAMES = ("self", "unknown")

@@ -24,6 +24,7 @@ Batch: TypeAlias = list[str] | list[bytes] | list[Messages]
 Progress: TypeAlias = bool | Callable[[int, int], None]  # called with (tokens made, most tokens there may be)
 
 SAMPLERS: dict[str, TokenSampler] = {"awrs": awrs, "smc": awrs, "masked": masked}
+EXACT = {"exact": True, "rejection": False}  # do they learn from what was refuted?
 SMC_PARTICLES = 16
 
 
@@ -45,6 +46,7 @@ class Options(TypedDict, total=False):
     min_ess: float | None
     max_particles: int
     max_time: float | None
+    max_tries: int
     batch_size: int
     resume: Mapping[str, Any] | None
     seed: int | None
@@ -82,8 +84,8 @@ def check_choice(name: str, choice: object, table: Mapping[str, Any]) -> None:
 def sampler_of(method: str | TokenSampler) -> TokenSampler:
     if callable(method):
         return method
-    check_choice("method", method, SAMPLERS)
-    return SAMPLERS[method]
+    check_choice("method", method, {**SAMPLERS, **EXACT})
+    return SAMPLERS.get(method, awrs)
 
 
 def resampler_of(resampling: str) -> Callable[[Generator, Any], Any]:

@@ -21,7 +21,7 @@ from genctl.errors import IncompleteError
 from genctl.kernels.records import F64
 from genctl.samplers.smc import Trace, effective_sample_size, log_mean_exp, normalised
 
-FinishReason = Literal["complete", "wrapped_up", "length", "dead_end", "time"]
+FinishReason = Literal["complete", "wrapped_up", "length", "dead_end", "time", "gave_up"]
 FINISHED = ("complete", "wrapped_up")
 
 
@@ -34,7 +34,8 @@ class Sample:
     ended, under the model as steered (nats). log_weight: importance weight (nats); -inf for a text that does not
     count. finish_reason: "complete"; "wrapped_up" (complete, but on its way a token was refused that the rule alone
     allows, because the text could not have been complete after max_new_tokens with it: one that was tried, or any
-    behind the last one); "length" (cut at max_new_tokens); "dead_end" (no token was allowed); "time" (max_time was up).
+    behind the last one); "length" (cut at max_new_tokens); "dead_end" (no token was allowed); "time" (max_time was up);
+    "gave_up" (max_tries were used up).
     """
 
     text: str
@@ -197,6 +198,6 @@ def same(first: Any, second: Any) -> bool:
     return type(first) is type(second) and bool(first == second)
 
 
-def is_dead(samples: Sequence[Sample]) -> bool:
-    """Did every sample meet a dead end?"""
-    return all(sample.finish_reason == "dead_end" and sample.log_weight == -math.inf for sample in samples)
+def is_hopeless(samples: Sequence[Sample]) -> bool:
+    """Did every sample meet a dead end, or use up its tries?"""
+    return all(s.finish_reason in ("dead_end", "gave_up") and s.log_weight == -math.inf for s in samples)

@@ -16,9 +16,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from genctl.constraints.base import Constraint
+from genctl.constraints.both import Both
 from genctl.errors import ArgumentError, Interrupted
 from genctl.models.base import LanguageModel
 from genctl.samplers.checkpoint import restored, saved_cloud
+from genctl.samplers.exact import sample_exactly
 from genctl.samplers.smc import (
     COMPLETE,
     InterruptedRun,
@@ -56,6 +59,8 @@ class Plan:
     min_ess: float = 0.0
     max_particles: int = 0
     deadline: float = math.inf
+    exact: bool | None = None  # whole texts are sampled: True, learning from what was refuted, or False, without
+    max_tries: int = 0
     on_step: Callable[[int, int], None] = lambda done, total: None
     fingerprint: Mapping[str, Any] = field(default_factory=dict)
 
@@ -95,7 +100,7 @@ class Run:
         return effective_sample_size(np.concatenate([cloud.log_weights for cloud in clouds])) < plan.min_ess
 
     def _batches(self, groups: Sequence[Group], size: int) -> list[Sequence[Group]]:
-        count = max(self._plan.batch_size // size, 1)
+        count = max(self._plan.batch_size // size, 1) if self._plan.exact is None else len(groups)
         return [groups[i : i + count] for i in range(0, len(groups), count)]
 
     def _run(self, batch: Sequence[Group], size: int, number: int, batches: int) -> Particles[Any]:
@@ -104,6 +109,8 @@ class Run:
         constraints = [plan.constraints[group.prompt] for group in batch]
         critics = [plan.critics[group.prompt] for group in batch]
         streams = _streams(plan.seed, batch, size, number)
+        if plan.exact is not None:
+            return self._run_exactly(streams, prompts, list(map(_joined, constraints, critics)))
         if index < len(self._saved):
             cloud = restored(self._saved[index], streams, self._model, prompts, constraints, critics)
         else:
@@ -121,6 +128,25 @@ class Run:
         self._clouds.append(cloud)
         return stopped(cloud, constraints)
 
+    def _run_exactly(self, streams: Streams, prompts: Sequence[Sequence[int]], constraints: Rules) -> Particles[Any]:
+        """All groups together: those of equal prompts and rules learn from one another."""
+        plan, most = self._plan, self._plan.settings.max_new_tokens
+        assert plan.exact is not None
+        try:
+            return sample_exactly(
+                streams,
+                self._model,
+                prompts,
+                constraints,
+                plan.settings,
+                lambda steps: plan.on_step(steps, most),
+                plan.deadline,
+                adaptive=plan.exact,
+                max_tries=plan.max_tries,
+            )
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted; exact methods begin anew", self.checkpoint()) from None
+
     def _what_was_done(self) -> str:
         cloud = self._clouds[-1]
         done = sum(int((cloud.status == COMPLETE).sum()) for cloud in self._clouds)
@@ -129,6 +155,10 @@ class Run:
             f"{done} of {sum(len(cloud.status) for cloud in self._clouds)} particles complete\n"
             "hint: generate(..., resume=error.checkpoint) goes on from here"
         )
+
+
+def _joined(constraint: Constraint | None, critic: Constraint | None) -> Constraint | None:
+    return Both([constraint, critic]) if constraint and critic else constraint or critic
 
 
 def _streams(seed: int, batch: Sequence[Group], size: int, number: int) -> Streams:
@@ -144,6 +174,8 @@ def _alone(cloud: Particles[Any], rows: slice) -> Particles[Any]:
         cloud.trace.checks,
         cloud.trace.accepted,
         cloud.trace.variances,
+        cloud.trace.tries[g : g + 1],
+        cloud.trace.log_bounds[g : g + 1],
     )
     return replace(
         cloud,

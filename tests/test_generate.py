@@ -211,7 +211,7 @@ def test_an_interrupted_run_leaves_everything_usable(lm):
         ({"min_p": -1}, genctl.ArgumentError, "min_p is -1"),
         ({"ess_threshold": 2}, genctl.ArgumentError, "ess_threshold is 2"),
         ({"resampling": "sistematic"}, genctl.ArgumentError, "did you mean 'systematic'"),
-        ({"method": "magic"}, genctl.ArgumentError, "one of awrs, smc, masked"),
+        ({"method": "magic"}, genctl.ArgumentError, "one of awrs, smc, masked, exact, rejection"),
         ({"seed": -1}, genctl.ArgumentError, "seed is -1"),
         ({"seed": 1, "generator": np.random.default_rng()}, genctl.ArgumentError, "not both"),
         ({"generator": "x"}, genctl.ArgumentError, "generator is 'x'"),

@@ -221,3 +221,43 @@ def test_a_sampler_may_be_given_in_place_of_a_method_s_name(lm):
     drawn = lm.generate("the ", WORD, method=genctl.AWRS("geometric", max_accepts=4), num_particles=4, seed=0)
     assert WORD.accepts(drawn.text)
     assert len(lm.generate("the ", WORD, method="smc", seed=0).particles) == 16
+
+
+@pytest.mark.parametrize("method", ["exact", "rejection"])
+def test_exact_methods_give_independent_samples_of_equal_weight(lm, method):
+    rule = genctl.regex("yes|no|maybe")
+    g = lm.generate("the answer is ", rule, method=method, num_particles=300, seed=0)
+    assert len(set(g.log_weights.tolist())) == 1
+    assert g.ess == pytest.approx(300)
+    smc = lm.generate("the answer is ", rule, num_particles=2000, seed=1)
+    assert g.log_evidence == pytest.approx(smc.log_evidence, abs=0.4)
+    assert g.posterior()["yes"] == pytest.approx(smc.posterior()["yes"], abs=0.12)
+    several = lm.generate(["the answer is ", "yes or "], rule, method=method, num_return_sequences=3, seed=0)
+    assert all(rule.accepts(one.text) for each in several for one in each)
+
+
+def test_exact_methods_say_when_they_give_up(lm):
+    with pytest.raises(genctl.DeadEndError, match=r"none of 20 texts obeyed the rule.*at most"):
+        lm.generate("the ", genctl.regex("[q-z]{9}"), method="rejection", max_tries=20, seed=0)
+    found = lm.generate("the ", genctl.regex("[a-z ]{1,40}"), method="exact", num_particles=30, max_tries=12, seed=0)
+    assert {s.finish_reason for s in found.samples} == {"complete", "gave_up"}
+    assert all((s.log_weight > -math.inf) == (s.finish_reason == "complete") for s in found.samples)
+    out_of_time = lm.generate("the ", genctl.regex("[a-z ]{9}"), method="exact", num_particles=9, max_time=0.0, seed=0)
+    assert "time" in {s.finish_reason for s in out_of_time.samples}
+    model = genctl.load(ToyModel(LETTERS, {(): np.log(np.array([0.5, 1e-300, 1e-300, 0.5]))}))
+    with pytest.raises(genctl.DeadEndError, match="any probability"):
+        model.generate("a", lambda text, done: not done and len(text) < 3, method="exact", seed=0)
+
+
+def test_a_critic_of_an_exact_method_is_a_chance_to_be_kept():
+    model = ToyModel.random(LETTERS, order=2, seed=1)
+    lm, rule = genctl.load(model), genctl.regex("[ab]{2,4}")
+
+    def dislikes_a(text: str, done: bool) -> float:
+        return -0.8 * text.count("a")
+
+    options = {"max_new_tokens": 4, "num_particles": 2000, "critic": dislikes_a}
+    exact, smc = (lm.generate("a", rule, method=method, seed=0, **options) for method in ("exact", "awrs"))
+    assert exact.log_evidence == pytest.approx(smc.log_evidence, abs=0.15)
+    with pytest.raises(genctl.ArgumentError, match="at most 0"):
+        lm.generate("a", rule, method="exact", critic=lambda text, done: 1.0, seed=0)

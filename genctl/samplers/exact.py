@@ -1,6 +1,6 @@
 """Exact samples: whole texts drawn from the model, of which those that obey are kept.
 
-    cloud = sample_exactly(rng, model, [prompt], [constraint], 100, settings, adaptive=True, max_tries=10**6)
+    cloud = sample_exactly(streams, model, [prompt], [constraint], settings, adaptive=True, max_tries=10**6)
     cloud.tokens                             # 100 independent texts of the model conditioned on the constraint
     cloud.log_weights                        # all equal: the estimated log-probability of the constraint
 
@@ -29,6 +29,7 @@ times the integral over s > 0 of the product of 1 / (1 + s / M_i). It is (N - 1)
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -43,20 +44,25 @@ from genctl.kernels.records import F32, F64, Bool
 from genctl.kernels.rejection import draw
 from genctl.models.base import LanguageModel
 from genctl.samplers.base import weigh
-from genctl.samplers.smc import COMPLETE, CUT, DEAD, Particles, Settings, steered
+from genctl.samplers.smc import (
+    COMPLETE,
+    CUT,
+    DEAD,
+    GAVE_UP,
+    STOPPED,
+    Particles,
+    Rules,
+    Settings,
+    Trace,
+    preferred,
+    steered,
+)
+from genctl.samplers.streams import Streams
 
 M = TypeVar("M")
 
 ROW_CACHE_BYTES = 256 * 2**20  # logits that are kept, besides those of the prompts
 CHAINS = 64  # a round has more only where more samples are missing and as many were tried before
-
-
-@dataclass(frozen=True)
-class ExactParticles(Particles[M]):
-    """What was found, and what it took. G prompts."""
-
-    tries: tuple[int, ...] = ()  # (G,) texts that were begun for the prompt, and for others equal to it
-    log_bounds: tuple[float, ...] = ()  # (G,) nats, log of the mass that is not refuted: log Z is at most this
 
 
 # -- the trie
@@ -167,7 +173,7 @@ class Trie:
 
     def not_found(self) -> Leaf:
         """What stands for a text that is missing."""
-        node, status = self.furthest, DEAD if self.dead else CUT
+        node, status = self.furthest, DEAD if self.dead else GAVE_UP if self.tries >= self.max_tries else STOPPED
         return Leaf(node.path(), node.state, status, node.log_p, node.logprob, -math.inf)
 
     def log_weight(self) -> float:
@@ -436,20 +442,20 @@ def _final_potential(constraint: Constraint, state: int) -> float:
 
 
 def sample_exactly(
-    rng: Generator,
+    streams: Streams,
     model: LanguageModel[M],
     prompts: Sequence[Sequence[int]],
-    constraints: Sequence[Constraint | None],
-    size: int,
+    constraints: Rules,
     settings: Settings,
     on_step: Callable[[int], None] = lambda steps: None,
+    deadline: float = math.inf,
     *,
     adaptive: bool,
     max_tries: int,
     row_cache_bytes: int = ROW_CACHE_BYTES,
-) -> ExactParticles[M]:
-    """`size` independent texts of the target for each of G prompts; rows as in smc.py. Of the settings max_new_tokens
-    and hooks are used.
+) -> Particles[M]:
+    """N independent texts of the target for each of G prompts; (G N,) streams and rows as in smc.py, deadline too. Of
+    the settings max_new_tokens and hooks are used, and all random numbers are those of the first stream.
 
     adaptive: learn from what was rejected. Prompts that are equal and have the same constraint (the same object) learn
     together, and share one estimate. max_tries: texts that are begun for each prompt. Without a constraint every try
@@ -459,9 +465,11 @@ def sample_exactly(
 
     The rows that were found have status COMPLETE (CUT without a constraint) and equal log-weights, whose mean over all
     rows is the estimated evidence (`Trie.log_evidence`). The others have a log-weight of -inf and the longest prefix
-    that was refused; their status is DEAD if it is proven that no text obeys, and CUT if tries ran out.
+    that was refused; their status is DEAD if it is proven that no text obeys, GAVE_UP if tries ran out, STOPPED if the
+    time did.
     Raises ArgumentError for a finished text with a log-potential above 0.
     """
+    size = len(streams.keys) // len(prompts)
     texts = {text: row for row, text in enumerate(dict.fromkeys(map(tuple, prompts)))}
     keys = [(texts[tuple(prompt)], id(constraint)) for prompt, constraint in zip(prompts, constraints, strict=True)]
     groups = Counter(keys)
@@ -469,17 +477,19 @@ def sample_exactly(
     for key, constraint in zip(keys, constraints, strict=True):
         if key not in tries:
             tries[key] = Trie(key[0], constraint, groups[key] * size, groups[key] * max_tries)
-    search = Search(rng, model, list(texts), settings, adaptive, row_cache_bytes)
+    search = Search(streams.generator(0), model, list(texts), settings, adaptive, row_cache_bytes)
     for trie in tries.values():
         search.begin(trie)
     while chains := {trie: count for trie in tries.values() if (count := trie.chains())}:
         search.run_round(chains)
         found = sum(len(trie.found) for trie in tries.values())
         on_step(settings.max_new_tokens * found // (size * len(keys)))
-    return _particles(search, [tries[key] for key in keys], size)
+        if time.monotonic() > deadline:
+            break
+    return _particles(search, [tries[key] for key in keys], streams, size)
 
 
-def _particles(search: Search[M], tries: Sequence[Trie], size: int) -> ExactParticles[M]:
+def _particles(search: Search[M], tries: Sequence[Trie], streams: Streams, size: int) -> Particles[M]:
     """tries: (G,) one for each prompt."""
     given: Counter[Trie] = Counter()
     leaves: list[Leaf] = []
@@ -490,18 +500,26 @@ def _particles(search: Search[M], tries: Sequence[Trie], size: int) -> ExactPart
     weights = {trie: trie.log_weight() for trie in tries}
     log_weights = np.repeat([weights[trie] for trie in tries], size)
     log_weights[[leaf.log_alive == -math.inf for leaf in leaves]] = -np.inf
-    return ExactParticles(
+    wanted = [preferred(search.first[trie.prompt]) for trie in tries if trie.dead]
+    return Particles(
+        streams=streams,
+        prompts=tuple(trie.prompt for trie in tries),
         tokens=tuple(leaf.tokens for leaf in leaves),
         log_weights=log_weights,
         logprobs=np.array([leaf.logprob for leaf in leaves]),
         potentials=np.array([leaf.log_alive for leaf in leaves]),
         states=np.array([leaf.state for leaf in leaves], np.int64),
+        critic_states=np.ones(len(leaves), np.int64),
         status=np.array([leaf.status for leaf in leaves], np.int64),
         size=size,
         state=search.model.select(search.state, np.zeros(0, np.int64)),
         logits=search.logits[[]],
+        rows=np.zeros(0, np.int64),
         steps=search.settings.max_new_tokens,
-        checks=search.checks,
-        tries=tuple(trie.tries for trie in tries),
-        log_bounds=tuple(trie.root.log_alive for trie in tries),
+        trace=Trace(
+            checks=(search.checks,),
+            tries=tuple(trie.tries for trie in tries),
+            log_bounds=tuple(trie.root.log_alive for trie in tries),
+        ),
+        wanted=wanted[0] if wanted else (),
     )

@@ -38,7 +38,8 @@ M = TypeVar("M")
 Hook: TypeAlias = Callable[[F32], F32]  # (N, V) logits -> new ones, row by row
 Rules: TypeAlias = Sequence[Constraint | None]  # one for each prompt
 
-RUNNING, COMPLETE, CUT, DEAD, STOPPED = range(5)  # status of a particle; STOPPED: the time was up
+# Status of a particle. STOPPED: the time was up; GAVE_UP: texts ran out that exact samplers may try.
+RUNNING, COMPLETE, CUT, DEAD, STOPPED, GAVE_UP = range(6)
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,8 @@ class Trace:
     checks: tuple[int, ...] = ()  # (S,) tokens tested
     accepted: tuple[int, ...] = ()  # (S,) of them allowed
     variances: tuple[float, ...] = ()  # (S,) mean relative variance of the weights of the step's draws
+    tries: tuple[int, ...] = ()  # (G,) texts that an exact sampler began
+    log_bounds: tuple[float, ...] = ()  # (G,) nats, log of the mass that it did not refute: log Z is at most this
 
     @property
     def resamplings(self) -> int:
@@ -181,8 +184,7 @@ def step(
 ) -> Particles[M]:
     """One more token for every running particle, then resampling, then one forward of the model for all."""
     critics = critics or [None] * len(cloud.prompts)
-    logits = host_logits(cloud.logits)
-    laws = law(logits, settings)
+    laws = law(cloud.logits, settings)
     if cloud.steps == settings.max_new_tokens:
         return _close(cloud, model, constraints, critics, laws)
     running = np.flatnonzero(cloud.running)
@@ -203,11 +205,9 @@ def step(
     return _forward(moved, model, running, kept)
 
 
-def law(logits: F32, settings: Settings) -> _Law:
+def law(logits: Logits, settings: Settings) -> _Law:
     """The laws of the rows' next tokens: the target's, as hooks and tilts make it, and the one that is drawn from."""
-    target = logits
-    for hook in settings.hooks:
-        target = hook(target)
+    target = steered(logits, settings)
     if not settings.tilts and not settings.proposals:
         return _Law(target, target, None)
     weights = weigh(target)
@@ -226,6 +226,14 @@ def law(logits: F32, settings: Settings) -> _Law:
             "a proposal takes away tokens that the target has\nhint: bind hooks that filter tokens as target or tilt"
         )
     return _Law(target, drawn, _Tilted(scores, normalisers))
+
+
+def steered(logits: Logits, settings: Settings) -> F32:
+    """The logits of the target: the model's, changed by the hooks."""
+    target = host_logits(logits)
+    for hook in settings.hooks:
+        target = hook(target)
+    return target
 
 
 class _Tilted(NamedTuple):
@@ -292,7 +300,7 @@ def _move(
     for i, (particle, token) in enumerate(zip(running.tolist(), draws.tokens.tolist(), strict=True)):
         constraint, critic = constraints[particle // cloud.size], critics[particle // cloud.size]
         if token < 0:
-            status[particle], wanted = DEAD, _preferred(laws.target[cloud.rows[i]])
+            status[particle], wanted = DEAD, preferred(laws.target[cloud.rows[i]])
             continue
         done = token in model.vocabulary.eos
         if not done:
@@ -430,7 +438,7 @@ def log_end_mass(logits: F32, eos: Sequence[int]) -> F64:
     return ends
 
 
-def _preferred(logits: F32, count: int = 3) -> tuple[tuple[int, float], ...]:
+def preferred(logits: F32, count: int = 3) -> tuple[tuple[int, float], ...]:
     """The likeliest tokens of one row and their probabilities: what the model wanted at a dead end."""
     top = np.argsort(logits)[::-1][:count]
     normaliser = np.logaddexp.reduce(logits.astype(np.float64))
