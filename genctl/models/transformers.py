@@ -4,19 +4,16 @@
     model = load_transformers(loaded_model, tokenizer=tokenizer)
     logits, state = model.prefill([model.encode("Once upon"), model.encode("A")])
 
-Rows of different lengths are padded on the right while the model runs, where causal attention never looks, and then
-rolled so that the real tokens of a row are the last slots of the cache. Padding is then always on the left, has no
-position, and is hidden by the attention mask: positions and attention windows are as if the row were alone.
+Keys and values are stored once a token and shared by the rows that have it (`genctl.models.cache`). A call runs the
+model on as many rows at a time as memory allows.
 """
 
 from __future__ import annotations
 
-import copy
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +24,7 @@ from genctl.errors import ArgumentError, ModelError, VocabularyError
 from genctl.kernels.records import I64
 from genctl.models import gguf
 from genctl.models.base import Prompt, Tokens
+from genctl.models.cache import CacheState, Pass, empty_state, extended, selected
 from genctl.vocabulary import Vocabulary
 
 # Cache layers that hold nothing but keys and values by slot, or nothing at all because they use another layer's. A
@@ -35,14 +33,6 @@ SLOTTED = frozenset({"DynamicLayer", "DynamicSlidingWindowLayer", "DummyLayer"})
 
 # Keyword arguments of `from_pretrained` that say where a model is, so that they say where its tokenizer is as well.
 WHERE = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token", "trust_remote_code")
-
-
-@dataclass(frozen=True)
-class CacheState:
-    """Keys and values of N rows; the tokens of row i are in its last lengths[i] slots."""
-
-    cache: Any  # transformers.DynamicCache
-    lengths: I64  # (N,)
 
 
 class TransformersModel:
@@ -90,11 +80,7 @@ class TransformersModel:
 
         Raises ArgumentError for an empty prompt, an id outside the vocabulary and a prompt longer than `context`.
         """
-        from transformers import DynamicCache
-
-        # Without the config every layer keeps all slots; attention windows are the mask's work. A sliding-window
-        # layer would drop the tokens of a short row for the padding that a long one puts after them.
-        return self.extend(CacheState(DynamicCache(), np.zeros(len(prompts), np.int64)), prompts)
+        return self.extend(empty_state(len(prompts)), prompts)
 
     def extend(self, state: CacheState, tokens: Tokens) -> tuple[torch.Tensor, CacheState]:
         """(N,) token ids, or N rows of at least one -> (N, V) logits of the next token, and the new state.
@@ -104,18 +90,12 @@ class TransformersModel:
         rows = _rows(tokens)
         counts = np.array([len(row) for row in rows], np.int64)
         self._check_rows(rows, counts, state.lengths)
-        if not rows:
-            return torch.empty(0, len(self._vocabulary), dtype=self.model.dtype, device=self.model.device), state
-        cache = _fork(state.cache)
-        width = int(counts.max())
-        ids = np.zeros((len(rows), width), np.int64)
-        for row, text in zip(ids, rows, strict=True):
-            row[: len(text)] = text
-        logits = self._logits(self._run(cache, state.lengths, ids, counts), counts)
-        lengths = state.lengths + counts
-        with torch.inference_mode():
-            _align(cache, gaps=width - counts, keep=int(lengths.max()))
-        return logits, CacheState(cache, lengths)
+        logits = torch.empty(len(rows), len(self._vocabulary), dtype=self.model.dtype, device=self.model.device)
+        with state.store.lock:
+            longer, passes = extended(state, counts)
+            for one in passes:
+                logits[torch.from_numpy(one.rows)] = self._run(one, [rows[i] for i in one.rows])
+        return logits.index_fill_(1, self._unused.to(logits.device), -torch.inf), longer
 
     def select(self, state: CacheState, rows: I64) -> CacheState:
         """(M,) indices into the N rows -> the state of M rows; the given state stays as it was.
@@ -126,33 +106,21 @@ class TransformersModel:
         count = len(state.lengths)
         if rows.ndim != 1 or np.any((rows < 0) | (rows >= count)):
             raise ArgumentError(f"rows {rows.tolist()} cannot be selected from {count} rows")
-        lengths = state.lengths[rows]
-        cache = _fork(state.cache)
-        with torch.inference_mode():
-            cache.batch_select_indices(torch.from_numpy(rows))
-            _align(cache, gaps=np.zeros_like(lengths), keep=int(lengths.max(initial=0)))
-        return CacheState(cache, lengths)
+        return selected(state, rows)
 
-    def _run(self, cache: Any, lengths: I64, ids: I64, counts: I64) -> torch.Tensor:
-        """Run the model on (N, k) ids, padded on the right, after the cache -> (N, 1 to k, V) logits."""
-        offsets = np.arange(ids.shape[1])
-        arguments: dict[str, Any] = {
-            "input_ids": ids,
-            "position_ids": lengths[:, None] + np.minimum(offsets, counts[:, None] - 1),
-            "attention_mask": _mask(lengths, ids.shape[1]),
-        }
+    def _run(self, one: Pass, rows: Sequence[Sequence[int]]) -> torch.Tensor:
+        """n rows of new tokens -> (n, V) logits after the last of each."""
+        ids = np.zeros(one.positions.shape, np.int64)
+        for row, tokens in zip(ids, rows, strict=True):
+            row[: len(tokens)] = tokens
+        arguments: dict[str, Any] = {"input_ids": ids, "position_ids": one.positions, "attention_mask": one.mask}
+        last = one.counts - 1
         if self._keeps_logits:
-            arguments["logits_to_keep"] = np.unique(counts - 1)
+            arguments["logits_to_keep"], last = np.unique(last, return_inverse=True)
         on_device = {name: torch.from_numpy(value).to(self.model.device) for name, value in arguments.items()}
         with torch.inference_mode():
-            logits: torch.Tensor = self.model(**on_device, past_key_values=cache, use_cache=True).logits
-        return logits
-
-    def _logits(self, logits: torch.Tensor, counts: I64) -> torch.Tensor:
-        """Those after the last token of each row; an ordinary tensor, which hooks may change in place."""
-        kept = np.searchsorted(np.unique(counts - 1), counts - 1) if self._keeps_logits else counts - 1
-        picked = logits[torch.arange(len(counts)), torch.from_numpy(kept)]
-        return picked.index_fill_(1, self._unused.to(picked.device), -torch.inf)
+            logits: torch.Tensor = self.model(**on_device, past_key_values=one.cache(), use_cache=True).logits
+        return logits[torch.arange(len(last)), torch.from_numpy(last)]
 
     def _encode_text(self, text: str) -> list[int]:
         _check_unicode(text)
@@ -212,43 +180,13 @@ class TransformersModel:
             raise ArgumentError(f"a row of {longest} tokens does not fit into the model's context of {self.context}")
 
 
-# Slots of the cache.
+# Rows of tokens.
 
 
 def _rows(tokens: Any) -> list[Sequence[int]]:
     """(N,) ids or N rows of ids -> N rows of ids."""
     rows = tokens.tolist() if hasattr(tokens, "tolist") else list(tokens)
     return [[int(row)] if isinstance(row, int | np.integer) else [int(i) for i in row] for row in rows]
-
-
-def _fork(cache: Any) -> Any:
-    """A cache that shares the tensors: layers replace them, never write into them."""
-    fork = copy.copy(cache)
-    fork.layers = [copy.copy(layer) for layer in cache.layers]
-    return fork
-
-
-def _mask(lengths: I64, width: int) -> I64:
-    """(N, L + k) ones where the L slots so far hold a token, and for the k new ones."""
-    slots = int(lengths.max())
-    held = np.arange(slots) >= slots - lengths[:, None]
-    return np.concatenate([held.astype(np.int64), np.ones((len(lengths), width), np.int64)], axis=1)
-
-
-def _align(cache: Any, gaps: I64, keep: int) -> None:
-    """Roll row i of every layer right by gaps[i] slots and keep the last `keep` slots."""
-    for layer in cache.layers:
-        layer.keys, layer.values = _rolled(layer.keys, gaps, keep), _rolled(layer.values, gaps, keep)
-
-
-def _rolled(tensor: torch.Tensor, gaps: I64, keep: int) -> torch.Tensor:
-    """(N, heads, slots, dim) -> (N, heads, keep, dim)."""
-    slots = tensor.shape[-2]
-    if not gaps.any():
-        return tensor if slots == keep else tensor[..., slots - keep :, :]
-    sources = (np.arange(slots - keep, slots) - gaps[:, None]) % slots
-    index = torch.from_numpy(sources).to(tensor.device)
-    return torch.take_along_dim(tensor, index[:, None, :, None], dim=-2)
 
 
 # What does not fit is refused when the model is made, not after wrong text.
