@@ -5,7 +5,7 @@
     logits, state = model.prefill([model.encode("Once upon"), model.encode("A")])
 
 Keys and values are stored once a token and shared by the rows that have it (`genctl.models.cache`). A call runs the
-model on as many rows at a time as memory allows.
+model on so many rows at a time that memory stays bounded.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from genctl.models.cache import CacheState, Pass, empty_state, extended, selecte
 from genctl.vocabulary import Vocabulary
 
 # Cache layers that hold nothing but keys and values by slot, or nothing at all because they use another layer's. A
-# recurrent state has no slots to mask or to roll.
+# recurrent state has no slots to mask or to share.
 SLOTTED = frozenset({"DynamicLayer", "DynamicSlidingWindowLayer", "DummyLayer"})
 
 # Keyword arguments of `from_pretrained` that say where a model is, so that they say where its tokenizer is as well.
