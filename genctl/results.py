@@ -128,8 +128,13 @@ class Generation(WeightedSamples):
 
     @property
     def checks(self) -> int:
-        """Tokens whose admissibility was tested, in the whole batch."""
+        """Tokens that were tested one by one, in the whole batch."""
         return sum(sum(trace.checks) for trace in self.traces)
+
+    @property
+    def masks(self) -> int:
+        """Masks that were asked for, in the whole batch."""
+        return sum(sum(trace.masks) for trace in self.traces)
 
     @property
     def resamplings(self) -> int:

@@ -173,6 +173,7 @@ def _alone(cloud: Particles[Any], rows: slice) -> Particles[Any]:
         tuple(tuple(a - rows.start for a in line[rows]) for line in cloud.trace.ancestors),
         cloud.trace.checks,
         cloud.trace.accepted,
+        cloud.trace.masks,
         cloud.trace.variances,
         cloud.trace.tries[g : g + 1],
         cloud.trace.log_bounds[g : g + 1],

@@ -29,8 +29,9 @@ class Draws(NamedTuple):
     tokens: I64  # (N,), DEAD_TOKEN where no token is allowed
     log_weights: F64  # (N,) nats, -inf at a dead end
     logprobs: F64  # (N,) nats, of the token under the model
-    checks: I64  # (N,) tokens whose admissibility was tested
+    checks: I64  # (N,) tokens that were tested one by one
     accepted: I64  # (N,) of them allowed
+    masks: I64  # (N,) 1 where the whole mask was asked for
     variances: F64  # (N,) relative variance of exp(log_weight), estimated from what was tested
 
 
@@ -76,7 +77,7 @@ def unconstrained(streams: Streams, logits: F32) -> Draws:
     )
     none = np.zeros(len(tokens), np.int64)
     log_weights = np.where(tokens < 0, -np.inf, 0.0)
-    return Draws(tokens, log_weights, token_logprobs(logits, weights, tokens), none, none, np.zeros(len(tokens)))
+    return Draws(tokens, log_weights, token_logprobs(logits, weights, tokens), none, none, none, np.zeros(len(tokens)))
 
 
 def token_logprobs(logits: F32, weights: Weights, tokens: I64) -> F64:

@@ -278,7 +278,7 @@ class Search(Generic[M]):
         self.rows = Rows(row_cache_bytes)
         self.roots: dict[Node, Row] = {}
         self.visited: list[Node] = []
-        self.checks = 0
+        self.checks = self.masks = 0
 
     def begin(self, trie: Trie) -> None:
         """Look at the first tokens before anything is drawn."""
@@ -410,7 +410,7 @@ class Search(Generic[M]):
         """Refute all that the constraint tells cheaply, once; then weigh what is left of the rest."""
         if not node.looked:
             row.logits[~self._candidates(node)] = -np.inf
-            self.checks += 0 if node.trie.constraint is None else len(row.logits)
+            self.masks += 0 if node.trie.constraint is None else 1
             node.looked = True
         left = weigh(row.logits[None]).log_normaliser(0)
         node.log_rest = left - row.log_normaliser if left > -math.inf else left
@@ -518,6 +518,7 @@ def _particles(search: Search[M], tries: Sequence[Trie], streams: Streams, size:
         steps=search.settings.max_new_tokens,
         trace=Trace(
             checks=(search.checks,),
+            masks=(search.masks,),
             tries=tuple(trie.tries for trie in tries),
             log_bounds=tuple(trie.root.log_alive for trie in tries),
         ),

@@ -30,15 +30,13 @@ def masked(streams: Streams, logits: F32, constraint: Constraint, states: I64, /
     weights = weigh(logits)
     log_weights = np.full(len(states), -np.inf)
     tokens = np.full(len(states), DEAD_TOKEN, np.int64)
-    accepted = np.zeros(len(states), np.int64)
     uniforms = streams.uniforms(1)[:, 0].tolist()
     for n, state in enumerate(states.tolist()):
         mask = packed_mask(constraint, state, logits.shape[1])
         tokens[n], log_weights[n] = draw_allowed(logits, weights, n, mask, uniforms[n])
-        accepted[n] = np.bitwise_count(mask).sum()
-    checks = np.full(len(states), logits.shape[1], np.int64)
+    none, one = np.zeros(len(states), np.int64), np.ones(len(states), np.int64)
     logprobs = token_logprobs(logits, weights, tokens)
-    return Draws(tokens, log_weights, logprobs, checks, accepted, np.zeros(len(states)))
+    return Draws(tokens, log_weights, logprobs, none, none, one, np.zeros(len(states)))
 
 
 def greedy(streams: Streams, logits: F32, constraint: Constraint, states: I64, /) -> Draws:

@@ -78,6 +78,7 @@ class AWRS:
             token_logprobs(logits, weights, tokens),
             work[:, rejection.CHECKS],
             work[:, rejection.ACCEPTED],
+            run.exact.astype(np.int64),
             self._variances(run),
         )
 
@@ -128,7 +129,7 @@ class _Run:
         self.work[:, rejection.CUT_AT] = rejection.NEVER if stays else cut
         self.mass = np.zeros((n_rows, 6))
         self.mass[:, rejection.TOTAL] = weights.total
-        self.exact = np.zeros(n_rows, np.bool_)
+        self.exact = np.zeros(n_rows, np.bool_)  # is the weight from the mask?
 
     def finish(self) -> tuple[I64, F64]:
         """(tokens, log-weights)."""
@@ -144,10 +145,10 @@ class _Run:
                     self._refill(n)
                 elif self._status[n] == rejection.NO_MASS:
                     log_weights[n] = self._weight_by_mask(n)
-                    self._status[n], self.exact[n] = rejection.DONE, True
+                    self._status[n] = rejection.DONE
                 elif self._status[n] == rejection.CUT and not self._keep_candidates(n):
                     tokens[n], log_weights[n] = self._by_mask(n)
-                    self._status[n], self.exact[n] = rejection.DONE, True
+                    self._status[n] = rejection.DONE
         drawn = (tokens >= 0) & ~self.exact
         log_weights[drawn] = np.log(estimates[drawn]) - np.log(self.mass[drawn, rejection.TOTAL])
         return tokens.copy(), log_weights
@@ -225,10 +226,8 @@ class _Run:
         return draw_allowed(self._logits, self._weights, row, self._mask(row), float(uniform))
 
     def _mask(self, row: int) -> U32:
-        mask = packed_mask(self._constraint, int(self._states[row]), self._logits.shape[1])
-        self.work[row, rejection.CHECKS] += self._logits.shape[1]
-        self.work[row, rejection.ACCEPTED] += np.bitwise_count(mask).sum()
-        return mask
+        self.exact[row] = True
+        return packed_mask(self._constraint, int(self._states[row]), self._logits.shape[1])
 
 
 class _Language(NamedTuple):

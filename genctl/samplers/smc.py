@@ -66,8 +66,9 @@ class Trace:
 
     ess: tuple[tuple[float, ...], ...] = ()  # (S, G) effective sample sizes before resampling
     ancestors: tuple[tuple[int, ...], ...] = ()  # (S, R) the particle that each one goes on from, after the step's draw
-    checks: tuple[int, ...] = ()  # (S,) tokens tested
+    checks: tuple[int, ...] = ()  # (S,) tokens tested one by one
     accepted: tuple[int, ...] = ()  # (S,) of them allowed
+    masks: tuple[int, ...] = ()  # (S,) masks asked for
     variances: tuple[float, ...] = ()  # (S,) mean relative variance of the weights of the step's draws
     tries: tuple[int, ...] = ()  # (G,) texts that an exact sampler began
     log_bounds: tuple[float, ...] = ()  # (G,) nats, log of the mass that it did not refute: log Z is at most this
@@ -358,6 +359,7 @@ def _traced(trace: Trace, sizes: tuple[float, ...], kept: I64, draws: Draws) -> 
         (*trace.ancestors, tuple(kept.tolist())),
         (*trace.checks, int(draws.checks.sum())),
         (*trace.accepted, int(draws.accepted.sum())),
+        (*trace.masks, int(draws.masks.sum())),
         (*trace.variances, float(draws.variances.mean())),
     )
 
