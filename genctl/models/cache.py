@@ -38,7 +38,7 @@ LOGITS = 256  # rows times places that logits are asked for
 
 
 class Store:
-    """The keys and values of all slots, (slots, heads, dim) a layer. Whoever extends holds the lock."""
+    """The keys and values of all slots, (heads, slots, dim) a layer. Whoever extends holds the lock."""
 
     def __init__(self) -> None:
         self.lock = Lock()
@@ -75,20 +75,21 @@ class Store:
         return np.flatnonzero(unnamed)
 
     def write(self, layer: int, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> None:
-        """(n,) slots, (n, heads, dim) keys and values."""
-        held = self._layers.get(layer, (keys[:0], values[:0]))
-        if len(held[0]) < self._capacity:  # one layer after the other, so that two copies of all never exist
+        """(n,) slots, (heads, n, dim) keys and values."""
+        held = self._layers.get(layer, (keys[:, :0], values[:, :0]))
+        if held[0].shape[1] < self._capacity:  # one layer after the other, so that two copies of all never exist
             held = self._layers[layer] = (_grown(held[0], self._capacity), _grown(held[1], self._capacity))
         for tensor, new in zip(held, (keys, values), strict=True):
-            tensor.index_copy_(0, slots, new)
+            tensor.index_copy_(1, slots, new)
 
     def read(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
         return self._layers[layer]
 
 
 def _grown(tensor: torch.Tensor, size: int) -> torch.Tensor:
-    grown = tensor.new_empty(size, *tensor.shape[1:])
-    grown[: len(tensor)] = tensor
+    heads, slots, dim = tensor.shape
+    grown = tensor.new_empty(heads, size, dim)
+    grown[:, :slots] = tensor
     return grown
 
 
@@ -169,13 +170,13 @@ class Pass:
         return self._moved[device]
 
     def gathered(self, tensor: torch.Tensor) -> torch.Tensor:
-        """(slots, heads, dim) -> (n, heads, p + k, dim); a view where the slots are in a row."""
+        """(heads, slots, dim) -> (n, heads, p + k, dim); a view where the slots are in a row."""
         if self._whole:
             first = int(self.slots[0, 0])
-            flat = tensor[first : first + self.slots.size]
+            joined = tensor[:, first : first + self.slots.size]
         else:
-            flat = tensor.flatten(1).index_select(0, self.indices(tensor.device)[-1])
-        return flat.view(*self.slots.shape, *tensor.shape[1:]).transpose(1, 2)
+            joined = tensor.index_select(1, self.indices(tensor.device)[-1])
+        return joined.view(len(tensor), *self.slots.shape, tensor.shape[2]).transpose(0, 1)
 
     @cached_property
     def _whole(self) -> bool:
@@ -214,7 +215,9 @@ class _Layer(DynamicLayer):  # type: ignore[misc]  # transformers is untyped
         """(n, heads, k, dim) -> (n, heads, p + k, dim)."""
         owner = self._pass
         row, place, slots, _ = owner.indices(keys.device)
-        owner.store.write(self._layer, slots, keys.transpose(1, 2)[row, place], values.transpose(1, 2)[row, place])
+        owner.store.write(
+            self._layer, slots, keys.transpose(0, 1)[:, row, place], values.transpose(0, 1)[:, row, place]
+        )
         self._length += keys.shape[-2]
         if owner.past == 0:
             return keys, values
