@@ -1,7 +1,7 @@
 """The command line: `genctl demo | generate | check | sample | doctor | cache`.
 
 Exit codes: 0 done; 1 a text does not obey, or the doctor found something wrong; 2 bad input; 3 no complete text came
-out; 130 interrupted (by typer).
+out; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from genctl.generate import Model
     from genctl.results import Generation
 
-FAILED, BAD_INPUT, NO_TEXT = 1, 2, 3
+FAILED, BAD_INPUT, NO_TEXT, INTERRUPTED = 1, 2, 3, 130
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False
@@ -72,13 +72,19 @@ def _load(source: str | None) -> Model:
 
 
 def _generate(model: Model, prompt: Any, rule: Any, **options: Any) -> Any:
-    """`generate`, with a progress bar on a terminal."""
-    if not err.is_terminal:
-        return model.generate(prompt, rule, **options)
-    columns = TextColumn("generating"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f} tokens")
-    with Progress(*columns, console=err, transient=True) as bar:
-        task = bar.add_task("tokens", total=options["max_new_tokens"])
-        return model.generate(prompt, rule, progress=lambda done, of: bar.update(task, completed=done), **options)
+    """`generate`, with a progress bar on a terminal; Ctrl-C says what was done."""
+    try:
+        if not err.is_terminal:
+            return model.generate(prompt, rule, **options)
+        columns = TextColumn("generating"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f} tokens")
+        with Progress(*columns, console=err, transient=True) as bar:
+            task = bar.add_task("tokens", total=options["max_new_tokens"])
+            return model.generate(
+                prompt, rule, progress=lambda done, of: bar.update(task, completed=done, total=of), **options
+            )
+    except genctl.Interrupted as interrupt:
+        err.print(str(interrupt).partition("\n")[0])
+        raise typer.Exit(INTERRUPTED) from None
 
 
 # -- generate
@@ -99,6 +105,8 @@ def generate(
     chat: Annotated[bool, typer.Option("--chat", help="Give the prompt as a user's message in a chat.")] = False,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", "-t", help="Tokens of the text.")] = 128,
     num_particles: Annotated[int, typer.Option("--particles", "-p", help="Particles of each run.")] = 1,
+    method: Annotated[str, typer.Option(help="awrs, smc, masked, exact or rejection: docs/methods.md.")] = "awrs",
+    max_time: Annotated[float | None, typer.Option(help="Seconds, after which the best so far is printed.")] = None,
     num_return_sequences: Annotated[int, typer.Option("--sequences", "-n", help="Independent runs.")] = 1,
     temperature: Annotated[float, typer.Option(help="Below 1 sharper, above 1 flatter.")] = 1.0,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same text.")] = None,
@@ -123,7 +131,9 @@ def generate(
         _chat(text) if chat else text,
         rule,
         max_new_tokens=max_new_tokens,
-        num_particles=num_particles,
+        num_particles=None if method == "smc" and num_particles == 1 else num_particles,
+        method=method,
+        max_time=max_time,
         num_return_sequences=num_return_sequences,
         temperature=temperature,
         seed=seed,
