@@ -19,7 +19,6 @@ from genctl.kernels.records import DEAD, F32, F64, I32, I64, U32, Machine, Token
 
 BLOCK = 256
 WORDS = BLOCK // 32  # of a packed mask over a block
-ALL = 2**32 - 1
 
 # exp(x) for x <= 0 in float32: x = k log 2 + r, exp(r) by the polynomial of Cephes' expf, relative error 1e-7.
 LOG2_E, LOG2_HIGH, LOG2_LOW = np.float32(1.44269504), np.float32(0.693359375), np.float32(-2.12194440e-4)
@@ -97,11 +96,12 @@ def masked_sums(weights: F32, mask: U32, blocks: F64) -> None:
         total = 0.0
         for word in range(b * WORDS, min((b + 1) * WORDS, mask.shape[0])):
             bits = wide(mask[word])
-            if bits == ALL and (word + 1) * 32 <= weights.shape[0]:
-                for i in range(word * 32, word * 32 + 32):
-                    total += float(weights[i])
+            if bits != 0 and (word + 1) * 32 <= weights.shape[0]:
+                for i in range(32):  # so many, and each is read, so that vector instructions can be used
+                    weight = float(weights[word * 32 + i])
+                    total += weight if bits >> i & 1 else 0.0
             elif bits != 0:
-                for i in range(min(32, weights.shape[0] - word * 32)):
+                for i in range(weights.shape[0] - word * 32):
                     if bits >> i & 1:
                         total += float(weights[word * 32 + i])
         blocks[b] = total

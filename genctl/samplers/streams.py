@@ -20,6 +20,8 @@ from genctl.kernels.records import F64, I64
 U64: TypeAlias = NDArray[np.uint64]
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_ROUNDS = (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)), (np.uint64(27), np.uint64(0x94D049BB133111EB))
+_LAST = np.uint64(31)
 
 
 class Streams(NamedTuple):
@@ -36,8 +38,10 @@ class Streams(NamedTuple):
 
     def uniforms(self, count: int, begin: int = 0) -> F64:
         """(N, count) numbers from the begin-th on, uniform on the multiples of 2**-53 in [0, 1)."""
-        places = np.arange(begin + 1, begin + count + 1, dtype=np.uint64) * GOLDEN
-        bits = _mixed(self.keys[:, None] + places) >> np.uint64(11)
+        places = np.arange(begin + 2, begin + count + 2, dtype=np.uint64)
+        places *= GOLDEN
+        bits = _finalised(self.keys[:, None] + places)
+        bits >>= np.uint64(11)
         return bits.astype(np.float64) * 2.0**-53
 
     def generator(self, row: int) -> Generator:
@@ -59,7 +63,13 @@ def of(rng: Generator, count: int) -> Streams:
 
 
 def _mixed(values: U64) -> U64:
-    values = values + GOLDEN
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+    return _finalised(values + GOLDEN)
+
+
+def _finalised(values: U64) -> U64:
+    """Overwrites the values."""
+    for shift, factor in _ROUNDS:
+        values ^= values >> shift
+        values *= factor
+    values ^= values >> _LAST
+    return values
