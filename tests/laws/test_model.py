@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,15 +10,37 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from genctl.models.base import host_logits
-from genctl.models.toy import packaged_toy
+from genctl.models.base import Prompt, host_logits
+from genctl.models.ensemble import OPERATIONS, Ensemble
+from genctl.models.toy import CORPUS, ToyModel, packaged_toy
 from genctl.vocabulary import Vocabulary
 from tests.tiny_models import CONFIGS, tiny_model
 
-# A new implementation goes here: its name and a function that builds it.
-MODELS = {"toy": packaged_toy} | {name: partial(tiny_model, name) for name in CONFIGS}
-
 TEXTS = ("the cat", "t", "the dog sat on the log, and all the cats sat on all the mats", "né 日本 🙂")
+
+
+class Judging(Ensemble):
+    """A Bayes mixture to which prompts are text, so that every row of a test moves the weights."""
+
+    def encode(self, prompt: Prompt, /) -> list[int]:
+        return self.members[0].encode(prompt)
+
+
+def ensemble_of_toys(op: str) -> Ensemble:
+    """Two models of bytes that were trained on different texts."""
+    models = [ToyModel.trained(text, order, pieces=0) for text, order in ((CORPUS, 4), (TEXTS[2], 2))]
+    return (Judging if op == "bayes" else Ensemble)(models, op=op)
+
+
+def ensemble_of_transformers() -> Ensemble:
+    return Ensemble([tiny_model("llama"), tiny_model("mistral")], weights=[1.5, -0.5], op="product")
+
+
+# A new implementation goes here: its name and a function that builds it.
+MODELS: dict[str, Callable[[], Any]] = {"toy": packaged_toy}
+MODELS |= {name: partial(tiny_model, name) for name in CONFIGS}
+MODELS |= {f"ensemble, {op}": partial(ensemble_of_toys, op) for op in OPERATIONS}
+MODELS |= {"ensemble of transformers": ensemble_of_transformers}
 
 
 @pytest.fixture(scope="module", params=MODELS)

@@ -1,0 +1,424 @@
+"""Several language models as one: their laws of the next symbol are combined, each with a state of its own.
+
+    both = Ensemble([base, expert], weights=[0.7, 0.3])                             # a mixture
+    proxy = Ensemble([base, expert, novice], weights=[1, 1, -1], op="product")      # base + expert - novice
+    logits, state = both.prefill([both.encode("Once upon")])                        # (1, V)
+
+All members have the same vocabulary; byte views of any models have. `OPERATIONS` are the ways to combine n models,
+docs/ensembles.md says how they differ. A call costs one call of each member.
+
+Laws (tests/test_ensemble.py): those of a LanguageModel; a mixture of one model with itself is the model, and so is the
+product with a uniform model; a Bayes mixture gives each text x the probability sum_i w_i P_i(x).
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from genctl.errors import ArgumentError, ModelError, VocabularyError
+from genctl.kernels.records import F32, F64, I64
+from genctl.models.base import LanguageModel, Logits, Prompt, Tokens, host_logits
+from genctl.vocabulary import Vocabulary
+
+Combine: TypeAlias = Callable[[F64], Any]  # (n, N, V) log-probabilities -> (N, V) scores, nats
+Template: TypeAlias = str | Callable[[Prompt], Prompt] | None
+
+PLACE = "{prompt}"  # where a template has the prompt
+
+
+class Beliefs(NamedTuple):
+    """What a Bayes mixture knows of N texts."""
+
+    log_weights: F64  # (n, N) log(w_i P_i(text)), nats
+    laws: F64  # (n, N, V) the members' log-probabilities of the next symbol
+
+
+class EnsembleState(NamedTuple):
+    members: tuple[Any, ...]  # the state of each
+    beliefs: Beliefs | None
+
+
+class Operation(NamedTuple):
+    """combine: (n, N, V) log-probabilities, (n, 1) or (n, N) weights -> (N, V) scores, nats, not normalised."""
+
+    combine: Callable[[F64, F64], F64]
+    weights: Callable[[Sequence[float] | None, int], F64]  # those given, or None, for n members -> (n, 1)
+    learns: bool = False  # weights follow the text
+    whole_texts: bool = False  # the law of texts is normalised, not that of symbols
+
+
+class Ensemble:
+    """n language models with the same vocabulary as one `LanguageModel`; logits are float32, on the host.
+
+    weights: of a mixture, numbers of at least 0 that add up to 1, by default 1 / n each. Of a product, any numbers, the
+        exponents, by default 1 / n each (the geometric mean). What a member with a positive exponent finds impossible
+        is impossible; where one with a negative exponent does, the symbol counts as the least likely one that this
+        member gives a chance, and its exponent as 0 where there is none. An exponent of 0 takes no part.
+    op: "mixture", "bayes", "product", "global_product", "min", "max", or a function of the members' (n, N, V)
+        log-probabilities (float64, nats) that returns (N, V) scores (nats, up to a constant per row).
+    prompts: for each member what becomes of a prompt before the member encodes it: a function, a text with {prompt} in
+        it, or None.
+
+    Symbols that no member can draw stay impossible; a row in which nothing is possible is a dead end. A text that is
+    impossible to a member of a mixture counts as the other members find it.
+
+    Raises VocabularyError if the members' symbols differ, ArgumentError for other arguments that do not fit.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[LanguageModel[Any]],
+        weights: Sequence[float] | None = None,
+        op: str | Combine = "mixture",
+        prompts: Sequence[Template] | None = None,
+    ) -> None:
+        self.members = tuple(models)
+        if not self.members:
+            raise ArgumentError("an ensemble needs at least one model")
+        _check_vocabularies([model.vocabulary for model in self.members])
+        self._templates = _templates(prompts, len(self.members))
+        self._operation = _operation(op)
+        self._weights = self._operation.weights(weights, len(self.members))
+        self._vocabulary = self.members[0].vocabulary
+        self._unused = sorted(self._vocabulary.unused)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return self._vocabulary
+
+    @property
+    def tilts(self) -> tuple[Callable[[F32], F32], ...]:
+        """What samplers have to bind as tilts (`samplers.smc.Settings`): without them a global product is local."""
+        return (unnormalised,) if self._operation.whole_texts else ()
+
+    def encode(self, prompt: Prompt, /) -> list[int]:
+        """The prompt as each member encodes it, begin-of-text and chat template included.
+
+        An id below V is a symbol for all members; V + n t + m is token t for members[m] alone. Where members encode
+        alike these are the ids themselves, but not in a Bayes mixture: there symbols are text, which moves the weights.
+        """
+        size, n = len(self._vocabulary), len(self.members)
+        spelled = [
+            model.encode(template(prompt)) for model, template in zip(self.members, self._templates, strict=True)
+        ]
+        alike = all(ids == spelled[0] for ids in spelled) and max(spelled[0], default=0) < size
+        if alike and not self._operation.learns:
+            return spelled[0]
+        return [size + n * token + m for m, ids in enumerate(spelled) for token in ids]
+
+    def prefill(self, prompts: Sequence[Sequence[int]], /) -> tuple[F32, EnsembleState]:
+        """N prompts of ids as `encode` gives them, symbols of the text behind them -> (N, V) logits, and the state."""
+        laws, members = self._prefilled(prompts)
+        if not self._operation.learns:
+            return self._answer(laws, members, None)
+        log_weights = np.repeat(self._weights, len(prompts), axis=1)
+        given = [self._given(row) for row in prompts]
+        texts = [row[count:] for row, count in zip(prompts, given, strict=True)]
+        if any(texts):
+            first = self._prefilled([row[:count] for row, count in zip(prompts, given, strict=True)])
+            log_weights = self._judged(log_weights, *first, texts)
+        return self._answer(laws, members, log_weights)
+
+    def extend(self, state: EnsembleState, tokens: Tokens, /) -> tuple[F32, EnsembleState]:
+        """Symbols for all members. A Bayes mixture reads rows of several symbols one by one."""
+        rows = [[int(token) for token in np.atleast_1d(row)] for row in tokens]
+        self._check_symbols(rows)
+        log_weights = None
+        if state.beliefs is not None:
+            log_weights = self._judged(state.beliefs.log_weights, state.beliefs.laws, state.members, rows)
+        laws, members = self._extended(state.members, tokens)
+        return self._answer(laws, members, log_weights)
+
+    def select(self, state: EnsembleState, rows: I64, /) -> EnsembleState:
+        beliefs = state.beliefs
+        if beliefs is not None:
+            beliefs = Beliefs(beliefs.log_weights[:, rows], beliefs.laws[:, rows])
+        return EnsembleState(self._selected(state.members, rows), beliefs)
+
+    # -- the members
+
+    def _prefilled(self, rows: Sequence[Sequence[int]]) -> tuple[F64, tuple[Any, ...]]:
+        return self._laws(
+            model.prefill([self._read_by(m, row) for row in rows]) for m, model in enumerate(self.members)
+        )
+
+    def _extended(self, states: Sequence[Any], tokens: Tokens) -> tuple[F64, tuple[Any, ...]]:
+        return self._laws(model.extend(state, tokens) for model, state in zip(self.members, states, strict=True))
+
+    def _selected(self, states: Sequence[Any], rows: I64) -> tuple[Any, ...]:
+        return tuple(model.select(state, rows) for model, state in zip(self.members, states, strict=True))
+
+    def _laws(self, answers: Iterable[tuple[Logits, Any]]) -> tuple[F64, tuple[Any, ...]]:
+        """(n, N, V) log-probabilities, and the members' states."""
+        laws, states = [], []
+        for m, (logits, state) in enumerate(answers):
+            laws.append(_log_probabilities(host_logits(logits), m))
+            states.append(state)
+        return np.stack(laws), tuple(states)
+
+    def _read_by(self, m: int, row: Sequence[int]) -> list[int]:
+        size, n = len(self._vocabulary), len(self.members)
+        return [i if i < size else (i - size) // n for i in row if i < size or (i - size) % n == m]
+
+    def _given(self, row: Sequence[int]) -> int:
+        """How many ids are a prompt: up to the last that is not for all members."""
+        own = (len(row) - i for i, token in enumerate(reversed(row)) if token >= len(self._vocabulary))
+        return next(own, 0)
+
+    def _check_symbols(self, rows: Sequence[Sequence[int]]) -> None:
+        for row in rows:
+            for token in row:
+                if not 0 <= token < len(self._vocabulary):
+                    raise ArgumentError(
+                        f"id {token} is no symbol of the ensemble, which has {len(self._vocabulary)}"
+                        "\nhint: prompts, as `encode` gives them, go to `prefill`"
+                    )
+
+    # -- the ensemble
+
+    def _answer(self, laws: F64, members: tuple[Any, ...], log_weights: F64 | None) -> tuple[F32, EnsembleState]:
+        scores = self._operation.combine(laws, self._weights if log_weights is None else log_weights)
+        scores[:, self._unused] = -np.inf
+        if not self._operation.whole_texts:
+            _normalise(scores)
+        with np.errstate(over="ignore"):  # less than float32 can say is impossible
+            logits = scores.astype(np.float32)
+        return logits, EnsembleState(members, None if log_weights is None else Beliefs(log_weights, laws))
+
+    def _judged(self, log_weights: F64, laws: F64, members: tuple[Any, ...], texts: Sequence[Sequence[int]]) -> F64:
+        """(n, N) log-weights before the texts, and the members there -> those behind the texts, by the chain rule."""
+        log_weights = log_weights.copy()
+        here = np.arange(len(texts))  # the rows that laws and members are of
+        longest = max(map(len, texts), default=0)
+        for step in range(longest):
+            left = np.array([i for i, row in enumerate(here.tolist()) if len(texts[row]) > step], np.int64)
+            here, laws = here[left], laws[:, left]
+            symbols = np.array([texts[row][step] for row in here.tolist()], np.int64)
+            log_weights[:, here] += laws[:, np.arange(len(here)), symbols]
+            if step + 1 < longest:
+                laws, members = self._extended(self._selected(members, left), symbols)
+        return log_weights
+
+
+def unnormalised(logits: F32) -> F32:
+    """A tilt by the sum of exp(logits) of each row, so that scores of symbols multiply to scores of whole texts.
+
+    Samplers draw from a row's softmax; tilted, the target of each symbol is exp(logit) itself.
+    """
+    totals = _log_sum(logits.astype(np.float64), axis=1)
+    tilted: F32 = logits + totals[:, None].astype(np.float32)
+    return tilted
+
+
+# -- operations
+
+
+def _mixture(laws: F64, log_weights: F64) -> F64:
+    """log sum_i w_i P_i."""
+    return _log_sum(laws + log_weights[:, :, None], axis=0)
+
+
+def _product(laws: F64, exponents: F64) -> F64:
+    """sum_i a_i log P_i, impossible wherever a member with a_i > 0 says so."""
+    scores = np.zeros(laws.shape[1:])
+    for law, exponent in zip(laws, exponents[:, 0], strict=True):
+        if exponent > 0:
+            scores += exponent * law
+        elif exponent < 0:
+            scores += exponent * _floored(law)
+    return scores
+
+
+def _floored(law: F64) -> F64:
+    """(N, V) log-probabilities with the smallest finite one of the row for -inf, or 0 if there is none."""
+    possible = law > -np.inf
+    least = np.where(possible, law, np.inf).min(axis=1, keepdims=True)
+    return np.where(possible, law, np.where(least < np.inf, least, 0.0))
+
+
+def _min(laws: F64, _weights: F64) -> F64:
+    return np.asarray(laws.min(axis=0))
+
+
+def _max(laws: F64, _weights: F64) -> F64:
+    return np.asarray(laws.max(axis=0))
+
+
+def _log_shares(given: Sequence[float] | None, n: int) -> F64:
+    if given is None:
+        return np.full((n, 1), -math.log(n))
+    shares = _numbers(given, n)
+    if (shares < 0).any():
+        raise ArgumentError(
+            f"weights[{int(np.argmin(shares))}] is {shares.min():g}, but the weights of a mixture are at least 0"
+            '\nhint: negative weights are exponents, of op="product"'
+        )
+    if abs(shares.sum() - 1) > 1e-6:
+        rescaled = "" if shares.sum() == 0 else f": weights={[round(w, 6) for w in (shares / shares.sum()).tolist()]}"
+        raise ArgumentError(
+            f"the weights of a mixture add up to {shares.sum():g}, they must add up to 1"
+            f"\nhint: divide them by their sum{rescaled}"
+        )
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(shares / shares.sum())[:, None])
+
+
+def _exponents(given: Sequence[float] | None, n: int) -> F64:
+    return np.full((n, 1), 1 / n) if given is None else _numbers(given, n)[:, None]
+
+
+def _no_weights(given: Sequence[float] | None, n: int) -> F64:
+    if given is not None:
+        weighted = [name for name, operation in OPERATIONS.items() if operation.weights is not _no_weights]
+        raise ArgumentError(f"min, max and functions take no weights\nhint: {', '.join(weighted)} do")
+    return np.zeros((n, 1))
+
+
+def _numbers(given: Sequence[float], n: int) -> F64:
+    """(n,) finite numbers."""
+    weights = list(given)
+    if len(weights) != n:
+        raise ArgumentError(f"{len(weights)} weights for {n} models\nhint: give one weight for each model")
+    for i, weight in enumerate(weights):
+        number = isinstance(weight, int | float | np.number) and not isinstance(weight, bool)
+        if not number or not math.isfinite(weight):
+            raise ArgumentError(f"weights[{i}] is {weight!r}, it must be a finite number")
+    return np.array(weights, np.float64)
+
+
+OPERATIONS: Mapping[str, Operation] = {
+    "mixture": Operation(_mixture, _log_shares),
+    "bayes": Operation(_mixture, _log_shares, learns=True),
+    "product": Operation(_product, _exponents),
+    "global_product": Operation(_product, _exponents, whole_texts=True),
+    "min": Operation(_min, _no_weights),
+    "max": Operation(_max, _no_weights),
+}
+
+
+def _operation(op: str | Combine) -> Operation:
+    if callable(op):
+        return Operation(_checked(op), _no_weights)
+    if not isinstance(op, str) or op not in OPERATIONS:
+        near = difflib.get_close_matches(str(op), OPERATIONS, 1)
+        raise ArgumentError(
+            f"op is {op!r}, it must be one of {', '.join(OPERATIONS)}, or a function of (n, N, V) log-probabilities"
+            + (f"\nhint: did you mean {near[0]!r}?" if near else "")
+        )
+    return OPERATIONS[op]
+
+
+def _checked(function: Combine) -> Callable[[F64, F64], F64]:
+    name = getattr(function, "__name__", repr(function))
+
+    def combine(laws: F64, _weights: F64) -> F64:
+        with np.errstate(invalid="ignore"):  # NaN is looked for below
+            scores = np.array(function(laws), np.float64)
+        if scores.shape != laws.shape[1:]:
+            raise ArgumentError(
+                f"{name} returned scores of shape {scores.shape} for log-probabilities of shape {laws.shape}, "
+                f"expected {laws.shape[1:]}\nhint: combine the models, which are the first axis"
+            )
+        if np.isnan(scores).any() or (scores == np.inf).any():
+            raise ArgumentError(
+                f"{name} returned NaN or +inf"
+                "\nhint: scores are log-weights; -inf, which says impossible, may not be subtracted from -inf"
+            )
+        return scores
+
+    return combine
+
+
+# -- log-probabilities
+
+
+def _log_probabilities(logits: F32, m: int) -> F64:
+    """(N, V) logits -> normalised ones; a row of -inf stays one. m: which member's they are."""
+    law = logits.astype(np.float64)
+    if np.isnan(law).any() or (law == np.inf).any():
+        raise ModelError(f"the logits of models[{m}] contain NaN or +inf; load it in float32 or bfloat16")
+    _normalise(law)
+    return law
+
+
+def _normalise(scores: F64) -> None:
+    """Each row of (N, V) scores, in place, so that exp adds up to 1; rows of -inf stay as they are."""
+    totals = _log_sum(scores, axis=1)
+    scores -= np.where(totals > -np.inf, totals, 0.0)[:, None]
+
+
+def _log_sum(scores: F64, axis: int) -> F64:
+    """log of the sum of exp along an axis; -inf where all are."""
+    top = scores.max(axis=axis, keepdims=True)
+    top[top == -np.inf] = 0.0
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(np.exp(scores - top).sum(axis=axis)) + top.squeeze(axis))
+
+
+# -- the members' symbols and prompts
+
+
+def _check_vocabularies(vocabularies: Sequence[Vocabulary]) -> None:
+    for m, other in enumerate(vocabularies):
+        difference = _difference(vocabularies[0], other)
+        if difference is not None:
+            raise VocabularyError(
+                f"models[0] and models[{m}] of an ensemble have different symbols: {difference}"
+                "\nhint: `lm.bytes()` gives all models the same 257 symbols, the bytes and end-of-text"
+            )
+
+
+def _difference(first: Vocabulary, other: Vocabulary) -> str | None:
+    """The first difference of two vocabularies."""
+    if first is other:
+        return None
+    if len(first) != len(other):
+        return f"{len(first)} ids against {len(other)}"
+    for i, (mine, theirs) in enumerate(zip(first.tokens, other.tokens, strict=True)):
+        if mine != theirs:
+            return f"id {i} is {mine!r} against {theirs!r}"
+    if first.eos != other.eos:
+        return f"the ids that end a text are {sorted(first.eos)} against {sorted(other.eos)}"
+    if first.unused != other.unused:
+        return f"id {min(first.unused ^ other.unused)} is unused in only one of them"
+    return None
+
+
+def _templates(prompts: Sequence[Template] | None, n: int) -> list[Callable[[Prompt], Prompt]]:
+    if prompts is None:
+        return [_as_it_is] * n
+    if isinstance(prompts, str) or len(prompts) != n:
+        given = f"one text {prompts!r}" if isinstance(prompts, str) else f"{len(prompts)}"
+        raise ArgumentError(f"prompts has {given} for {n} models\nhint: give a function, a text or None for each model")
+    return [_template(prompt, m) for m, prompt in enumerate(prompts)]
+
+
+def _template(template: Template, m: int) -> Callable[[Prompt], Prompt]:
+    if template is None:
+        return _as_it_is
+    if callable(template):
+        return template
+    if not isinstance(template, str) or PLACE not in template:
+        raise ArgumentError(
+            f"prompts[{m}] is {template!r}\nhint: give a function of the prompt, a text with {PLACE} in it, or None"
+        )
+
+    def filled(prompt: Prompt) -> Prompt:
+        if isinstance(prompt, str):
+            return template.replace(PLACE, prompt)
+        if isinstance(prompt, bytes):
+            return template.encode().replace(PLACE.encode(), prompt)
+        raise ArgumentError(
+            f"prompts[{m}] is the text {template!r}, into which chat messages do not fit\nhint: give a function"
+        )
+
+    return filled
+
+
+def _as_it_is(prompt: Prompt) -> Prompt:
+    return prompt
