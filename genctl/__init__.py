@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         UnsatisfiableError,
         VocabularyError,
     )
-    from genctl.generate import Model, load
+    from genctl.generate import Model, ensemble, load
     from genctl.integrations.transformers import processor
     from genctl.results import Generation, Generations
     from genctl.vocabulary import Vocabulary
@@ -54,7 +54,7 @@ _HOMES = {
         "UnsatisfiableError",
         "VocabularyError",
     ),
-    "genctl.generate": ("Model", "load"),
+    "genctl.generate": ("Model", "ensemble", "load"),
     "genctl.integrations.transformers": ("processor",),
     "genctl.results": ("Generation", "Generations"),
     "genctl.samplers.rejection": ("AWRS",),
@@ -83,6 +83,7 @@ __all__ = [
     "__version__",
     "after",
     "choice",
+    "ensemble",
     "gbnf",
     "json",
     "lark",

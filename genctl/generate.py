@@ -22,6 +22,7 @@ from genctl.constraints.budget import Budget, within
 from genctl.constraints.rules import Rule, shown
 from genctl.errors import ArgumentError, ConstraintError, DeadEndError, GenctlError, ModelError
 from genctl.models.base import LanguageModel, Prompt
+from genctl.models.ensemble import Combine, Ensemble, Template
 from genctl.models.toy import packaged_toy
 from genctl.options import (
     EXACT,
@@ -154,7 +155,13 @@ class Model:
             ess_threshold=ess_threshold,
             max_new_tokens=max_new_tokens,
             hooks=hooks_of(temperature, top_k, top_p, min_p),
+            tilts=getattr(self.language_model, "tilts", ()),
         )
+        if settings.tilts and isinstance(method, str) and method in EXACT:
+            raise ArgumentError(
+                f"method={method!r} samples the model symbol by symbol, but the law of this model is one of whole texts"
+                '\nhint: use method="smc"'
+            )
         batched = is_batch(prompt)
         prompts: list[Prompt] = list(prompt) if batched else [prompt]  # type: ignore[arg-type, list-item]
         rules, critics = rules_of(constraint, prompts, batched), rules_of(critic, prompts, batched)
@@ -289,6 +296,20 @@ def _seed(resume: Mapping[str, Any] | None, seed: int | None, generator: Any) ->
         return seed_of(seed, generator)
     known = resume.get("plan", {}) if isinstance(resume, Mapping) else {}
     return seed_of(known.get("seed"), None)
+
+
+def ensemble(
+    models: Sequence[Model | LanguageModel[Any]],
+    weights: Sequence[float] | None = None,
+    op: str | Combine = "mixture",
+    prompts: Sequence[Template] | None = None,
+) -> Model:
+    """Several models with the same symbols as one; the arguments are those of `genctl.models.ensemble.Ensemble`.
+
+    both = genctl.ensemble([a.bytes(), b.bytes()], weights=[0.7, 0.3], op="product")
+    """
+    members = [model.language_model if isinstance(model, Model) else model for model in models]
+    return Model(Ensemble(members, weights, op, prompts))
 
 
 def load(

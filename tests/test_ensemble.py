@@ -26,6 +26,7 @@ from genctl.samplers.masked import masked
 from genctl.samplers.rejection import awrs
 from genctl.samplers.resampling import SCHEMES
 from genctl.samplers.streams import seeded
+from genctl.steering.basic import Temperature
 from genctl.vocabulary import Vocabulary
 from tests import naive
 from tests.statistics import assert_mean, total_variation
@@ -299,12 +300,23 @@ CONSTRAINTS = {
 }
 
 
-def clouds(model, constraint, sampler, size=PARTICLES, runs=RUNS, prompt=()):
+def clouds(model, constraint, sampler, size=PARTICLES, runs=RUNS, hooks=()):
     """Many independent runs at once, under the model's own tilts."""
-    settings = smc.Settings(sampler, SCHEMES["systematic"], 0.5, LONGEST, tilts=model.tilts)
+    settings = smc.Settings(sampler, SCHEMES["systematic"], 0.5, LONGEST, hooks, model.tilts)
     streams = seeded(1, [(g, i) for g in range(runs) for i in range(size)])
-    begun = smc.start(streams, model, [list(prompt)] * runs, [constraint] * runs, size)
+    begun = smc.start(streams, model, [[]] * runs, [constraint] * runs, size)
     return smc.run(begun, model, [constraint] * runs, settings)
+
+
+def assert_posterior(cloud, twin, constraint):
+    exact, log_evidence = naive.posterior(twin, constraint, LONGEST)
+    weights = np.exp(cloud.log_weights - log_evidence)
+    assert_mean(weights.reshape(RUNS, PARTICLES).mean(axis=1), 1.0)
+    for tokens, probability in exact.items():
+        hits = np.array([t == tokens for t in cloud.tokens])
+        estimates = np.where(hits, weights, 0.0).reshape(RUNS, PARTICLES).mean(axis=1)
+        assert_mean(estimates, probability, largest=weights.max() / PARTICLES)
+    assert {t for t, w in zip(cloud.tokens, weights, strict=True) if w > 0} <= exact.keys()
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -313,15 +325,7 @@ def clouds(model, constraint, sampler, size=PARTICLES, runs=RUNS, prompt=()):
 def test_particles_follow_the_enumerated_posterior_of_the_ensemble(op, name, way):
     """Of a global product the posterior is prod_i P_i(text)^a_i over whole texts, and so is its evidence."""
     ensemble, twin = pair(op)
-    exact, log_evidence = naive.posterior(twin, CONSTRAINTS[name](), LONGEST)
-    cloud = clouds(ensemble, CONSTRAINTS[name](), WAYS[way])
-    weights = np.exp(cloud.log_weights - log_evidence)
-    assert_mean(weights.reshape(RUNS, PARTICLES).mean(axis=1), 1.0)
-    for tokens, probability in exact.items():
-        hits = np.array([t == tokens for t in cloud.tokens])
-        estimates = np.where(hits, weights, 0.0).reshape(RUNS, PARTICLES).mean(axis=1)
-        assert_mean(estimates, probability, largest=weights.max() / PARTICLES)
-    assert {t for t, w in zip(cloud.tokens, weights, strict=True) if w > 0} <= exact.keys()
+    assert_posterior(clouds(ensemble, CONSTRAINTS[name](), WAYS[way]), twin, CONSTRAINTS[name]())
 
 
 def test_a_global_product_gives_whole_texts_the_product_of_their_probabilities():
@@ -344,8 +348,17 @@ def test_local_and_global_products_differ_and_particles_find_the_global_one():
     assert total_variation(local, exact) > 0.1
 
 
-@pytest.mark.parametrize("op", ["mixture", "bayes", "product"])
-@pytest.mark.parametrize("method", ["exact", "awrs"])
+def test_a_temperature_raises_the_whole_of_a_global_product_to_its_inverse():
+    ensemble, twin = pair("global_product")
+    hot = Twin(twin.models, twin.op, [weight / 1.6 for weight in twin.weights])
+    cloud = clouds(ensemble, CONSTRAINTS["automaton"](), awrs, hooks=[Temperature(1.6)])
+    assert_posterior(cloud, hot, CONSTRAINTS["automaton"]())
+
+
+@pytest.mark.parametrize(
+    ("op", "method"),
+    [(op, method) for op in OPERATIONS for method in ("exact", "awrs") if (op, method) != ("global_product", "exact")],
+)
 def test_generate_samples_the_ensemble_conditioned_on_the_rule(op, method):
     rule = genctl.regex("a*(ba){0,2}b?")
     ensemble, twin = pair(op)
@@ -358,7 +371,21 @@ def test_generate_samples_the_ensemble_conditioned_on_the_rule(op, method):
     assert total_variation(g.posterior(), exact) < math.sqrt(len(exact) / 4000)
 
 
-@pytest.mark.parametrize("op", ["bayes", "product"])
+@pytest.mark.parametrize("method", ["exact", "rejection"])
+def test_methods_that_draw_symbol_by_symbol_without_weights_refuse_a_global_product(method):
+    lm = genctl.ensemble([FIRST, SECOND], op="global_product")
+    with pytest.raises(ArgumentError, match=r'(?s)whole texts.*"smc"'):
+        lm.generate("", genctl.regex("[ab]*"), method=method, max_new_tokens=LONGEST)
+
+
+def test_an_ensemble_of_loaded_models_is_a_loaded_model():
+    lm = genctl.ensemble([genctl.load(FIRST), SECOND], [0.5, 1.2], op="product", prompts=[None, "b{prompt}"])
+    same = Ensemble([FIRST, SECOND], [0.5, 1.2], "product", [None, "b{prompt}"])
+    found, _ = lm.language_model.prefill([lm.language_model.encode("a")])
+    assert_array_equal(found, same.prefill([same.encode("a")])[0])
+
+
+@pytest.mark.parametrize("op", ["bayes", "product", "global_product"])
 def test_a_run_that_is_resumed_gives_what_it_would_have_given(op):
     lm, rule = genctl.load(pair(op)[0]), genctl.regex("[ab]{3,9}")
     options: dict[str, Any] = {"num_particles": 6, "max_new_tokens": 6, "seed": 3}

@@ -57,15 +57,15 @@ class Ensemble:
 
     weights: of a mixture, numbers of at least 0 that add up to 1, by default 1 / n each. Of a product, any numbers, the
         exponents, by default 1 / n each (the geometric mean). What a member with a positive exponent finds impossible
-        is impossible; where one with a negative exponent does, the symbol counts as the least likely one that this
-        member gives a chance, and its exponent as 0 where there is none. An exponent of 0 takes no part.
+        is impossible. To one with a negative exponent an impossible symbol counts as the least likely of those that it
+        finds possible; if it finds none, and if its exponent is 0, it has no say.
     op: "mixture", "bayes", "product", "global_product", "min", "max", or a function of the members' (n, N, V)
         log-probabilities (float64, nats) that returns (N, V) scores (nats, up to a constant per row).
     prompts: for each member what becomes of a prompt before the member encodes it: a function, a text with {prompt} in
         it, or None.
 
-    Symbols that no member can draw stay impossible; a row in which nothing is possible is a dead end. A text that is
-    impossible to a member of a mixture counts as the other members find it.
+    Unused ids are never possible. A row in which nothing is possible is a dead end. A member of a mixture that finds a
+    whole text impossible leaves what follows to the others.
 
     Raises VocabularyError if the members' symbols differ, ArgumentError for other arguments that do not fit.
     """
@@ -197,9 +197,9 @@ class Ensemble:
         longest = max(map(len, texts), default=0)
         for step in range(longest):
             left = np.array([i for i, row in enumerate(here.tolist()) if len(texts[row]) > step], np.int64)
-            here, laws = here[left], laws[:, left]
+            here = here[left]
             symbols = np.array([texts[row][step] for row in here.tolist()], np.int64)
-            log_weights[:, here] += laws[:, np.arange(len(here)), symbols]
+            log_weights[:, here] += laws[:, left, symbols]
             if step + 1 < longest:
                 laws, members = self._extended(self._selected(members, left), symbols)
         return log_weights
