@@ -442,7 +442,7 @@ def log_end_mass(logits: F32, eos: Sequence[int]) -> F64:
 
 def preferred(logits: F32, count: int = 3) -> tuple[tuple[int, float], ...]:
     """The likeliest tokens of one row and their probabilities: what the model wanted at a dead end."""
-    top = np.argsort(logits)[::-1][:count]
+    top = [t for t in np.argsort(logits)[::-1][:count].tolist() if logits[t] > -np.inf]
     normaliser = np.logaddexp.reduce(logits.astype(np.float64))
     return tuple((int(t), float(np.exp(logits[t] - normaliser))) for t in top)
 
