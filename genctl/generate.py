@@ -28,8 +28,10 @@ from genctl.options import (
     EXACT,
     SMC_PARTICLES,
     Batch,
+    Ids,
     Options,
     Progress,
+    are_ids,
     check_count,
     check_number,
     hooks_of,
@@ -65,10 +67,10 @@ class Model:
     # Type checkers cannot tell num_return_sequences=1 from more: given at all, it reads as several.
     @overload
     def generate(
-        self, prompt: Prompt, constraint: Any = ..., *, num_return_sequences: int, **options: Unpack[Options]
+        self, prompt: Prompt | Ids, constraint: Any = ..., *, num_return_sequences: int, **options: Unpack[Options]
     ) -> Generations: ...
     @overload
-    def generate(self, prompt: Prompt, constraint: Any = ..., **options: Unpack[Options]) -> Generation: ...
+    def generate(self, prompt: Prompt | Ids, constraint: Any = ..., **options: Unpack[Options]) -> Generation: ...
     @overload
     def generate(
         self, prompt: Batch, constraint: Any = ..., *, num_return_sequences: int, **options: Unpack[Options]
@@ -78,7 +80,7 @@ class Model:
 
     def generate(
         self,
-        prompt: Prompt | Batch,
+        prompt: Prompt | Ids | Batch,
         constraint: Any = None,
         *,
         max_new_tokens: int = 128,
@@ -107,7 +109,7 @@ class Model:
     ) -> Generation | Generations | list[Generation] | list[Generations]:
         """Sample texts of the model conditioned on a rule.
 
-        prompt: text, bytes, chat messages, or a list of such prompts, which run together.
+        prompt: text, bytes, chat messages, token ids, or a list of such prompts, which run together.
         constraint: a rule (`genctl.regex`, `genctl.json`, joined by &), a re.Pattern, a type, a JSON Schema as a
             dict, a function (text, done) -> bool | float, None, or a list with one of these for each prompt.
         max_new_tokens: tokens of the text, its end not counted. wrap_up: refuse tokens after which a text of the rule
@@ -163,10 +165,10 @@ class Model:
                 '\nhint: use method="smc"'
             )
         batched = is_batch(prompt)
-        prompts: list[Prompt] = list(prompt) if batched else [prompt]  # type: ignore[arg-type, list-item]
+        prompts: list[Prompt | Ids] = list(prompt) if batched else [prompt]  # type: ignore[arg-type, list-item]
         rules, critics = rules_of(constraint, prompts, batched), rules_of(critic, prompts, batched)
         seed = _seed(resume, seed, generator)
-        encoded = [self.language_model.encode(one) for one in prompts]
+        encoded = [self._encoded(one) for one in prompts]
         bound = [self._bind(rule, max_new_tokens if wrap_up else None) for rule in rules]
         with _progress(progress, max_new_tokens) as on_step:
             plan = Plan(
@@ -218,6 +220,11 @@ class Model:
             singles = [several[0] for several in results]
             return singles if batched else singles[0]
         return results if batched else results[0]
+
+    def _encoded(self, prompt: Prompt | Ids) -> list[int]:
+        if not isinstance(prompt, str | bytes) and prompt and are_ids(prompt):
+            return [int(i) for i in prompt]  # type: ignore[arg-type]
+        return self.language_model.encode(prompt)  # type: ignore[arg-type]
 
     def _bind(self, rule: Rule | None, budget: int | None) -> tuple[Constraint | None, Budget | None]:
         """The rule in the model's tokens, held to a budget of tokens; raises where no text of the rule keeps to it."""

@@ -20,7 +20,8 @@ from genctl.samplers.rejection import awrs
 from genctl.samplers.resampling import SCHEMES
 from genctl.steering.basic import MinP, Temperature, TopK, TopP
 
-Batch: TypeAlias = list[str] | list[bytes] | list[Messages]
+Ids: TypeAlias = Sequence[int]
+Batch: TypeAlias = list[str] | list[bytes] | list[Messages] | list[Ids]
 Progress: TypeAlias = bool | Callable[[int, int], None]  # called with (tokens made, most tokens there may be)
 
 SAMPLERS: dict[str, TokenSampler] = {"awrs": awrs, "smc": awrs, "masked": masked}
@@ -108,17 +109,25 @@ def hooks_of(
 
 
 def is_batch(prompt: Any) -> bool:
-    """A list of prompts, as against one text or one list of chat messages."""
+    """A list of prompts, as against one text, one list of chat messages or of token ids."""
     if isinstance(prompt, str | bytes):
         return False
     if not isinstance(prompt, Sequence):
-        raise ArgumentError(f"prompt is {type(prompt).__name__}; give text, bytes, chat messages, or a list of those")
+        kinds = "text, bytes, chat messages, a list of token ids, or a list of those"
+        raise ArgumentError(f"prompt is {type(prompt).__name__}; give {kinds}")
     if not prompt:
         raise ArgumentError("prompt is an empty list")
-    return not all(isinstance(item, Mapping) for item in prompt)
+    return not (all(isinstance(item, Mapping) for item in prompt) or are_ids(prompt))
 
 
-def rules_of(constraint: Any, prompts: Sequence[Prompt], batched: bool) -> list[Rule | None]:
+def are_ids(prompt: Any) -> bool:
+    """Token ids, which are taken as they are."""
+    return isinstance(prompt, Sequence) and all(
+        isinstance(item, int | np.integer) and not isinstance(item, bool) for item in prompt
+    )
+
+
+def rules_of(constraint: Any, prompts: Sequence[Prompt | Ids], batched: bool) -> list[Rule | None]:
     """A rule for each prompt."""
     if isinstance(constraint, list):
         if not batched or len(constraint) != len(prompts):

@@ -75,6 +75,15 @@ def test_chat_messages_are_one_prompt(lm):
     assert len(lm.generate([messages, messages], genctl.regex("yes|no"), seed=0)) == 2
 
 
+def test_token_ids_are_a_prompt_as_they_are(lm):
+    ids = lm.language_model.encode("the answer is ")
+    rule = genctl.regex("yes|no")
+    assert lm.generate(ids, rule, seed=3).text == lm.generate("the answer is ", rule, seed=3).text
+    assert [g.text for g in lm.generate([ids, tuple(ids)], rule, seed=3)] == [
+        g.text for g in lm.generate(["the answer is "] * 2, rule, seed=3)
+    ]
+
+
 def test_the_same_seed_gives_the_same_texts(lm):
     rule = genctl.regex("[a-z]{3,8}")
     first = lm.generate("the ", rule, num_particles=8, num_return_sequences=3, seed=42)
