@@ -66,7 +66,7 @@ class CanonicalConstraint:
         self._pairs = TokenPairs([rules.pieces.get(i, b"") for i in range(size)], rules.merges)
         self._reachable = self._pairs.reachable
         self._inserted = {i: content for i, content in rules.inserted.items() if i < size and vocabulary.tokens[i]}
-        self._contents = Contents(rules.contents)
+        self._contents = Contents(*rules.contents)
         self._read_first = np.array([self._contents.read(Contents.start, token) for token in vocabulary.tokens])
         usable = np.array([bool(piece) for piece in pieces]) & (self._read_first > 0)
         usable[list(self._inserted)] = False
@@ -190,42 +190,56 @@ class CanonicalConstraint:
         return known
 
     def _search(self, start: tuple[int, int, int, int]) -> bool:
-        seen, waiting = {start}, [start]
-        while waiting:
-            token, spot, begun, node = waiting.pop()
-            for cut in (False, True):
-                if self._words.may_end(node) if cut else node != ALONE:
-                    reach = self._spots.reach(spot, cut)
-                    if self._can_end_after(token, begun, node, cut, reach.ending):
-                        return True
-                    new = set(self._open_after(token, begun, node, cut, reach.open)) - seen
-                    seen |= new
-                    waiting += new
+        """Depth first; what leads to no end is remembered."""
+        seen, path = {start}, [self._open_after(*start)]
+        if self._can_end_after(*start):
+            return True
+        while path:
+            following = next(path[-1], None)
+            if following is None:
+                path.pop()
+            elif following not in seen and self._lives.get(following, True):
+                if following in self._lives or self._can_end_after(*following):
+                    return True
+                seen.add(following)
+                path.append(self._open_after(*following))
         self._lives.update(dict.fromkeys(seen, False))
         return False
 
-    def _can_end_after(self, token: int, begun: int, node: int, cut: bool, rights: I32) -> bool:
-        """Whether one of the tokens, after which the text may end, may follow."""
-        if not cut and node == ANYWHERE and begun == Contents.start:
-            return self._pairs.any_stable(token, rights)
-        for right in rights.tolist():
-            after = self._words.first(right) if cut else self._words.next(node, right)
-            if (
-                self._words.may_end(after)
-                and self._contents.read(begun, self._tokens[right])
-                and (cut or self._pairs.stable(token, right))
+    def _cuts_after(self, node: int) -> Iterator[bool]:
+        """Whether the next token may go on with the word, and may begin one."""
+        if node != ALONE:
+            yield False
+        if self._words.may_end(node):
+            yield True
+
+    def _can_end_after(self, token: int, spot: int, begun: int, node: int) -> bool:
+        """Whether the text may end after one more token."""
+        for cut in self._cuts_after(node):
+            ending = self._spots.reach(spot, cut).ending
+            if not cut and node == ANYWHERE and begun == Contents.start:
+                if self._pairs.any_stable(token, ending):
+                    return True
+            elif any(
+                self._words.may_end(after) for _, after in self._following(token, begun, node, cut, ending.tolist())
             ):
                 return True
         return False
 
-    def _open_after(
-        self, token: int, begun: int, node: int, cut: bool, groups: Sequence[tuple[int, I32]]
-    ) -> Iterator[tuple[int, int, int, int]]:
-        for spot, rights in groups:
-            for right in rights.tolist():
-                read = self._contents.read(begun, self._tokens[right])
-                if read and (cut or self._pairs.stable(token, right)):
-                    yield right, spot, read, self._words.first(right) if cut else self._words.next(node, right)
+    def _open_after(self, token: int, spot: int, begun: int, node: int) -> Iterator[tuple[int, int, int, int]]:
+        """One more token, after which the text may not end."""
+        for cut in self._cuts_after(node):
+            for target, rights in self._spots.reach(spot, cut).open:
+                for right, after in self._following(token, begun, node, cut, rights.tolist()):
+                    yield right, target, self._contents.read(begun, self._tokens[right]), after
+
+    def _following(
+        self, token: int, begun: int, node: int, cut: bool, rights: Sequence[int]
+    ) -> Iterator[tuple[int, int]]:
+        """Those of the tokens that may follow, and the node after each."""
+        for right in rights:
+            if self._contents.read(begun, self._tokens[right]) and (cut or self._pairs.stable(token, right)):
+                yield right, self._words.first(right) if cut else self._words.next(node, right)
 
     # -- all tokens
 
@@ -358,23 +372,37 @@ class _Walk:
 
 
 class _Spots:
-    """Places in a text: a state of the cuts, the beginning of a character, and whether the text is cut before it."""
+    """Places in a text: a state of the cuts; or inside a character, the states it may lead to by its classes."""
 
     def __init__(self, cuts: WordCuts, tokens: Sequence[bytes], usable: Bool, reachable: Bool) -> None:
         self._cuts = cuts
         self._tokens, self._usable, self._reachable = tokens, usable, reachable
         self.strings = _Strings(cuts, tokens, usable)
-        self._spots: list[tuple[int, int, bool]] = [(0, 0, False)]
-        self._ids: dict[tuple[int, int, bool], int] = {}
+        self._spots: list[_Spot] = [_Spot(0, 0, ())]
+        self._ids: dict[_Spot, int] = {self._spots[0]: 0}
         self._reaches: dict[tuple[int, bool], _Reach] = {}
+        self._inside: dict[tuple[int, int, bool], int] = {}
         self.start = self.id(cuts.start, 0, False)
 
     def id(self, state: int, tail: int, cut: bool) -> int:
-        key = state, tail, cut and tail != 0
-        known = self._ids.get(key)
+        """The number of a spot: a state and the tail after it, before which the text is cut or not."""
+        if tail == 0:
+            return self._number(_Spot(state, 0, ()))
+        known = self._inside.get((state, tail, cut))
         if known is None:
-            known = self._ids[key] = len(self._spots)
-            self._spots.append(key)
+            leads = tuple(
+                (class_, after)
+                for class_ in self.strings.classes(tail)
+                if (after := self._cuts.step(state, class_, cut))
+            )
+            known = self._inside[state, tail, cut] = self._number(_Spot(0, tail, leads)) if leads else 0
+        return known
+
+    def _number(self, spot: _Spot) -> int:
+        known = self._ids.get(spot)
+        if known is None:
+            known = self._ids[spot] = len(self._spots)
+            self._spots.append(spot)
         return known
 
     def ends(self, spot: int) -> bool:
@@ -386,13 +414,13 @@ class _Spots:
         """Where the tokens lead. A token that is not the encoding of its bytes leads nowhere unless the text is cut."""
         known = self._reaches.get((spot, cut))
         if known is None:
-            state, tail, before = self._spots[spot]
+            state, tail, leads = self._spots[spot]
             if tail == 0:
                 known = self._walk(state, cut)
             elif cut:
                 known = _Reach(np.empty(0, np.int32), (), {})
             else:
-                known = self._finish(state, tail, before)
+                known = self._finish(tail, dict(leads))
             self._reaches[spot, cut] = known
         return known
 
@@ -407,25 +435,41 @@ class _Spots:
         kinds, inverse = np.unique(keys, axis=0, return_inverse=True)
         by_kind = np.argsort(inverse.ravel(), kind="stable")
         groups = np.split(rest[by_kind].astype(np.int32), np.cumsum(np.bincount(inverse.ravel()))[:-1])
-        open_ = [(self.id(a, b, bool(c)), group) for (a, b, c), group in zip(kinds.tolist(), groups, strict=False)]
+        spots = [self.id(a, b, bool(c)) for a, b, c in kinds.tolist()]
+        open_ = [(spot, group) for spot, group in zip(spots, groups, strict=False) if spot]
         return _Reach(np.flatnonzero(ending).astype(np.int32), open_, _Walk(self, after, cut))
 
-    def _finish(self, state: int, tail: int, cut: bool) -> _Reach:
+    def _finish(self, tail: int, leads: Mapping[int, int]) -> _Reach:
         """From inside a character."""
         ending, open_, targets = [np.empty(0, np.int32)], [], {}
         for string, rest, tokens in self.strings.finishing(tail):
-            after = state
-            for i, class_ in enumerate(string):
-                after = self._cuts.step(after, class_, cut and i == 0)
             tokens = tokens[self._reachable[tokens]]
-            if after and len(tokens):
-                spot = self.id(after, rest, cut and not string)
-                targets.update(dict.fromkeys(tokens.tolist(), spot))
-                if self.ends(spot):
-                    ending.append(tokens)
-                else:
-                    open_.append((spot, tokens))
+            if len(tokens) == 0:
+                continue
+            spot = self._read(string, rest, leads)
+            targets.update(dict.fromkeys(tokens.tolist(), spot))
+            if self.ends(spot):
+                ending.append(tokens)
+            elif spot:
+                open_.append((spot, tokens))
         return _Reach(np.concatenate(ending), open_, targets)
+
+    def _read(self, string: bytes, tail: int, leads: Mapping[int, int]) -> int:
+        """The spot after characters of these classes and a tail, the first of which leads to given states."""
+        if not string:
+            possible = self.strings.classes(tail)
+            kept = tuple((class_, after) for class_, after in leads.items() if class_ in possible)
+            return self._number(_Spot(0, tail, kept)) if kept else 0
+        state = leads.get(string[0], 0)
+        for class_ in string[1:]:
+            state = self._cuts.step(state, class_, False)
+        return self.id(state, tail, False) if state else 0
+
+
+class _Spot(NamedTuple):
+    state: int  # of the cuts; 0 inside a character
+    tail: int  # the number of the bytes of a character that has begun, 0 if none has
+    leads: tuple[tuple[int, int], ...]  # classes that the character may have, and the state after it
 
 
 class _Strings:
@@ -441,6 +485,7 @@ class _Strings:
         self._tails = [b""]
         self._tail_ids = {b"": 0}
         self._finishing: dict[int, list[tuple[bytes, int, I32]]] = {}
+        self._classes: dict[int, list[int]] = {}
         self.node, self.tail = np.full(len(tokens), -1, np.int32), np.zeros(len(tokens), np.int32)
         children: dict[tuple[int, int], int] = {}
         levels: list[list[tuple[int, int, int]]] = []
@@ -465,6 +510,14 @@ class _Strings:
         points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
         return self._cuts.classes[points].tobytes(), self._tail_ids[tail]
 
+    def classes(self, tail: int) -> Sequence[int]:
+        """The classes of the characters that begin with a tail."""
+        known = self._classes.get(tail)
+        if known is None:
+            first, last = _characters(self._tails[tail])
+            known = self._classes[tail] = np.unique(self._cuts.classes[first : last + 1]).tolist()
+        return known
+
     def walk(self, state: int, cut: bool) -> I32:
         """The state of the cuts at each node of the tree, 0 where none is; cut: before the first character."""
         after = np.zeros(self._size, np.int32)
@@ -485,6 +538,22 @@ class _Strings:
             known = [(string, rest, np.array(group, np.int32)) for (string, rest), group in groups.items()]
             self._finishing[tail] = known
         return known
+
+
+def _characters(tail: bytes) -> tuple[int, int]:
+    """The first and the last character that begins with these bytes."""
+    size = 2 + (tail[0] >= 0xE0) + (tail[0] >= 0xF0)
+    low, high = (int.from_bytes(tail + fill * (size - len(tail))) for fill in (b"\x80", b"\xbf"))
+    bits = 7 - size
+
+    def point(value: int) -> int:
+        """Of the bytes of a character, whatever they are."""
+        parts = [(value >> 8 * i) & 0x3F for i in range(size - 1)]
+        lead = (value >> 8 * (size - 1)) & ((1 << bits) - 1)
+        return sum(part << 6 * i for i, part in enumerate([*parts, lead]))
+
+    least = (0, 0x80, 0x800, 0x10000)[size - 1]
+    return max(point(low), least), min(point(high), 0x10FFFF)
 
 
 def _insert(string: bytes, children: dict[tuple[int, int], int], levels: list[list[tuple[int, int, int]]]) -> int:
@@ -511,7 +580,7 @@ class _Rules(NamedTuple):
     merges: list[tuple[int, int, int]]  # left, right, merged; by rank
     ignore_merges: bool
     splits: list[Split]
-    contents: list[bytes]  # of all added tokens
+    contents: tuple[list[bytes], list[bytes]]  # of all added tokens, see `Contents`
     inserted: dict[int, bytes]  # of those that are not special
 
     @classmethod
@@ -530,11 +599,18 @@ class _Rules(NamedTuple):
         vocabulary: dict[str, int] = model["vocab"]
         alphabet = set(BYTE_ALPHABET)
         return cls(
-            {i: bytes(map(BYTE_ALPHABET.__getitem__, s)) for s, i in vocabulary.items() if s and alphabet.issuperset(s)},
+            {
+                i: bytes(map(BYTE_ALPHABET.__getitem__, s))
+                for s, i in vocabulary.items()
+                if s and alphabet.issuperset(s)
+            },
             _merges(model["merges"], vocabulary),
             bool(model.get("ignore_merges")),
             splits(_steps(spec["pre_tokenizer"])),
-            [token["content"].encode() for token in added],
+            (
+                [token["content"].encode() for token in added if not token["normalized"]],
+                [token["content"].encode() for token in added if token["normalized"]],
+            ),
             {token["id"]: token["content"].encode() for token in added if not token["special"]},
         )
 
@@ -555,19 +631,6 @@ def _check_added(added: Sequence[Mapping[str, Any]]) -> None:
         for option in ("single_word", *(() if token["special"] else ("lstrip", "rstrip"))):
             if token[option]:
                 raise Unsupported(f"the added token {token['content']!r} with {option}")
-    first = [token["content"] for token in added if not token["normalized"]]
-    second = [token["content"] for token in added if token["normalized"]]
-    for one in first:
-        for other in second:
-            if _overlap(one, other):
-                raise Unsupported(f"the added tokens {one!r} and {other!r}, which overlap and are not found together")
-
-
-def _overlap(one: str, other: str) -> bool:
-    """Whether two texts can share a character in a third."""
-    sizes = range(1, min(len(one), len(other)) + 1)
-    ends = (one.endswith(other[:size]) or other.endswith(one[:size]) for size in sizes)
-    return one in other or other in one or any(ends)
 
 
 def _merges(listed: Sequence[Any], vocabulary: Mapping[str, int]) -> list[tuple[int, int, int]]:

@@ -1,8 +1,8 @@
 """Byte-pair merges of a tokenizer, and which tokens may stand next to each other inside a word.
 
-    pairs = TokenPairs(vocabulary.tokens, merges, ids)
-    pairs.stable(left, right)                      # are these two the encoding of their bytes together?
-    pairs.unstable_after(left)                     # the packed mask of all that are not
+pairs = TokenPairs(vocabulary.tokens, merges, ids)
+pairs.stable(left, right)                      # are these two the encoding of their bytes together?
+pairs.unstable_after(left)                     # the packed mask of all that are not
 """
 
 from __future__ import annotations

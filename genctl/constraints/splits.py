@@ -425,7 +425,9 @@ class Split:
         if found:
             yield from self._parts(begin, rest | frozenset(on), True)
 
-    def _parts(self, begin: tuple[int, ...], never: frozenset[int], before: bool | None) -> Iterator[tuple[bool, Place]]:
+    def _parts(
+        self, begin: tuple[int, ...], never: frozenset[int], before: bool | None
+    ) -> Iterator[tuple[bool, Place]]:
         """A match or a gap that begins after a match (before) or a gap, each with whether the text is cut there."""
         for matches in (True, False):
             if matches and not begin:

