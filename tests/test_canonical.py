@@ -40,8 +40,8 @@ TEXTS = (
     "   \n\n \t\t x\n \n  y '' 's '' 'x <|im_en d|> <| < <|im_end ",
     "\u0301\u0302 'l'll' 'LL's 'ſ ａ１ \x00\x7f",
 )
-PIECES = ("a", "Ab", "the", "s", " ", "  ", "\n", "\r\n", "\t", "'", "'s", "'re", "'LL", "1", "234", "é", "日本", "、", "🙂")
-PIECES += ("_", "--", "\u00a0", "\u0301", "ſ", "<|", "<|im_end|", "٣", "x", ".", '("', "\u3000", "ﬁ", "//", "K")
+PIECES = ("a", "Ab", "the", "s", " ", "  ", "\n", "\r\n", "\t", "'", "'s", "'re", "'LL", "1", "234", "é", "日本", "、")
+PIECES += ("🙂", "_", "--", "\u00a0", "\u0301", "ſ", "<|", "<|im_end|", "٣", "x", ".", '("', "\u3000", "ﬁ", "//", "K")
 
 
 def spelled(text: bytes) -> str:
@@ -64,10 +64,12 @@ def build(tokens, merges, pre=GPT2_CUTS, ignore_merges=False, added=()):
     return tokenizers.Tokenizer.from_str(json.dumps(spec))
 
 
-def vocabulary_of(tokens, added=()):
-    """Their vocabulary, with an end-of-text token behind."""
-    contents = [b"" if special else content.encode() for content, special, _ in added]
-    return Vocabulary((*tokens, *contents, b""), frozenset({len(tokens) + len(contents)}))
+def vocabulary_of(tokenizer) -> Vocabulary:
+    """Its vocabulary, with an end-of-text token behind."""
+    spec = json.loads(tokenizer.to_str())
+    found = {i: bytes(BYTE_ALPHABET[character] for character in piece) for piece, i in spec["model"]["vocab"].items()}
+    found |= {added["id"]: b"" if added["special"] else added["content"].encode() for added in spec["added_tokens"]}
+    return Vocabulary((*(found[i] for i in range(len(found))), b""), frozenset({len(found)}))
 
 
 def encoding(tokenizer, text: str) -> list[int]:
@@ -145,7 +147,7 @@ CUTS = {
     "digits": {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, GPT2_CUTS]},
     "numbers": {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": False}, BYTE_LEVEL]},
     "llama3": by_pattern(gguf._LLAMA3),
-    "two digits, kept": by_pattern(r" ?\p{L}++|\p{N}{1,2}+|\s*[\r\n]+|\s++(?!\S)|[^\s\p{L}\p{N}]?+"[:-4] + r"]|\s"),
+    "greedy": by_pattern(r" ?\p{L}++|\p{N}{1,2}|\s*[\r\n]+|\s++(?!\S)|[^\s\p{L}\p{N}]?+1|'|\s"),
     "matches kept": by_pattern(r"[ab]+| ?\d{1,2}|\s+", behavior="Removed", invert=True),
     "matches lost": by_pattern(r"1", behavior="Removed"),
     "runs": by_pattern(r"[a\d]", behavior="Contiguous"),
@@ -171,17 +173,19 @@ def small_tokenizers(draw):
             merges.append((left, right))
             tokens += [left + right] if left + right not in tokens else []
     merges = draw(st.permutations(merges)) if draw(st.booleans()) else merges
+    if cuts == CUTS["gpt2 after a blank"] and b" " not in tokens:
+        tokens.append(b" ")
     for _ in range(draw(st.integers(0, 2))):  # tokens that the merges do not give
         word = b"".join(draw(st.lists(st.sampled_from(tokens), min_size=2, max_size=3)))
         tokens += [word] if word not in tokens else []
     if draw(st.integers(0, 4)) == 0:  # a byte without a token
         lost = draw(st.sampled_from([token for token in tokens if len(token) == 1]))
-        if not any(lost in merge for merge in merges):
+        if lost != b" " and not any(lost in merge for merge in merges):
             tokens.remove(lost)
     chosen = draw(st.lists(st.sampled_from(ADDED), max_size=2, unique=True))
     added = [(content, special, draw(st.booleans())) for content, special in chosen]
     tokenizer = build(tokens, merges, cuts, draw(st.booleans()), added)
-    return tokenizer, vocabulary_of(tokens, added), letters
+    return tokenizer, vocabulary_of(tokenizer), letters
 
 
 @given(small_tokenizers())
@@ -201,7 +205,8 @@ def test_every_sequence_that_is_accepted_begins_an_encoding(made):
     constraint = CanonicalConstraint(vocabulary, tokenizer)
     accepted = [()]
     for _ in range(3):
-        accepted = [(*ids, token) for ids in accepted for token in range(len(vocabulary)) if run(constraint, (*ids, token))]
+        longer = [(*ids, token) for ids in accepted for token in range(len(vocabulary))]
+        accepted = [ids for ids in longer if run(constraint, ids)]
         for ids in accepted[:400]:
             check_accepted(constraint, vocabulary, tokenizer, ids)
 
@@ -226,8 +231,9 @@ def test_the_mask_is_allows_of_every_token(made):
 def test_the_tokens_that_may_not_follow_are_those_that_are_not_stable(made):
     tokenizer, vocabulary, _ = made
     model = json.loads(tokenizer.to_str())["model"]
+    tokens = [token if i in model["vocab"].values() else b"" for i, token in enumerate(vocabulary.tokens)]
     ids = [tuple(model["vocab"][part] for part in (a, b, a + b)) for a, b in model["merges"]]
-    pairs = TokenPairs([token if i < len(model["vocab"]) else b"" for i, token in enumerate(vocabulary.tokens)], ids)
+    pairs = TokenPairs(tokens, ids)
     for left in np.flatnonzero(pairs.reachable).tolist():
         unstable = unpack(pairs.unstable_after(left), len(vocabulary))
         expected = [bool(pairs.reachable[v]) and not pairs.stable(left, v) for v in range(len(vocabulary))]
@@ -255,7 +261,7 @@ def deepseek():
 def from_ranks(ranks: dict[bytes, int], pattern: str, ignore_merges: bool):
     """A tokenizer of tiktoken's ranks: a merge for each way to put a token together, by the rank of the token."""
     merges = []
-    for token, rank in sorted(ranks.items(), key=lambda item: item[1]):
+    for token in sorted(ranks, key=ranks.__getitem__):
         parts = [(token[:i], token[i:]) for i in range(1, len(token))]
         merges += sorted((part for part in parts if ranks.keys() >= set(part)), key=lambda part: (ranks[part[0]], part))
     tokens = sorted(ranks, key=ranks.__getitem__)
@@ -317,7 +323,8 @@ def random_sequences(rng, vocabulary, tokenizer, count):
 
 
 FILLS = [bytes(fill) for size in range(4) for fill in product((0x80, 0x8C, 0xA5, 0xBF), repeat=size)]
-MORE = ("", " ", "a", "s", "1", "\n", "'", "!", "é", "日", " a", " 1", "  ", "\n\n", "re", "ll", "the", "\u0301", "🙂", "22", "x", "<")
+MORE = ("", " ", "a", "s", "1", "\n", "'", "!", "é", "日", " a", " 1", "  ", "\n\n", "re", "ll", "the", "\u0301")
+MORE += ("🙂", "22", "x", "<")
 
 
 def has_witness(vocabulary, tokenizer, ids) -> bool:
@@ -358,7 +365,7 @@ def test_encodings_of_a_real_tokenizer_are_never_refused_at_any_prefix(known):
 
 
 def test_random_sequences_of_a_real_tokenizer_are_accepted_exactly_if_they_begin_an_encoding(known):
-    constraint, vocabulary, tokenizer = known
+    _, vocabulary, tokenizer = known
     rng = np.random.default_rng(2)
     accepted, refused = check_sequences(*known, random_sequences(rng, vocabulary, tokenizer, 1600))
     assert min(accepted, refused) > 100
@@ -366,7 +373,7 @@ def test_random_sequences_of_a_real_tokenizer_are_accepted_exactly_if_they_begin
 
 @pytest.mark.slow
 def test_of_twenty_thousand_random_sequences_none_is_judged_wrongly():
-    constraint, vocabulary, tokenizer = real("SmolLM2")
+    _, vocabulary, tokenizer = real("SmolLM2")
     rng = np.random.default_rng(3)
     accepted, refused = check_sequences(*real("SmolLM2"), random_sequences(rng, vocabulary, tokenizer, 20000))
     assert min(accepted, refused) > 2000
@@ -392,7 +399,8 @@ def test_the_mask_of_a_real_tokenizer_is_allows_of_every_token(known):
 def test_other_tokens_may_not_spell_an_added_one():
     tokens = [b"<", b"x", b">", b"<x"]
     added = [("<x>", True, False), ("xx", False, False)]
-    constraint = CanonicalConstraint(vocabulary_of(tokens, added), build(tokens, [(b"<", b"x")], BYTE_LEVEL, added=added))
+    tokenizer = build(tokens, [(b"<", b"x")], BYTE_LEVEL, added=added)
+    constraint = CanonicalConstraint(vocabulary_of(tokenizer), tokenizer)
     assert run(constraint, [3]) != 0
     assert run(constraint, [3, 2]) == 0
     assert run(constraint, [1, 2]) != 0
@@ -417,6 +425,7 @@ REFUSED = {
     "the option end_of_word_suffix": lambda spec: spec["model"].update(end_of_word_suffix="</w>"),
     "ByteLevel is not the last step": lambda spec: spec.update(pre_tokenizer=None),
     r"'\$' at character 2": lambda spec: spec.update(pre_tokenizer=by_pattern("\\s$")),
+    "a blank put before each text": lambda spec: spec.update(pre_tokenizer=CUTS["gpt2 after a blank"]),
     "which matches an empty text": lambda spec: spec.update(pre_tokenizer=by_pattern("a*")),
 }
 
@@ -427,7 +436,7 @@ def test_what_cannot_be_followed_exactly_is_refused_with_the_reason(reason):
     found = CanonicalConstraint.why_not(tokenizer)
     assert found is not None
     with pytest.raises(VocabularyError, match=reason):
-        CanonicalConstraint(vocabulary_of([b"a", b"b", b"ab"]), tokenizer)
+        CanonicalConstraint(Vocabulary((b"a", b"b", b"ab", b""), frozenset({3})), tokenizer)
 
 
 def test_a_tokenizer_that_can_be_followed_has_no_reason():
@@ -437,4 +446,4 @@ def test_a_tokenizer_that_can_be_followed_has_no_reason():
 
 def test_the_tokenizer_of_another_vocabulary_is_refused():
     with pytest.raises(VocabularyError, match="id 1 is b'b' in the tokenizer, but b'c' in the vocabulary"):
-        CanonicalConstraint(vocabulary_of([b"a", b"c"]), build([b"a", b"b"], []))
+        CanonicalConstraint(vocabulary_of(build([b"a", b"c"], [])), build([b"a", b"b"], []))

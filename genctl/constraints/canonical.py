@@ -56,7 +56,7 @@ class CanonicalConstraint:
         except Unsupported as reason:
             raise VocabularyError(
                 f"which token sequences are encodings cannot be decided for this tokenizer: it has {reason}\n"
-                "hint: supported is byte-level BPE without a normalizer, with the pre-tokenizers Split, Digits, ByteLevel"
+                "hint: supported is byte-level BPE without a normalizer, cut into words by Split, Digits and ByteLevel"
             ) from None
         _check(vocabulary, rules)
         size = len(vocabulary)
@@ -606,13 +606,21 @@ class _Rules(NamedTuple):
             },
             _merges(model["merges"], vocabulary),
             bool(model.get("ignore_merges")),
-            splits(_steps(spec["pre_tokenizer"])),
+            _splits(spec, vocabulary),
             (
                 [token["content"].encode() for token in added if not token["normalized"]],
                 [token["content"].encode() for token in added if token["normalized"]],
             ),
             {token["id"]: token["content"].encode() for token in added if not token["special"]},
         )
+
+
+def _splits(spec: Mapping[str, Any], vocabulary: Mapping[str, int]) -> list[Split]:
+    steps = _steps(spec["pre_tokenizer"])
+    blank = next(character for character, byte in BYTE_ALPHABET.items() if byte == ord(" "))
+    if any(step.get("add_prefix_space") for step in steps) and blank not in vocabulary:
+        raise Unsupported("a blank put before each text, but no token for it")
+    return splits(steps)
 
 
 def _check_model(model: Mapping[str, Any], decoders: Sequence[str]) -> None:

@@ -126,7 +126,8 @@ def _tree(
         group.sort(key=lambda v: int(tree[RANK, v]))
     roots = [v for v in tokens.tolist() if tree[LEFT, v] == NONE]
     order, place, end = _preorder(roots, children, size)
-    first, flat = np.full(size, NONE, np.int32), []
+    flat: list[int] = []
+    first = np.full(size, NONE, np.int32)
     for parent, group in children.items():
         first[parent] = len(flat)
         flat += [*group, NONE]

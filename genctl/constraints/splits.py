@@ -62,9 +62,8 @@ def members(atom: str) -> Bool:
     if re.fullmatch(r"\(\?i:[A-Za-z]\)", atom):
         letters = np.flatnonzero(members("(?i:[a-z])")).tolist()
         return _marked(_matching(atom, letters))
-    if re.search(r"\\[xu]", atom):
-        stretches = STRETCHES[9:]
-    else:
+    stretches: tuple[tuple[int, int], ...] = STRETCHES[9:]
+    if not re.search(r"\\[xu]", atom):
         stretches = tuple((a, b) for a, b in STRETCHES if not any(a <= ord(character) < b for character in atom))
     asked = np.ones(CODE_POINTS, np.bool_)
     asked[0xD800:0xE000] = False
@@ -118,6 +117,7 @@ class Found(NamedTuple):
 
 Instruction: TypeAlias = Char | Look | Fork | Found
 Program: TypeAlias = tuple[Instruction, ...]
+NO_MATCH: Program = (Fork(()),)
 Emit: TypeAlias = Callable[[list[Instruction]], None]  # appends the instructions of a part
 
 
@@ -207,12 +207,12 @@ class _Reader:
         for opening, wanted in {"(?!": False, "(?=": True}.items():
             if self.take(opening):
                 look = Look(self.atom(flags), wanted)
-                return self.closed(_Part(lambda code: code.append(look), True, None))
+                return self.closed(_one(look))
         if self.rest[0] == "(" and not self.rest.startswith("(?"):
             self.at += 1
             return self.closed(self.alternatives(flags))
         atom = self.atom(flags)
-        return _Part(lambda code: code.append(Char(atom)), False, atom)
+        return _one(Char(atom))
 
     def closed(self, part: _Part) -> _Part:
         if not self.take(")"):
@@ -252,6 +252,11 @@ class _Reader:
                 self.escape()
             else:
                 self.at += 1
+
+
+def _one(instruction: Char | Look) -> _Part:
+    reads = isinstance(instruction, Char)
+    return _Part(lambda code: code.append(instruction), not reads, instruction.atom if reads else None)
 
 
 def _emit_all(parts: Sequence[_Part], code: list[Instruction]) -> None:
@@ -305,10 +310,11 @@ def _repeat(part: _Part, least: int, most: int | None, greedy: bool) -> _Part:
 def _possessive(part: _Part, least: int, most: int | None) -> _Part:
     """As many characters as there are, and none given back."""
     assert part.atom is not None
-    none, many = Look(part.atom, False), _repeat(part, least, None, True)
+    none = _one(Look(part.atom, False))
     if most is None:
-        return _Part(lambda code: (many.emit(code), code.append(none)) and None, least == 0, None)
-    return _either([part, _Part(lambda code: code.append(none), True, None)])
+        many = _repeat(part, least, None, True)
+        return _Part(lambda code: _emit_all([many, none], code), least == 0, None)
+    return _either([part, none])
 
 
 # -- one pattern applied to a piece
@@ -408,7 +414,7 @@ class Split:
         begin = self._begin(class_)
         if isinstance(place, Fresh):
             if self._first is None or class_ in self._inside[self._first]:
-                yield from ((True, after) for _, after in self._parts(begin, frozenset(), None))
+                yield from self._parts(begin, frozenset(), None)
             return
         never, broken = self._closure(place.never, class_, False)
         if broken:
@@ -416,7 +422,7 @@ class Split:
         rest = frozenset(self._read(never, class_))
         if isinstance(place, Gap):
             yield False, Gap(rest | frozenset(begin))
-            yield from ((cut, after) for cut, after in self._parts(begin, rest, False) if isinstance(after, Match))
+            yield from (part for part in self._parts(begin, rest, False) if isinstance(part[1], Match))
             return
         reads, found = self._closure(place.threads, class_)
         on = self._read(reads, class_)
@@ -427,7 +433,7 @@ class Split:
 
     def _parts(
         self, begin: tuple[int, ...], never: frozenset[int], before: bool | None
-    ) -> Iterator[tuple[bool, Place]]:
+    ) -> Iterator[tuple[bool, Match | Gap]]:
         """A match or a gap that begins after a match (before) or a gap, each with whether the text is cut there."""
         for matches in (True, False):
             if matches and not begin:
@@ -460,7 +466,7 @@ def _byte_level(step: Mapping[str, Any]) -> list[Split]:
     first = " " if step["add_prefix_space"] else None
     if step.get("use_regex", True):
         return [Split(program(GPT2), first=first)]
-    return [Split((), first=first)] if first else []
+    return [Split(NO_MATCH, first=first)] if first else []
 
 
 READERS: dict[str, Callable[[Mapping[str, Any]], list[Split]]] = {
@@ -478,7 +484,7 @@ def splits(steps: Sequence[Mapping[str, Any]]) -> list[Split]:
     for kind in kinds:
         if kind not in READERS:
             raise Unsupported(f"the pre-tokenizer {kind}; known are {', '.join(READERS)}")
-    return [split for step in steps for split in READERS[step["type"]](step)] or [Split(())]
+    return [split for step in steps for split in READERS[step["type"]](step)] or [Split(NO_MATCH)]
 
 
 Guess: TypeAlias = tuple[Place, ...]  # a place in each split
