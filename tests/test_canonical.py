@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from genctl.constraints.base import unpack, words
@@ -189,7 +189,6 @@ def small_tokenizers(draw):
 
 
 @given(small_tokenizers())
-@settings(max_examples=150)
 def test_no_beginning_of_an_encoding_is_refused(made):
     tokenizer, vocabulary, letters = made
     constraint = CanonicalConstraint(vocabulary, tokenizer)
@@ -199,7 +198,6 @@ def test_no_beginning_of_an_encoding_is_refused(made):
 
 
 @given(small_tokenizers())
-@settings(max_examples=150)
 def test_every_sequence_that_is_accepted_begins_an_encoding(made):
     tokenizer, vocabulary, _ = made
     constraint = CanonicalConstraint(vocabulary, tokenizer)
@@ -212,7 +210,6 @@ def test_every_sequence_that_is_accepted_begins_an_encoding(made):
 
 
 @given(small_tokenizers())
-@settings(max_examples=60)
 def test_the_mask_is_allows_of_every_token(made):
     tokenizer, vocabulary, _ = made
     constraint, size = CanonicalConstraint(vocabulary, tokenizer), len(vocabulary)
@@ -227,7 +224,6 @@ def test_the_mask_is_allows_of_every_token(made):
 
 
 @given(small_tokenizers())
-@settings(max_examples=100)
 def test_the_tokens_that_may_not_follow_are_those_that_are_not_stable(made):
     tokenizer, vocabulary, _ = made
     model = json.loads(tokenizer.to_str())["model"]
@@ -289,7 +285,8 @@ def real(name: str):
 
 
 END_OF = {"SmolLM2": "<|endoftext|>", "DeepSeek": "<｜end▁of▁sentence｜>", "Tekken": "<|endoftext|>"}
-NAMES = ("SmolLM2", *(pytest.param(name, marks=pytest.mark.slow) for name in ("DeepSeek", "Tekken")))
+MARKS = {"SmolLM2": pytest.mark.real, "DeepSeek": pytest.mark.slow, "Tekken": pytest.mark.slow}
+NAMES = tuple(pytest.param(name, marks=mark) for name, mark in MARKS.items())
 
 
 @pytest.fixture(params=NAMES)
