@@ -5,10 +5,11 @@
     constraint.complete(state)                                     # is it the whole encoding of its own text?
 
 A sequence is *prefix-canonical* if the encoding of some text begins with it; of texts whose encoding has all their
-bytes (a tokenizer may lack a token for some byte). That is decided by three things.
+bytes (a tokenizer may lack a token for some byte). That is decided by four things.
 
 - Added tokens are found first (contents.py): other tokens may not spell them. Special tokens are never in a text.
-- The text between them is cut into words (splits.py). Where is not always known yet, so a state keeps each guess that
+- The text between them may be made NFC (composed.py): then it must be its own NFC.
+- It is cut into words (splits.py). Where is not always known yet, so a state keeps each guess that
   some text agrees with. A guess says whether the next token begins a word.
 - Inside a word neighbours must be stable (kernels/merges.py). With `ignore_merges` a word that is a token is that
   token, whatever the merges say.
@@ -20,13 +21,15 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from threading import RLock
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from genctl.constraints.base import pack
+from genctl.constraints.base import pack, unpack
+from genctl.constraints.composed import Composed
 from genctl.constraints.contents import Contents
 from genctl.constraints.merges import TokenPairs
 from genctl.constraints.splits import Split, Unsupported, WordCuts, splits
@@ -45,7 +48,7 @@ Member: TypeAlias = tuple[int, int]  # spot, and a node of `WholeWords`, ANYWHER
 class CanonicalConstraint:
     """Beginnings of encodings, in the tokens of the vocabulary. Threads may share it.
 
-    tokenizer: a fast tokenizer of transformers, or a `tokenizers.Tokenizer`: byte-level BPE without a normalizer.
+    tokenizer: a fast tokenizer of transformers, or a `tokenizers.Tokenizer`; byte-level BPE with no normalizer but NFC.
 
     Raises VocabularyError for a tokenizer that cannot be followed exactly, or that does not belong to the vocabulary.
     """
@@ -56,7 +59,7 @@ class CanonicalConstraint:
         except Unsupported as reason:
             raise VocabularyError(
                 f"which token sequences are encodings cannot be decided for this tokenizer: it has {reason}\n"
-                "hint: supported is byte-level BPE without a normalizer, cut into words by Split, Digits and ByteLevel"
+                "hint: supported is byte-level BPE, with no normalizer but NFC, cut by Split, Digits and ByteLevel"
             ) from None
         _check(vocabulary, rules)
         size = len(vocabulary)
@@ -66,8 +69,8 @@ class CanonicalConstraint:
         self._pairs = TokenPairs([rules.pieces.get(i, b"") for i in range(size)], rules.merges)
         self._reachable = self._pairs.reachable
         self._inserted = {i: content for i, content in rules.inserted.items() if i < size and vocabulary.tokens[i]}
-        self._contents = Contents(*rules.contents)
-        self._read_first = np.array([self._contents.read(Contents.start, token) for token in vocabulary.tokens])
+        self._text = _Text(Contents(*rules.contents), Composed() if rules.composed else None, vocabulary.tokens)
+        self._read_first = np.array([self._text.read(_Text.start, token) for token in vocabulary.tokens])
         usable = np.array([bool(piece) for piece in pieces]) & (self._read_first > 0)
         usable[list(self._inserted)] = False
         if not rules.ignore_merges:
@@ -83,9 +86,9 @@ class CanonicalConstraint:
         self._allowed: dict[tuple[int, bool], U32] = {}
         self._targets: dict[tuple[int, int], int] = {}
         self._masks: dict[int, U32] = {}
-        self._begun: dict[int, list[int]] = {}
+        self._late: dict[int, tuple[U32, U32]] = {}
         self._lock = RLock()
-        self._start = self._id(_State(-1, Contents.start, frozenset({(self._spots.start, ANYWHERE)})))
+        self._start = self._id(_State(-1, _Text.start, frozenset({(self._spots.start, ANYWHERE)})))
 
     @staticmethod
     def why_not(tokenizer: Any) -> str | None:
@@ -158,9 +161,9 @@ class CanonicalConstraint:
     def _after(self, state: int, token: int) -> _State:
         last, begun, members = self._states[state]
         if token in self._inserted and self.complete(state):
-            begun = self._contents.insert(begun, self._inserted[token])
+            begun = self._text.insert(begun, self._inserted[token])
             return _State(-1, begun, frozenset({(self._spots.start, ANYWHERE)} if begun else ()))
-        begun = self._contents.read(begun, self._tokens[token])
+        begun = self._text.read(begun, self._tokens[token])
         found: set[Member] = set()
         if self._usable[token] and begun:
             for spot, node in members:
@@ -217,7 +220,7 @@ class CanonicalConstraint:
         """Whether the text may end after one more token."""
         for cut in self._cuts_after(node):
             ending = self._spots.reach(spot, cut).ending
-            if not cut and node == ANYWHERE and begun == Contents.start:
+            if not cut and node == ANYWHERE and begun == _Text.start:
                 if self._pairs.any_stable(token, ending):
                     return True
             elif any(
@@ -231,37 +234,56 @@ class CanonicalConstraint:
         for cut in self._cuts_after(node):
             for target, rights in self._spots.reach(spot, cut).open:
                 for right, after in self._following(token, begun, node, cut, rights.tolist()):
-                    yield right, target, self._contents.read(begun, self._tokens[right]), after
+                    yield right, target, self._text.read(begun, self._tokens[right]), after
 
     def _following(
         self, token: int, begun: int, node: int, cut: bool, rights: Sequence[int]
     ) -> Iterator[tuple[int, int]]:
         """Those of the tokens that may follow, and the node after each."""
         for right in rights:
-            if self._contents.read(begun, self._tokens[right]) and (cut or self._pairs.stable(token, right)):
+            if self._text.read(begun, self._tokens[right]) and (cut or self._pairs.stable(token, right)):
                 yield right, self._words.first(right) if cut else self._words.next(node, right)
 
     # -- all tokens
 
     def _build_mask(self, state: int) -> U32:
         last, begun, members = self._states[state]
-        out = pack(self._ends) if self.complete(state) else np.zeros_like(pack(self._ends))
-        if not members:
-            return out
+        out = pack(self._ends & self.complete(state))
+        ending = np.zeros_like(out)  # tokens after which the text may end, whatever has begun
         for spot, node in members:
             if self._words.may_end(node):
                 out |= self._allowed_at(spot, True)
-            if node != ALONE:
-                on = self._allowed_at(spot, False)
-                if on.any():
-                    out |= on & ~self._pairs.unstable_after(last)
-        for token in self._exceptions(begun, members):
+                ending |= self._spots.reach(spot, True).ending_bits
+            on = self._allowed_at(spot, False)
+            if node != ALONE and on.any():
+                stable = ~self._pairs.unstable_after(last)
+                out |= on & stable
+                ending |= self._spots.reach(spot, False).ending_bits & stable
+        exceptions = {*self._inserted, *(token for _, node in members for token in self._words.following(node))}
+        if members and begun != _Text.start:
+            late, dead = self._late_after(begun)
+            out &= ~dead
+            exceptions.update(np.flatnonzero(unpack(late & out & ~ending, len(self._tokens))).tolist())
+        for token in exceptions:
             bit = np.uint32(1 << (token & 31))
             if self.allows(state, token):
                 out[token >> 5] |= bit
             else:
                 out[token >> 5] &= ~bit
         return out
+
+    def _late_after(self, begun: int) -> tuple[U32, U32]:
+        """The tokens that may be read in another way than at the beginning, and those that must not follow."""
+        known = self._late.get(begun)
+        if known is None:
+            late, dead = np.zeros((2, len(self._tokens)), np.bool_)
+            for token in self._text.late_tokens(begun):
+                late[token] = True
+                dead[token] = self._text.read(begun, self._tokens[token]) == 0
+            if len(self._late) * 2 * late.nbytes // 8 >= MASKS_BYTES:
+                self._late.clear()
+            known = self._late[begun] = pack(late), pack(dead)
+        return known
 
     def _allowed_at(self, spot: int, cut: bool) -> U32:
         """The tokens that may follow as far as splits go, if no content has begun and the word needs no heed."""
@@ -277,18 +299,6 @@ class CanonicalConstraint:
             known = self._allowed[spot, cut] = pack(allowed)
         return known
 
-    def _exceptions(self, begun: int, members: frozenset[Member]) -> Iterator[int]:
-        """The tokens that are allowed or not by more than `_allowed_at`."""
-        yield from self._inserted
-        if begun != Contents.start:
-            if begun not in self._begun:
-                following = self._contents.following(begun)
-                usable = np.flatnonzero(self._usable).tolist()
-                self._begun[begun] = [token for token in usable if self._tokens[token][0] in following]
-            yield from self._begun[begun]
-        for _, node in members:
-            yield from self._words.following(node)
-
 
 class _State(NamedTuple):
     """The last token, what has begun of added tokens, and the guesses."""
@@ -296,6 +306,57 @@ class _State(NamedTuple):
     last: int  # -1 if the next token begins a word
     begun: int
     members: frozenset[Member]
+
+
+class _Text:
+    """What must not be completed: added tokens, and characters that NFC would join. Int states, 0 is dead.
+
+    A text is normalized between the added tokens that are found first.
+    """
+
+    start = 1
+
+    def __init__(self, contents: Contents, composed: Composed | None, tokens: Sequence[bytes]) -> None:
+        self._contents, self._composed = contents, composed
+        self._states = [(0, 0), (Contents.start, Composed.start)]
+        self._ids = {pair: i for i, pair in enumerate(self._states)}
+        self._late = [i for i, token in enumerate(tokens) if composed is not None and composed.may_count(token)]
+        self._by_first: dict[int, list[int]] = {}
+        for i, token in enumerate(tokens):
+            if token:
+                self._by_first.setdefault(token[0], []).append(i)
+
+    def _id(self, contents: int, composed: int) -> int:
+        pair = contents, composed
+        if 0 in pair:
+            return 0
+        if pair not in self._ids:
+            self._ids[pair] = len(self._states)
+            self._states.append(pair)
+        return self._ids[pair]
+
+    def read(self, state: int, text: bytes) -> int:
+        """The state after a token with this text."""
+        contents, composed = self._states[state]
+        if self._composed is not None:
+            composed = self._composed.read(composed, text)
+        return self._id(self._contents.read(contents, text), composed)
+
+    def insert(self, state: int, content: bytes) -> int:
+        """The state after the added token with this content."""
+        contents, composed = self._states[state]
+        if self._composed is not None:
+            anew = self._contents.is_first(content)
+            composed = Composed.start if anew else self._composed.read(composed, content)
+        return self._id(self._contents.insert(contents, content), composed)
+
+    def late_tokens(self, state: int) -> Iterator[int]:
+        """The tokens that may be read in another way than at the beginning of a text."""
+        contents, composed = self._states[state]
+        for byte in self._contents.following(contents):
+            yield from self._by_first.get(byte, ())
+        if composed != Composed.start:
+            yield from self._late
 
 
 class WholeWords:
@@ -350,8 +411,18 @@ class _Reach:
     ending: the tokens after which the text may end. open: the others, by the spot they lead to.
     """
 
-    def __init__(self, ending: I32, open_: Sequence[tuple[int, I32]], targets: Mapping[int, int] | _Walk) -> None:
+    def __init__(
+        self, size: int, ending: I32, open_: Sequence[tuple[int, I32]], targets: Mapping[int, int] | _Walk
+    ) -> None:
         self.ending, self.open, self._targets = ending, open_, targets
+        self._size = size
+
+    @cached_property
+    def ending_bits(self) -> U32:
+        """The same, (ceil(V/32),) packed bits."""
+        bits = np.zeros(self._size, np.bool_)
+        bits[self.ending] = True
+        return pack(bits)
 
     def target(self, token: int) -> int:
         """The spot after a token, 0 if it cannot follow."""
@@ -418,7 +489,7 @@ class _Spots:
             if tail == 0:
                 known = self._walk(state, cut)
             elif cut:
-                known = _Reach(np.empty(0, np.int32), (), {})
+                known = _Reach(len(self._tokens), np.empty(0, np.int32), (), {})
             else:
                 known = self._finish(tail, dict(leads))
             self._reaches[spot, cut] = known
@@ -437,7 +508,7 @@ class _Spots:
         groups = np.split(rest[by_kind].astype(np.int32), np.cumsum(np.bincount(inverse.ravel()))[:-1])
         spots = [self.id(a, b, bool(c)) for a, b, c in kinds.tolist()]
         open_ = [(spot, group) for spot, group in zip(spots, groups, strict=False) if spot]
-        return _Reach(np.flatnonzero(ending).astype(np.int32), open_, _Walk(self, after, cut))
+        return _Reach(len(self._tokens), np.flatnonzero(ending).astype(np.int32), open_, _Walk(self, after, cut))
 
     def _finish(self, tail: int, leads: Mapping[int, int]) -> _Reach:
         """From inside a character."""
@@ -452,7 +523,7 @@ class _Spots:
                 ending.append(tokens)
             elif spot:
                 open_.append((spot, tokens))
-        return _Reach(np.concatenate(ending), open_, targets)
+        return _Reach(len(self._tokens), np.concatenate(ending), open_, targets)
 
     def _read(self, string: bytes, tail: int, leads: Mapping[int, int]) -> int:
         """The spot after characters of these classes and a tail, the first of which leads to given states."""
@@ -582,6 +653,7 @@ class _Rules(NamedTuple):
     splits: list[Split]
     contents: tuple[list[bytes], list[bytes]]  # of all added tokens, see `Contents`
     inserted: dict[int, bytes]  # of those that are not special
+    composed: bool  # whether texts become NFC
 
     @classmethod
     def of(cls, tokenizer: Any) -> _Rules:
@@ -592,10 +664,11 @@ class _Rules(NamedTuple):
         spec = json.loads(backend.to_str())
         model = spec["model"]
         _check_model(model, [step["type"] for step in _steps(spec["decoder"])])
-        if normalizers := [step["type"] for step in _steps(spec["normalizer"])]:
-            raise Unsupported(f"the normalizer {', '.join(normalizers)}")
+        normalizers = {step["type"] for step in _steps(spec["normalizer"])}
+        if normalizers - {"NFC"}:
+            raise Unsupported(f"the normalizer {', '.join(sorted(normalizers))}")
         added = [token for token in spec["added_tokens"] if token["content"]]
-        _check_added(added)
+        _check_added(added, backend.normalizer.normalize_str if normalizers else str)
         vocabulary: dict[str, int] = model["vocab"]
         alphabet = set(BYTE_ALPHABET)
         return cls(
@@ -612,6 +685,7 @@ class _Rules(NamedTuple):
                 [token["content"].encode() for token in added if token["normalized"]],
             ),
             {token["id"]: token["content"].encode() for token in added if not token["special"]},
+            bool(normalizers),
         )
 
 
@@ -633,12 +707,14 @@ def _check_model(model: Mapping[str, Any], decoders: Sequence[str]) -> None:
             raise Unsupported(f"the option {option} = {model[option]!r}")
 
 
-def _check_added(added: Sequence[Mapping[str, Any]]) -> None:
+def _check_added(added: Sequence[Mapping[str, Any]], normalize: Callable[[str], str]) -> None:
     """A special token may take in the blanks beside it, since it is never in a text."""
     for token in added:
         for option in ("single_word", *(() if token["special"] else ("lstrip", "rstrip"))):
             if token[option]:
                 raise Unsupported(f"the added token {token['content']!r} with {option}")
+        if token["normalized"] and normalize(token["content"]) != token["content"]:
+            raise Unsupported(f"the added token {token['content']!r}, which is not in its normal form")
 
 
 def _merges(listed: Sequence[Any], vocabulary: Mapping[str, int]) -> list[tuple[int, int, int]]:

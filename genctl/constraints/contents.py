@@ -85,6 +85,10 @@ class Contents:
             self._states.append((first, second))
         return known
 
+    def is_first(self, content: bytes) -> bool:
+        """Whether it is one of those that are found in the text."""
+        return content in self._firsts
+
     def following(self, state: int) -> frozenset[int]:
         """The bytes that go on with a content that has begun."""
         trees = zip((self._first, self._second), self._states[state], strict=True)

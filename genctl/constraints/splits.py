@@ -62,17 +62,28 @@ def members(atom: str) -> Bool:
     if re.fullmatch(r"\(\?i:[A-Za-z]\)", atom):
         letters = np.flatnonzero(members("(?i:[a-z])")).tolist()
         return _marked(_matching(atom, letters))
-    stretches: tuple[tuple[int, int], ...] = STRETCHES[9:]
-    if not re.search(r"\\[xu]", atom):
-        stretches = tuple((a, b) for a, b in STRETCHES if not any(a <= ord(character) < b for character in atom))
-    asked = np.ones(CODE_POINTS, np.bool_)
-    asked[0xD800:0xE000] = False
-    for begin, end in stretches:
-        asked[begin + 1 : end] = False
-    found = _marked(_matching(atom, np.flatnonzero(asked).tolist()))
+    stretches, points = _stretches(atom), asked(atom)
+    found = _marked(_matching(atom, points))
     for begin, end in stretches:
         found[begin:end] = found[begin]
     return found
+
+
+def _stretches(atom: str) -> list[tuple[int, int]]:
+    """Those in which all characters are alike for this atom."""
+    if re.search(r"\\[xu]", atom):
+        return list(STRETCHES[9:])
+    return [(begin, end) for begin, end in STRETCHES if not any(begin <= ord(c) < end for c in atom)]
+
+
+def asked(atom: str) -> list[int]:
+    """The code points to be asked about: all, but of each stretch the first."""
+    wanted = np.ones(CODE_POINTS, np.bool_)
+    wanted[0xD800:0xE000] = False
+    for begin, end in _stretches(atom):
+        wanted[begin + 1 : end] = False
+    points: list[int] = np.flatnonzero(wanted).tolist()
+    return points
 
 
 def _matching(atom: str, points: Sequence[int]) -> list[int]:
