@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from base64 import b64decode
 from collections import deque
-from functools import cache
+from functools import cache, reduce
 from itertools import product
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from genctl.constraints.base import unpack, words
 from genctl.constraints.canonical import CanonicalConstraint
+from genctl.constraints.composed import Composed
 from genctl.constraints.merges import TokenPairs
 from genctl.errors import VocabularyError
 from genctl.models import gguf
@@ -132,7 +133,7 @@ def check_text(constraint, vocabulary, tokenizer, text) -> None:
 
 # -- small tokenizers, by enumeration
 
-LETTERS = ("a", "b", " ", "1", "\n", "'", "é", "\u0301", "\u0323", "\u1100", "\u1161", "\u037e")
+LETTERS = ("a", "b", " ", "1", "\n", "'", "é", "ã", "\u0301", "\u0323", "\u1100", "\u1161", "\u037e")
 NFC = {"type": "NFC"}
 ISOLATED = {"type": "Split", "behavior": "Isolated", "invert": False}
 
@@ -408,6 +409,22 @@ def test_the_mask_of_a_real_tokenizer_is_allows_of_every_token(known):
         chosen = rng.choice(len(vocabulary), 100)
         each = constraint.allows_each(np.full(100, state), chosen)
         np.testing.assert_array_equal(each, expected[chosen])
+
+
+COMPOSED = (
+    "aeã\u1ea1\u1e69\u0301\u0303\u0323\u0307\u0345\u0334\u1100\u1161\u11a8가각か\u3099\u0b47\u0b3e\u212b\u1fef日🙂"
+)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_text_is_its_own_nfc_exactly_if_its_tokens_may_follow_each_other(size):
+    normalize, composed = tokenizers.normalizers.NFC().normalize_str, Composed()
+    for characters in product(COMPOSED, repeat=size):
+        text = "".join(characters)
+        states = {composed.read(composed.start, text.encode())}
+        states.add(reduce(composed.read, (bytes([byte]) for byte in text.encode()), composed.start))
+        states.add(reduce(composed.read, (character.encode() for character in text), composed.start))
+        assert {state != 0 for state in states} == {normalize(text) == text}, text
 
 
 # -- what is refused, and why

@@ -87,6 +87,7 @@ class CanonicalConstraint:
         self._targets: dict[tuple[int, int], int] = {}
         self._masks: dict[int, U32] = {}
         self._late: dict[int, tuple[U32, U32]] = {}
+        self._insertables: dict[int, U32] = {}
         self._lock = RLock()
         self._start = self._id(_State(-1, _Text.start, frozenset({(self._spots.start, ANYWHERE)})))
 
@@ -264,7 +265,7 @@ class CanonicalConstraint:
                 stable = ~self._pairs.unstable_after(last)
                 out |= on & stable
                 ending |= self._spots.reach(spot, False).ending_bits & stable
-        exceptions = {*self._inserted, *(token for _, node in members for token in self._words.following(node))}
+        exceptions = {token for _, node in members for token in self._words.following(node)}
         if members and begun != _Text.start:
             late, dead = self._late_after(begun)
             out &= ~dead
@@ -275,7 +276,16 @@ class CanonicalConstraint:
                 out[token >> 5] |= bit
             else:
                 out[token >> 5] &= ~bit
-        return out
+        return out | self._insertable(begun) if self.complete(state) else out
+
+    def _insertable(self, begun: int) -> U32:
+        """The added tokens that may follow where a word may end."""
+        known = self._insertables.get(begun)
+        if known is None:
+            allowed = np.zeros(len(self._tokens), np.bool_)
+            allowed[[i for i, content in self._inserted.items() if self._text.insert(begun, content)]] = True
+            known = self._insertables[begun] = pack(allowed)
+        return known
 
     def _late_after(self, begun: int) -> tuple[U32, U32]:
         """The tokens that may be read in another way than at the beginning, and those that must not follow."""
@@ -287,6 +297,7 @@ class CanonicalConstraint:
                 dead[token] = self._text.read(begun, self._tokens[token]) == 0
             if len(self._late) * 2 * late.nbytes // 8 >= MASKS_BYTES:
                 self._late.clear()
+                self._insertables.clear()
             known = self._late[begun] = pack(late), pack(dead)
         return known
 

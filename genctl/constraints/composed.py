@@ -25,7 +25,7 @@ HANGUL_PAIRS = range(0xAC00, 0xD7A4, 28)  # syllables that a third part may be j
 class _Characters(NamedTuple):
     changed: frozenset[str]  # NFC has another text for them
     marks: frozenset[str]  # of a combining class above 0: their order counts
-    firsts: frozenset[str]  # what something may be joined to
+    firsts: frozenset[str]  # what something may be joined to, or change places with a mark inside
     seconds: frozenset[str]  # what may be joined
 
 
@@ -36,22 +36,24 @@ def _characters() -> _Characters:
     nfc, nfd = normalizers.NFC().normalize_str, normalizers.NFD().normalize_str
     parted = {character: parts for character in map(chr, asked("")) if (parts := nfd(character)) != character}
     changed = {character for character in parted if nfc(character) != character}
-    joined = [parts for character, parts in parted.items() if character not in changed]
+    joined = {character: parts for character, parts in parted.items() if character not in changed}
     # U+0345 has nearly the highest class, U+0334 the lowest: one of them changes places with every mark.
     candidates = map(chr, np.flatnonzero(members(r"\p{M}")).tolist())
     marks = {c for c in candidates if nfd(f"\u0345{c}") != f"\u0345{nfd(c)}" or nfd(f"{c}\u0334") != f"{nfd(c)}\u0334"}
     return _Characters(
         frozenset(changed),
         frozenset(marks),
-        frozenset([*(nfc(parts[:-1]) for parts in joined), *map(chr, HANGUL_FIRSTS), *map(chr, HANGUL_PAIRS)]),
-        frozenset([*(parts[-1] for parts in joined), *map(chr, HANGUL_SECONDS)]),
+        frozenset(
+            [*joined, *(nfc(parts[:-1]) for parts in joined.values()), *map(chr, (*HANGUL_FIRSTS, *HANGUL_PAIRS))]
+        ),
+        frozenset([*(parts[-1] for parts in joined.values()), *map(chr, HANGUL_SECONDS)]),
     )
 
 
 class _Seen(NamedTuple):
     """What counts of a text."""
 
-    first: str  # the last character that is no mark, if anything may be joined to it
+    first: str  # the last character that is no mark, if it counts
     mark: str  # the last mark after it
     begun: bytes  # of a character that may count
 
@@ -103,7 +105,8 @@ class Composed:
             return False
         if mark and character in self._marks and self._nfd(mark + character) != mark + character:
             return False
-        joins = bool(first) and character in self._seconds and self._nfc(first + character) != first + character
+        late = character in self._marks or character in self._seconds
+        joins = bool(first) and late and self._nfc(first + character) != first + character
         # A mark stands between them, unless its class is lower: then the two would change places.
         apart = bool(mark) and (character not in self._marks or self._nfd(character + mark) == character + mark)
         return not joins or apart
