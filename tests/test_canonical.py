@@ -148,6 +148,10 @@ CUTS = {
     "gpt2": GPT2_CUTS,
     "gpt2 after a blank": {**GPT2_CUTS, "add_prefix_space": True},
     "digits": {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, GPT2_CUTS]},
+    "digits after a blank": {
+        "type": "Sequence",
+        "pretokenizers": [{"type": "Digits", "individual_digits": False}, {**GPT2_CUTS, "add_prefix_space": True}],
+    },
     "numbers": {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": False}, BYTE_LEVEL]},
     "llama3": by_pattern(gguf._LLAMA3),
     "greedy": by_pattern(r" ?\p{L}++|\p{N}{1,2}|\s*[\r\n]+|\s++(?!\S)|[^\s\p{L}\p{N}]?+1|'|\s"),
@@ -176,7 +180,7 @@ def small_tokenizers(draw):
             merges.append((left, right))
             tokens += [left + right] if left + right not in tokens else []
     merges = draw(st.permutations(merges)) if draw(st.booleans()) else merges
-    if cuts == CUTS["gpt2 after a blank"] and b" " not in tokens:
+    if cuts in (CUTS["gpt2 after a blank"], CUTS["digits after a blank"]) and b" " not in tokens:
         tokens.append(b" ")
     for _ in range(draw(st.integers(0, 2))):  # tokens that the merges do not give
         word = b"".join(draw(st.lists(st.sampled_from(tokens), min_size=2, max_size=3)))
@@ -460,6 +464,9 @@ REFUSED = {
     "ByteLevel is not the last step": lambda spec: spec.update(pre_tokenizer=None),
     r"'\$' at character 2": lambda spec: spec.update(pre_tokenizer=by_pattern("\\s$")),
     "a blank put before each text": lambda spec: spec.update(pre_tokenizer=CUTS["gpt2 after a blank"]),
+    "two letters that may be one": lambda spec: spec.update(pre_tokenizer=by_pattern("(?i:'ss)")),
+    r"'\[a\]' without regard to case": lambda spec: spec.update(pre_tokenizer=by_pattern("(?i:[a])")),
+    "'b' at character 5": lambda spec: spec.update(pre_tokenizer=by_pattern("a{2}?b")),
     "which matches an empty text": lambda spec: spec.update(pre_tokenizer=by_pattern("a*")),
 }
 

@@ -139,6 +139,7 @@ class _Part(NamedTuple):
 
 
 _ESCAPE = re.compile(r"\\[pP]\{\^?[A-Za-z_]+\}|\\x[0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4}|\\[sSdDwW]|\\[rntfv]|\\[^A-Za-z0-9]")
+LIGATURES = re.compile("ss|ff|fi|fl|st", re.IGNORECASE)  # ß, ﬀ, ﬁ, ﬂ, ﬆ
 _COUNT = re.compile(r"\{(\d*)(,?)(\d*)\}")
 
 
@@ -147,7 +148,7 @@ def program(pattern: str) -> Program:
     reader = _Reader(pattern)
     part = reader.alternatives("")
     if reader.rest:
-        raise Unsupported(f"{reader.rest[0]!r} at character {reader.at} of the pattern {pattern!r}")
+        raise reader.unsupported()
     if part.empty:
         raise Unsupported(f"the pattern {pattern!r}, which matches an empty text")
     code: list[Instruction] = []
@@ -171,7 +172,9 @@ class _Reader:
         return found
 
     def unsupported(self) -> Unsupported:
-        return Unsupported(f"{self.rest[:8]!r} at character {self.at} of the pattern {self.pattern!r}")
+        return Unsupported(
+            f"the pattern {self.pattern!r}, which cannot be read from {self.rest[:1]!r} at character {self.at}"
+        )
 
     def alternatives(self, flags: str) -> _Part:
         parts = [self.sequence(flags)]
@@ -180,9 +183,11 @@ class _Reader:
         return parts[0] if len(parts) == 1 else _either(parts)
 
     def sequence(self, flags: str) -> _Part:
-        parts = []
+        parts, begin = [], self.at
         while self.rest and self.rest[0] not in "|)":
             parts.append(self.repeated(flags))
+        if flags and LIGATURES.search(self.pattern, begin, self.at):
+            raise Unsupported(f"two letters that may be one without regard to case, in the pattern {self.pattern!r}")
         return _Part(lambda code: _emit_all(parts, code), all(part.empty for part in parts), None)
 
     def repeated(self, flags: str) -> _Part:
@@ -192,7 +197,10 @@ class _Reader:
             if part.empty:
                 raise Unsupported(f"a repeated part that may be empty, in the pattern {self.pattern!r}")
             if not possessive:
-                part = _repeat(part, least, most, not self.take("?"))
+                lazy = self.take("?")
+                if lazy and least == most:  # optional there, lazy elsewhere
+                    raise self.unsupported()
+                part = _repeat(part, least, most, not lazy)
             elif part.atom is not None and (most is None or (least, most) == (0, 1)):
                 part = _possessive(part, least, most)
             else:
@@ -242,6 +250,8 @@ class _Reader:
         else:
             self.at += 1
         source = self.pattern[begin : self.at]
+        if flags and not re.fullmatch(r"\\?[ -~]", source):  # a class may match two letters: ß for ss
+            raise Unsupported(f"{source!r} without regard to case, in the pattern {self.pattern!r}")
         return f"(?i:{source})" if flags else source
 
     def escape(self) -> None:
