@@ -254,3 +254,62 @@ def allowed_tokens(constraint: Constraint, vocabulary: Vocabulary, state: int) -
     packed = np.zeros(words(len(vocabulary)), np.uint32)
     constraint.mask(state, packed)
     return [token for token in np.flatnonzero(unpack(packed, len(vocabulary))).tolist() if token not in vocabulary.eos]
+
+
+def byte_law(
+    model: ToyModel, text: bytes, canonical: Constraint | None = None, given: Sequence[int] = ()
+) -> tuple[np.ndarray, float]:
+    """((257,) masses of each byte, and of the end, as the next of text; the mass of text): sums over all covers."""
+    masses = np.array([cover_mass(model, text + bytes([b]), canonical, given) for b in range(256)])
+    return np.append(masses, end_mass(model, text, canonical, given)), cover_mass(model, text, canonical, given)
+
+
+def cover_mass(model: ToyModel, text: bytes, canonical: Constraint | None, given: Sequence[int]) -> float:
+    """The probability of the token sequences whose last token is the first to reach or pass the end of text."""
+    if not text:
+        return 1.0
+    return math.fsum(
+        weight * p
+        for tokens, weight, spelled in spellings_of(model, text, canonical, given)
+        for token, p in allowed_probabilities(model, tokens, canonical, given).items()
+        if model.vocabulary.tokens[token] and spelled != text
+        if (spelled + model.vocabulary.tokens[token]).startswith(text)
+    )
+
+
+def end_mass(model: ToyModel, text: bytes, canonical: Constraint | None, given: Sequence[int]) -> float:
+    """The probability of the token sequences that spell text and then end."""
+    return math.fsum(
+        weight * p
+        for tokens, weight, spelled in spellings_of(model, text, canonical, given)
+        for token, p in allowed_probabilities(model, tokens, canonical, given).items()
+        if token in model.vocabulary.eos and spelled == text
+    )
+
+
+def spellings_of(
+    model: ToyModel, text: bytes, canonical: Constraint | None, given: Sequence[int]
+) -> Iterator[tuple[tuple[int, ...], float, bytes]]:
+    """(tokens, probability, bytes) of all token sequences that spell a beginning of text."""
+    stack: list[tuple[tuple[int, ...], float, bytes]] = [((), 1.0, b"")]
+    while stack:
+        tokens, weight, spelled = stack.pop()
+        yield tokens, weight, spelled
+        for token, p in allowed_probabilities(model, tokens, canonical, given).items():
+            piece = model.vocabulary.tokens[token]
+            if piece and token not in model.vocabulary.eos and text.startswith(piece, len(spelled)) and p > 0:
+                stack.append(((*tokens, token), weight * p, spelled + piece))
+
+
+def allowed_probabilities(
+    model: ToyModel, tokens: Sequence[int], canonical: Constraint | None, given: Sequence[int]
+) -> dict[int, float]:
+    """Of the tokens that may come next, not made to sum to 1 again."""
+    law = np.exp(model.law([*given, *tokens]).astype(np.float64))
+    law /= law.sum()
+    if canonical is None:
+        return dict(enumerate(law.tolist()))
+    state = canonical.start()
+    for token in tokens:
+        state = canonical.advance(state, token)
+    return {token: p for token, p in enumerate(law.tolist()) if canonical.allows(state, token)}

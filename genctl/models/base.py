@@ -51,6 +51,10 @@ class LanguageModel(Protocol[M]):
         """A state whose row i is row rows[i] of state; rows may repeat, be left out or change their order."""
         ...
 
+    def join(self, states: Sequence[M], /) -> M:
+        """The rows of all states, in order; the states come from one prefill, by whatever way."""
+        ...
+
 
 def host_logits(logits: Logits) -> F32:
     """(N, V) logits on any device -> float32 array on the host, C-contiguous; no copy where none is needed."""

@@ -16,7 +16,7 @@ mask, padding on the right by causality.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from threading import Lock
@@ -111,6 +111,18 @@ def selected(state: CacheState, rows: I64) -> CacheState:
     lengths = state.lengths[rows]
     slots = state.slots[rows, : lengths.max(initial=0)]
     return CacheState(state.store, state.store.hold(slots), lengths)
+
+
+def joined(states: Sequence[CacheState]) -> CacheState:
+    """The rows of all states, in order; they have one store."""
+    lengths = np.concatenate([state.lengths for state in states])
+    slots = np.zeros((len(lengths), lengths.max(initial=0)), np.int64)
+    row = 0
+    for state in states:
+        width = min(slots.shape[1], state.slots.shape[1])  # a state may keep room that none of its rows needs
+        slots[row : row + len(state.lengths), :width] = state.slots[:, :width]
+        row += len(state.lengths)
+    return CacheState(states[0].store, states[0].store.hold(slots), lengths)
 
 
 def extended(state: CacheState, counts: I64) -> tuple[CacheState, list[Pass]]:

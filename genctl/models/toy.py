@@ -107,6 +107,9 @@ class ToyModel:
     def select(self, state: ToyState, rows: I64, /) -> ToyState:
         return tuple(state[row] for row in rows.tolist())
 
+    def join(self, states: Sequence[ToyState], /) -> ToyState:
+        return tuple(row for state in states for row in state)
+
     def _answer(self, contexts: tuple[Context, ...]) -> tuple[F32, ToyState]:
         kept = tuple(context[max(len(context) - self._memory, 0) :] for context in contexts)
         logits = np.array([self.law(context) for context in kept], np.float32)

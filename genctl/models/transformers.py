@@ -24,7 +24,7 @@ from genctl.errors import ArgumentError, ModelError, VocabularyError
 from genctl.kernels.records import I64
 from genctl.models import gguf
 from genctl.models.base import Prompt, Tokens
-from genctl.models.cache import CacheState, Pass, empty_state, extended, selected
+from genctl.models.cache import CacheState, Pass, empty_state, extended, joined, selected
 from genctl.vocabulary import Vocabulary
 
 # Cache layers that hold nothing but keys and values by slot, or nothing at all because they use another layer's. A
@@ -107,6 +107,15 @@ class TransformersModel:
         if rows.ndim != 1 or np.any((rows < 0) | (rows >= count)):
             raise ArgumentError(f"rows {rows.tolist()} cannot be selected from {count} rows")
         return selected(state, rows)
+
+    def join(self, states: Sequence[CacheState]) -> CacheState:
+        """The rows of all states, which come from one prefill; the given states stay as they were.
+
+        Raises ArgumentError for states that do not.
+        """
+        if any(state.store is not states[0].store for state in states):
+            raise ArgumentError("states can only be joined if they come from one prefill")
+        return joined(states)
 
     def _run(self, one: Pass, rows: Sequence[Sequence[int]]) -> torch.Tensor:
         """n rows of new tokens -> (n, V) logits after the last of each."""

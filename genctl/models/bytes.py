@@ -1,0 +1,527 @@
+"""A language model over tokens, seen as one over bytes: exact next-byte probabilities behind any bytes.
+
+    view = ByteModel(model)
+    logits, state = view.prefill([view.encode(b"The capital of France is Par")])      # (1, 257) log-probabilities
+    logits, state = view.extend(state, np.array([ord("i")]))
+
+A token sequence covers a text x if its last token is the first to reach or pass the end of x. Covers exclude one
+another, so with p the probability of a token sequence behind the prompt's fixed tokens
+
+    P(x)     = sum of p(t) over the covers t of x
+    P(b | x) = P(xb) / sum over all outcomes,         P(end | x) = sum of p(t) P(end of text | t) over t that spell x
+
+The outcomes are the 256 bytes and the end; tokens that add no bytes and do not end the text are none. With a canonical
+constraint only the covers that it allows count: the law is then that of the next byte given that the tokens up to and
+including the one that has it are canonical.
+
+What is kept of x are the nodes: token sequences that spell a beginning of x and whose rest is still the beginning of a
+token. One row of the token model gives the next bytes of a node until its rest is none any more. A node that only just
+came up is pending: its weight is known, its row is not. With eps > 0 it stays so while all pending nodes of a text
+together have at most the share eps of its mass, which is then a bound of the total variation of the law.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import groupby
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
+
+import numpy as np
+
+from genctl.constraints.base import Constraint, unpack, words
+from genctl.errors import ArgumentError
+from genctl.kernels.automaton import END, TOKEN
+from genctl.kernels.cover import child, next_masses
+from genctl.kernels.records import F32, F64, I64
+from genctl.models.base import LanguageModel, Prompt, Tokens, host_logits
+from genctl.trie import Tokens as Readable
+from genctl.vocabulary import Vocabulary
+
+M = TypeVar("M")
+
+STOP = 256  # the end of text, behind the 256 bytes
+FIXED = 257  # token t of the fixed tokens of a prompt is FIXED + t
+VOCABULARY = Vocabulary((*(bytes([b]) for b in range(256)), b""), frozenset({STOP}))
+
+NODES = 2048  # token sequences that one call may ask the model about
+
+
+@dataclass(frozen=True, eq=False)
+class _Home:
+    """A token sequence that the model has read. canonical: the constraint's state behind it."""
+
+    canonical: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Pending:
+    """A node whose row is not known: the token behind a home, None for the fixed tokens of a prompt."""
+
+    home: _Home | None
+    token: int
+    start: int  # bytes of the text that it spells
+    canonical: int
+    log_weight: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Node:
+    """A node whose row is known. at: where its rest is in the trie."""
+
+    home: _Home
+    log_weight: float
+    at: int
+    probabilities: F64  # of the tokens strictly below `at`, in byte order
+    shares: F64  # (257,) of the outcomes, summing to 1
+    log_mass: float  # log of the node's share of P(x), nats
+
+
+@dataclass(frozen=True, eq=False)
+class _Row:
+    """A text and its nodes."""
+
+    text: bytes
+    nodes: tuple[_Node, ...]
+    pending: tuple[_Pending, ...]
+
+    @cached_property
+    def known(self) -> float:
+        """log of the mass of the nodes whose rows are known, nats."""
+        return _log_sum([node.log_mass for node in self.nodes])
+
+    @cached_property
+    def waiting(self) -> float:
+        """log of the weight of the pending nodes, nats."""
+        return _log_sum([node.log_weight for node in self.pending])
+
+    @property
+    def bound(self) -> float:
+        """Of the total variation: the share of the pending nodes, were all their weight to go on like the text."""
+        if not self.pending:
+            return 0.0
+        return math.exp(self.waiting - float(np.logaddexp(self.known, self.waiting)))
+
+    @cached_property
+    def law(self) -> F64:
+        """(257,) log-probabilities, nats; -inf everywhere if nothing covers the text."""
+        total = np.zeros(len(VOCABULARY))
+        for node in self.nodes:
+            total += math.exp(node.log_mass - self.known) * node.shares
+        with np.errstate(divide="ignore"):
+            law: F64 = np.log(total / (total.sum() or 1.0))
+        return law
+
+
+class _Cache(NamedTuple, Generic[M]):
+    """What the token model has read, and the row of its state that each home is."""
+
+    state: M
+    rows: dict[_Home, int]
+
+
+class _Fetched(NamedTuple):
+    home: _Home
+    logits: F32  # (V,)
+
+
+_Known: TypeAlias = dict[tuple[_Home | None, int], _Fetched]  # (home, token) -> the row behind it
+
+
+@dataclass(frozen=True, eq=False)
+class ByteState(Generic[M]):
+    """N texts; rows of equal origin share their nodes, and all share the token model's state."""
+
+    rows: tuple[_Row, ...]
+    cache: _Cache[M]
+
+
+class _Branch(NamedTuple):
+    """A token sequence that spells a beginning of a prompt."""
+
+    tokens: tuple[int, ...]
+    start: int
+    parent: int
+    canonical: int
+    log_weight: float = 0.0
+
+
+class ByteModel(Generic[M]):
+    """The byte view of a model, a `LanguageModel` over 256 bytes and the end of text.
+
+    canonical: a constraint over the tokens that allows exactly the beginnings of what the tokenizer makes of texts;
+        None counts all token sequences. Their number grows exponentially with the text where eps is 0.
+    eps: the total variation that a law may be off; `bounds` tells how much it is at most.
+
+    Raises ArgumentError for an eps outside [0, 1).
+    """
+
+    vocabulary = VOCABULARY
+
+    def __init__(self, model: LanguageModel[M], canonical: Constraint | None = None, *, eps: float = 0.0) -> None:
+        if not 0 <= eps < 1:
+            raise ArgumentError(f"eps is {eps}, expected a total variation of at least 0 and below 1")
+        self.model, self.eps = model, eps
+        self._canonical = canonical
+        readable = Readable.of(model.vocabulary)
+        self._order, self._trie = readable.order, readable.trie.node
+        self._rank = _ranks(readable, model.vocabulary)
+        self._eos = np.array(sorted(model.vocabulary.eos))
+        self._opening = _opening(model)
+        self._lead = _lead(model)
+
+    # -- LanguageModel
+
+    def encode(self, prompt: Prompt, /) -> list[int]:
+        """The fixed tokens t of the prompt as 257 + t, and the bytes behind them, which any tokens may spell.
+
+        Messages are fixed as the chat template has them. A text is bytes behind the special tokens that open a text;
+        bytes need not be whole characters.
+        """
+        if not isinstance(prompt, str | bytes):
+            return [FIXED + token for token in self.model.encode(prompt)]
+        data = prompt.encode() if isinstance(prompt, str) else prompt
+        return [FIXED + token for token in self._opening] + list(self._lead + data if data else data)
+
+    def prefill(self, prompts: Sequence[Sequence[int]], /) -> tuple[F32, ByteState[M]]:
+        """N prompts as `encode` gives them -> (N, 257) log-probabilities, nats, and the state.
+
+        Raises ArgumentError for a text that no token sequence covers, or too many for the model to be asked about.
+        """
+        split = [_split(prompt) for prompt in prompts]
+        state = self._read(split)
+        for index, row in enumerate(state.rows):
+            if not row.nodes:
+                raise ArgumentError(self._uncovered(index, *split[index]))
+        return self._answer(state)
+
+    def extend(self, state: ByteState[M], tokens: Tokens, /) -> tuple[F32, ByteState[M]]:
+        """(N,) bytes, or N rows of bytes -> (N, 257) log-probabilities, nats, and the new state.
+
+        A row that nothing covers any more has -inf everywhere.
+        """
+        moved: dict[tuple[_Row, bytes], _Row] = {}
+        rows = []
+        for row, more in zip(state.rows, map(_text, tokens), strict=True):
+            if (row, more) not in moved:
+                moved[row, more] = self._pushed(row, more)
+            rows.append(moved[row, more])
+        return self._answer(self._settled(rows, state.cache, {}))
+
+    def select(self, state: ByteState[M], rows: I64, /) -> ByteState[M]:
+        return replace(state, rows=tuple(state.rows[row] for row in rows.tolist()))
+
+    def join(self, states: Sequence[ByteState[M]], /) -> ByteState[M]:
+        cache = states[0].cache
+        for other in states[1:]:
+            cache = self._joined(cache, other.cache)
+        return ByteState(tuple(row for state in states for row in state.rows), cache)
+
+    # -- what a byte view has besides
+
+    def logprobs(self, state: ByteState[M]) -> F64:
+        """(N, 257) log-probabilities, nats, which prefill and extend give in single precision."""
+        return np.array([row.law for row in state.rows]).reshape(-1, len(VOCABULARY))
+
+    def bounds(self, state: ByteState[M]) -> F64:
+        """(N,) what the total variation between each row's law and the exact one is at most."""
+        return np.array([row.bound for row in state.rows])
+
+    def logprob(self, text: bytes, given: bytes = b"") -> float:
+        """Log-probability (nats) of the bytes behind the given ones: the sum of the steps; -inf if they are impossible.
+
+        The model is asked once about all token sequences, where there are not too many.
+        """
+        fixed, read = _split(self.encode(given))
+        whole = read + text
+        if not read:  # what comes before a text comes before this one
+            fixed, whole = _split(self.encode(text))
+            read = whole[: len(whole) - len(text)]
+        return sum(self._steps(fixed, read, whole[len(read) :]))
+
+    # -- reading
+
+    def _read(self, prompts: Sequence[tuple[list[int], bytes]]) -> ByteState[M]:
+        plans = [self._plan(text, trimmed=True) for _, text in prompts]
+        rows, cache, known = self._planned(prompts, plans)
+        return self._settled([replace(r, text=text) for r, (_, text) in zip(rows, prompts, strict=True)], cache, known)
+
+    def _steps(self, fixed: list[int], read: bytes, text: bytes) -> Iterator[float]:
+        rows, cache, known = self._planned([(fixed, b"")], [self._plan(read + text, trimmed=False)])
+        state = self._settled([self._pushed(rows[0], read)], cache, known)
+        for byte in text:
+            yield float(state.rows[0].law[byte])
+            state = self._settled([self._pushed(state.rows[0], bytes([byte]))], state.cache, known)
+
+    def _planned(
+        self, prompts: Sequence[tuple[list[int], bytes]], plans: Sequence[list[_Branch]]
+    ) -> tuple[list[_Row], _Cache[M], _Known]:
+        """Ask the model about all planned token sequences at once -> a row each with its first node pending."""
+        homes = [[_Home(branch.canonical) for branch in plan] for plan in plans]
+        logits, state = self.model.prefill(
+            [[*fixed, *branch.tokens] for (fixed, _), plan in zip(prompts, plans, strict=True) for branch in plan]
+        )
+        lines = iter(host_logits(logits))
+        known: _Known = {}
+        rows = []
+        for index, (plan, mine) in enumerate(zip(plans, homes, strict=True)):
+            for branch, home in zip(plan, mine, strict=True):
+                key = (None, index) if branch.parent < 0 else (mine[branch.parent], branch.tokens[-1])
+                known[key] = _Fetched(home, next(lines))
+            first = _Pending(None, index, plan[0].start, plan[0].canonical, 0.0)
+            rows.append(_Row(b"", (), (first,)))
+        places = {home: row for row, home in enumerate(home for mine in homes for home in mine)}
+        return rows, _Cache(state, places), known
+
+    def _plan(self, text: bytes, *, trimmed: bool) -> list[_Branch]:
+        """The token sequences that spell beginnings of the text, each behind its parent.
+
+        trimmed: only those with a rest that tokens go on from, and what lies between these and their last common
+        beginning, whose weight divides out. A text with too many is begun with none but the fixed tokens.
+        """
+        branches = [_Branch((), 0, -1, self._canonical.start() if self._canonical else 0)]
+        alive = set()
+        for index, branch in enumerate(branches):
+            if len(branches) > NODES:
+                if self.eps == 0:
+                    raise ArgumentError(_too_many(len(text)))
+                return branches[:1]
+            ends, goes_on = self._walk(text, branch.start)
+            if goes_on:
+                alive.add(index)
+            for token, end in ends:
+                if self._canonical is None or self._canonical.allows(branch.canonical, token):
+                    after = self._canonical.advance(branch.canonical, token) if self._canonical else 0
+                    branches.append(_Branch((*branch.tokens, token), end, index, after))
+        return _trim(branches, alive) if trimmed else branches
+
+    def _walk(self, text: bytes, start: int) -> tuple[list[tuple[int, int]], bool]:
+        """The tokens that the text has at an offset, each with its end; and whether longer ones begin with its rest."""
+        at = 0
+        found: list[tuple[int, int]] = []
+        for end in range(start, len(text)):
+            at = child(self._trie, at, text[end])
+            if at < 0:
+                return found, False
+            found += [(token, end + 1) for token in self._spelled(at)]
+        return found, bool(self._trie[at, END] > at + 1)
+
+    def _spelled(self, at: int) -> list[int]:
+        """The tokens whose bytes are the trie node's."""
+        spelled: list[int] = self._order[self._rank[at] : self._rank[at + 1]].tolist()
+        return spelled
+
+    def _uncovered(self, index: int, fixed: list[int], text: bytes) -> str:
+        """Which byte it is that nothing can cover."""
+
+        def dead(length: int) -> bool:
+            return not self._read([(fixed, text[:length])]).rows[0].nodes
+
+        offset = bisect_left(range(1, len(text)), True, key=dead)
+        return (
+            f"prompt {index} is impossible from byte {offset} on, {text[offset : offset + 1]!r}: "
+            f"no token sequence of the model covers {text[max(offset - 10, 0) : offset + 1]!r}"
+        )
+
+    # -- moving
+
+    def _pushed(self, row: _Row, more: bytes) -> _Row:
+        """The text goes on, and nobody asks the model yet."""
+        for byte in more:
+            text = row.text + bytes([byte])
+            nodes: list[_Node] = []
+            pending = list(row.pending)
+            for node in row.nodes:
+                at = child(self._trie, node.at, byte)
+                if at >= 0:
+                    first = int(self._rank[node.at + 1])
+                    pending += self._ending(node.home, node.log_weight, at, node.probabilities, first, len(text))
+                    nodes += self._narrowed(node.home, node.log_weight, at, node.probabilities, first, 0.0)
+            row = _Row(text, tuple(nodes), tuple(pending))
+        return row
+
+    def _ending(
+        self, home: _Home, log_weight: float, at: int, probabilities: F64, first: int, start: int
+    ) -> Iterator[_Pending]:
+        """The children that a trie node's tokens are. probabilities: in byte order, of the tokens from the first on."""
+        for place in range(int(self._rank[at]), int(self._rank[at + 1])):
+            probability = float(probabilities[place - first])
+            if probability > 0:
+                token = int(self._order[place])
+                after = self._canonical.advance(home.canonical, token) if self._canonical else 0
+                yield _Pending(home, token, start, after, log_weight + math.log(probability))
+
+    def _narrowed(
+        self, home: _Home, log_weight: float, at: int, probabilities: F64, first: int, end: float
+    ) -> Iterator[_Node]:
+        """The node at a trie node, if there is mass below. end: the probability of the end of text."""
+        behind = int(self._trie[at, END])
+        inside = probabilities[self._rank[at + 1] - first : self._rank[behind] - first]
+        if len(inside) < len(probabilities):
+            inside = inside.copy()  # so that the rest of the row is freed
+        shares = np.zeros(len(VOCABULARY))
+        next_masses(self._trie, self._rank, at, inside, shares)
+        shares[STOP] = end
+        mass = float(shares.sum())
+        if mass > 0:
+            yield _Node(home, log_weight, at, inside, shares / mass, log_weight + math.log(mass))
+
+    def _settled(self, rows: Sequence[_Row], cache: _Cache[M], known: _Known) -> ByteState[M]:
+        """Ask the model about pending nodes until no row lacks more than eps; then let go what no row needs."""
+        different = {row: row for row in rows}
+        while wanted := {row: due for row, last in different.items() if (due := self._due(last, known))}:
+            missing = {node: None for due in wanted.values() for node in due if (node.home, node.token) not in known}
+            if missing:
+                cache, found = self._fetched(list(missing), cache)
+                known = known | found
+            for row, due in wanted.items():
+                different[row] = self._opened(different[row], frozenset(due), known)
+        last = tuple(different[row] for row in rows)
+        return ByteState(last, self._needed(different.values(), cache))
+
+    def _due(self, row: _Row, known: _Known) -> list[_Pending]:
+        """The pending nodes that are known by now; if there are none, the heaviest, until the others may wait."""
+        free = [node for node in row.pending if (node.home, node.token) in known]
+        if free or row.bound <= self.eps:
+            return free
+        top = float(np.logaddexp(row.known, row.waiting))
+        heaviest = sorted(row.pending, key=lambda node: -node.log_weight)
+        weights = np.exp([node.log_weight - top for node in heaviest])
+        behind = np.cumsum(weights[::-1])[::-1]
+        return heaviest[: max(1, int((behind > self.eps).sum()))]
+
+    def _fetched(self, nodes: Sequence[_Pending], cache: _Cache[M]) -> tuple[_Cache[M], _Known]:
+        """One call of the token model for all."""
+        if len(nodes) > NODES:
+            raise ArgumentError(_too_many(max(node.start for node in nodes)))
+        parents = np.array([cache.rows[node.home] for node in nodes if node.home], np.int64)
+        chosen = self.model.select(cache.state, parents)
+        logits, state = self.model.extend(chosen, np.array([node.token for node in nodes], np.int64))
+        homes = [_Home(node.canonical) for node in nodes]
+        known: _Known = {
+            (node.home, node.token): _Fetched(home, line)
+            for node, home, line in zip(nodes, homes, host_logits(logits), strict=True)
+        }
+        return self._joined(cache, _Cache(state, {home: row for row, home in enumerate(homes)})), known
+
+    def _opened(self, row: _Row, due: frozenset[_Pending], known: _Known) -> _Row:
+        """The row with nodes whose logits have come: they read the bytes that they missed."""
+        nodes, pending = list(row.nodes), [node for node in row.pending if node not in due]
+        for node in due:
+            home, logits = known[node.home, node.token]
+            probabilities, end = self._probabilities(home, logits)
+            at = 0
+            for offset in range(node.start, len(row.text)):
+                at = child(self._trie, at, row.text[offset])
+                if at < 0:
+                    break
+                pending += self._ending(home, node.log_weight, at, probabilities, 0, offset + 1)
+            else:
+                nodes += self._narrowed(home, node.log_weight, at, probabilities, 0, 0.0 if at else end)
+        return _Row(row.text, tuple(nodes), tuple(pending))
+
+    def _probabilities(self, home: _Home, logits: F32) -> tuple[F64, float]:
+        """Of the tokens that count, in byte order; and of the end of text."""
+        weights = np.exp(logits.astype(np.float64) - float(logits.max()))
+        weights /= weights.sum()
+        if self._canonical:
+            packed = np.zeros(words(len(weights)), np.uint32)
+            self._canonical.mask(home.canonical, packed)
+            weights *= unpack(packed, len(weights))
+        return weights[self._order], float(weights[self._eos].sum())
+
+    def _joined(self, cache: _Cache[M], more: _Cache[M]) -> _Cache[M]:
+        shift = 1 + max(cache.rows.values(), default=-1)
+        rows = cache.rows | {home: shift + row for home, row in more.rows.items()}
+        return _Cache(self.model.join([cache.state, more.state]), rows)
+
+    def _needed(self, rows: Iterable[_Row], cache: _Cache[M]) -> _Cache[M]:
+        """Only the homes that nodes of the rows are at, or will go on from."""
+        homes: dict[_Home, None] = {}
+        for row in rows:
+            homes.update((node.home, None) for node in row.nodes)
+            homes.update((node.home, None) for node in row.pending if node.home)
+        if len(homes) == len(cache.rows):
+            return cache
+        kept = np.array([cache.rows[home] for home in homes], np.int64)
+        return _Cache(self.model.select(cache.state, kept), {home: row for row, home in enumerate(homes)})
+
+    def _answer(self, state: ByteState[M]) -> tuple[F32, ByteState[M]]:
+        return self.logprobs(state).astype(np.float32), state
+
+
+def _log_sum(logs: Sequence[float]) -> float:
+    """log of the sum of exp; -inf of nothing."""
+    top = max(logs, default=-math.inf)
+    return top if top == -math.inf else top + math.log(math.fsum(math.exp(one - top) for one in logs))
+
+
+def _ranks(readable: Readable, vocabulary: Vocabulary) -> I64:
+    """(M + 1,) how many tokens, in byte order, the trie nodes before each have."""
+    spelled = np.zeros(len(readable.trie.node) + 1, np.int64)
+    texts = [vocabulary.tokens[token] for token in readable.order.tolist()]
+    spelled[1 + np.flatnonzero(readable.trie.node[:, TOKEN] >= 0)] = [len(list(same)) for _, same in groupby(texts)]
+    return np.cumsum(spelled)
+
+
+def _trim(branches: Sequence[_Branch], alive: set[int]) -> list[_Branch]:
+    """The branches that are alive or between these and their last common ancestor, which comes first."""
+    needed = set(alive)
+    for index in range(len(branches) - 1, 0, -1):
+        if index in needed:
+            needed.add(branches[index].parent)
+    base = 0
+    while needed and base not in alive:
+        below = [index for index in needed if branches[index].parent == base]
+        if len(below) > 1:
+            break
+        base = below[0]
+    kept = [base, *sorted(index for index in needed if index > base)]
+    places = {index: place for place, index in enumerate(kept)}
+    return [branches[index]._replace(parent=places.get(branches[index].parent, -1)) for index in kept]
+
+
+def _opening(model: LanguageModel[M]) -> tuple[int, ...]:
+    """The tokens without bytes that come before any text."""
+    try:
+        ids = model.encode("")
+    except ArgumentError:  # nothing does, and an empty text cannot be begun
+        return ()
+    return tuple(token for token in ids if not model.vocabulary.tokens[token])
+
+
+def _lead(model: LanguageModel[M]) -> bytes:
+    """The space that the tokenizers of some models put before a text."""
+    try:
+        first = model.vocabulary.join(model.encode("a"))
+    except ArgumentError:  # a vocabulary without it
+        return b""
+    return first.removesuffix(b"a")
+
+
+def _split(prompt: Sequence[int]) -> tuple[list[int], bytes]:
+    """A prompt of a byte view -> its fixed tokens, and the bytes behind them."""
+    count = next((place for place, symbol in enumerate(prompt) if symbol < FIXED), len(prompt))
+    return [int(symbol) - FIXED for symbol in prompt[:count]], _text(prompt[count:])
+
+
+def _text(symbols: int | np.integer | Sequence[int]) -> bytes:
+    listed = [int(symbol) for symbol in np.atleast_1d(np.asarray(symbols, np.int64))]
+    for place, symbol in enumerate(listed):
+        if not 0 <= symbol < STOP:
+            kind = "the end of text" if symbol == STOP else "a fixed token" if symbol > STOP else "no symbol"
+            raise ArgumentError(
+                f"symbol {symbol} at place {place} is {kind}, expected a byte, 0 to 255\n"
+                "hint: fixed tokens come first in a prompt, and nothing comes after the end"
+            )
+    return bytes(listed)
+
+
+def _too_many(length: int) -> str:
+    return (
+        f"more than {NODES} token sequences spell beginnings of a text of {length} bytes, too many to weigh them all\n"
+        "hint: count the canonical ones only (canonical=), or allow a total variation (eps=1e-3)"
+    )
