@@ -258,10 +258,18 @@ def allowed_tokens(constraint: Constraint, vocabulary: Vocabulary, state: int) -
 
 def byte_law(
     model: ToyModel, text: bytes, canonical: Constraint | None = None, given: Sequence[int] = ()
-) -> tuple[np.ndarray, float]:
-    """((257,) masses of each byte, and of the end, as the next of text; the mass of text): sums over all covers."""
-    masses = np.array([cover_mass(model, text + bytes([b]), canonical, given) for b in range(256)])
-    return np.append(masses, end_mass(model, text, canonical, given)), cover_mass(model, text, canonical, given)
+) -> np.ndarray:
+    """(257,) probabilities of text with each byte behind it, and of text as a whole: sums over all covers."""
+    masses = np.zeros(257)
+    for tokens, weight, spelled in spellings_of(model, text, canonical, given):
+        for token, p in allowed_probabilities(model, tokens, canonical, given).items():
+            piece = model.vocabulary.tokens[token]
+            covered = spelled + piece
+            if token in model.vocabulary.eos and spelled == text:
+                masses[256] += weight * p
+            elif piece and len(covered) > len(text) and covered.startswith(text):
+                masses[covered[len(text)]] += weight * p
+    return masses
 
 
 def cover_mass(model: ToyModel, text: bytes, canonical: Constraint | None, given: Sequence[int]) -> float:
@@ -312,4 +320,6 @@ def allowed_probabilities(
     state = canonical.start()
     for token in tokens:
         state = canonical.advance(state, token)
-    return {token: p for token, p in enumerate(law.tolist()) if canonical.allows(state, token)}
+    packed = np.zeros(words(len(law)), np.uint32)
+    canonical.mask(state, packed)
+    return dict(enumerate((law * unpack(packed, len(law))).tolist()))

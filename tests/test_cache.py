@@ -48,6 +48,20 @@ def wander(model: TransformersModel, rng: np.random.Generator, rows: list[list[i
     return logits, rows
 
 
+# -- prompts that begin alike
+
+
+def test_prompts_that_begin_alike_are_read_once_up_to_there(model: TransformersModel, rng: np.random.Generator) -> None:
+    begun = model.encode(PROMPT)
+    others = [[*begun, *more] for more in ragged(rng, model.vocabulary, 6)]
+    prompts = [others[0], model.encode("an old oak"), begun, *others[1:], others[2], others[0][:-1]]
+    logits, state = model.prefill(prompts)
+    assert_same_laws(logits, from_scratch(model, prompts))
+    assert stored(state)[0] < len(begun) + 60
+    logits, _ = model.extend(state, np.full(len(prompts), begun[-1]))
+    assert_same_laws(logits, from_scratch(model, [[*prompt, begun[-1]] for prompt in prompts]))
+
+
 # -- memory
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 
@@ -26,6 +27,7 @@ class Paths:
         self._vocabulary, self._may, self._ends = vocabulary, may, ends
         self._paths: list[tuple[int, ...] | None] = [None, ()]
         self._numbers = {(): 1}
+        self._masks: dict[int, np.ndarray] = {}
 
     def start(self) -> int:
         return 1
@@ -41,7 +43,9 @@ class Paths:
         return np.array([self.allows(int(s), int(t)) for s, t in zip(states, tokens, strict=True)], np.bool_)
 
     def mask(self, state: int, out: np.ndarray) -> None:
-        out[:] = pack(np.array([self.allows(state, token) for token in range(len(self._vocabulary))]))
+        if state not in self._masks:
+            self._masks[state] = pack(np.array([self.allows(state, token) for token in range(len(self._vocabulary))]))
+        out[:] = self._masks[state]
 
     def candidates(self, state: int) -> None:
         return None
@@ -65,6 +69,7 @@ class Paths:
 def random_canonical(vocabulary: Vocabulary, seed: int, share: float = 0.7) -> Paths:
     """Allows this share of all tokens, always the same ones behind a token sequence."""
 
+    @cache
     def chance(*key: int) -> bool:
         return bool(np.random.default_rng((seed, *key)).random() < share)
 

@@ -47,6 +47,7 @@ STOP = 256  # the end of text, behind the 256 bytes
 FIXED = 257  # token t of the fixed tokens of a prompt is FIXED + t
 VOCABULARY = Vocabulary((*(bytes([b]) for b in range(256)), b""), frozenset({STOP}))
 
+SLACK = 0.5  # of eps: what a call leaves pending at most, so that the next bytes can do without one
 NODES = 2048  # token sequences that one call may ask the model about
 
 
@@ -146,7 +147,13 @@ class _Branch(NamedTuple):
     start: int
     parent: int
     canonical: int
-    log_weight: float = 0.0
+
+
+class _Plan(NamedTuple):
+    """What the model is asked about at once. whole: nothing else can have a part in the text."""
+
+    branches: list[_Branch]
+    whole: bool
 
 
 class ByteModel(Generic[M]):
@@ -246,10 +253,17 @@ class ByteModel(Generic[M]):
 
     def _read(self, prompts: Sequence[tuple[list[int], bytes]]) -> ByteState[M]:
         plans = [self._plan(text, trimmed=True) for _, text in prompts]
-        rows, cache, known = self._planned(prompts, plans)
-        return self._settled([replace(r, text=text) for r, (_, text) in zip(rows, prompts, strict=True)], cache, known)
+        begun, cache, known = self._planned(prompts, plans)
+        rows = []
+        for row, (_, text), plan in zip(begun, prompts, plans, strict=True):
+            row = replace(row, text=text)
+            while due := [node for node in row.pending if (node.home, node.token) in known]:
+                row = self._opened(row, frozenset(due), known)
+            rows.append(replace(row, pending=()) if plan.whole else row)
+        return self._settled(rows, cache, {})
 
     def _steps(self, fixed: list[int], read: bytes, text: bytes) -> Iterator[float]:
+        """The log-probability of each byte of the text behind what was read."""
         rows, cache, known = self._planned([(fixed, b"")], [self._plan(read + text, trimmed=False)])
         state = self._settled([self._pushed(rows[0], read)], cache, known)
         for byte in text:
@@ -257,26 +271,27 @@ class ByteModel(Generic[M]):
             state = self._settled([self._pushed(state.rows[0], bytes([byte]))], state.cache, known)
 
     def _planned(
-        self, prompts: Sequence[tuple[list[int], bytes]], plans: Sequence[list[_Branch]]
+        self, prompts: Sequence[tuple[list[int], bytes]], plans: Sequence[_Plan]
     ) -> tuple[list[_Row], _Cache[M], _Known]:
         """Ask the model about all planned token sequences at once -> a row each with its first node pending."""
-        homes = [[_Home(branch.canonical) for branch in plan] for plan in plans]
         logits, state = self.model.prefill(
-            [[*fixed, *branch.tokens] for (fixed, _), plan in zip(prompts, plans, strict=True) for branch in plan]
+            [[*fixed, *one.tokens] for (fixed, _), plan in zip(prompts, plans, strict=True) for one in plan.branches]
         )
         lines = iter(host_logits(logits))
         known: _Known = {}
-        rows = []
-        for index, (plan, mine) in enumerate(zip(plans, homes, strict=True)):
-            for branch, home in zip(plan, mine, strict=True):
-                key = (None, index) if branch.parent < 0 else (mine[branch.parent], branch.tokens[-1])
+        rows: list[_Row] = []
+        places: dict[_Home, int] = {}
+        for index, plan in enumerate(plans):
+            homes = [_Home(branch.canonical) for branch in plan.branches]
+            places |= {home: len(places) + place for place, home in enumerate(homes)}
+            for branch, home in zip(plan.branches, homes, strict=True):
+                key = (None, index) if branch.parent < 0 else (homes[branch.parent], branch.tokens[-1])
                 known[key] = _Fetched(home, next(lines))
-            first = _Pending(None, index, plan[0].start, plan[0].canonical, 0.0)
-            rows.append(_Row(b"", (), (first,)))
-        places = {home: row for row, home in enumerate(home for mine in homes for home in mine)}
+            first = plan.branches[0]
+            rows.append(_Row(b"", (), (_Pending(None, index, first.start, first.canonical, 0.0),)))
         return rows, _Cache(state, places), known
 
-    def _plan(self, text: bytes, *, trimmed: bool) -> list[_Branch]:
+    def _plan(self, text: bytes, *, trimmed: bool) -> _Plan:
         """The token sequences that spell beginnings of the text, each behind its parent.
 
         trimmed: only those with a rest that tokens go on from, and what lies between these and their last common
@@ -288,7 +303,7 @@ class ByteModel(Generic[M]):
             if len(branches) > NODES:
                 if self.eps == 0:
                     raise ArgumentError(_too_many(len(text)))
-                return branches[:1]
+                return _Plan(branches[:1], whole=False)
             ends, goes_on = self._walk(text, branch.start)
             if goes_on:
                 alive.add(index)
@@ -296,7 +311,7 @@ class ByteModel(Generic[M]):
                 if self._canonical is None or self._canonical.allows(branch.canonical, token):
                     after = self._canonical.advance(branch.canonical, token) if self._canonical else 0
                     branches.append(_Branch((*branch.tokens, token), end, index, after))
-        return _trim(branches, alive) if trimmed else branches
+        return _Plan(_trim(branches, alive) if trimmed else branches, whole=True)
 
     def _walk(self, text: bytes, start: int) -> tuple[list[tuple[int, int]], bool]:
         """The tokens that the text has at an offset, each with its end; and whether longer ones begin with its rest."""
@@ -370,8 +385,11 @@ class ByteModel(Generic[M]):
             yield _Node(home, log_weight, at, inside, shares / mass, log_weight + math.log(mass))
 
     def _settled(self, rows: Sequence[_Row], cache: _Cache[M], known: _Known) -> ByteState[M]:
-        """Ask the model about pending nodes until no row lacks more than eps; then let go what no row needs."""
-        different = {row: row for row in rows}
+        """Ask the model about pending nodes until no row lacks more than eps; then let go what nobody needs.
+
+        known: what it has been asked before.
+        """
+        different, planned = {row: row for row in rows}, known
         while wanted := {row: due for row, last in different.items() if (due := self._due(last, known))}:
             missing = {node: None for due in wanted.values() for node in due if (node.home, node.token) not in known}
             if missing:
@@ -380,7 +398,7 @@ class ByteModel(Generic[M]):
             for row, due in wanted.items():
                 different[row] = self._opened(different[row], frozenset(due), known)
         last = tuple(different[row] for row in rows)
-        return ByteState(last, self._needed(different.values(), cache))
+        return ByteState(last, self._needed(different.values(), planned, cache))
 
     def _due(self, row: _Row, known: _Known) -> list[_Pending]:
         """The pending nodes that are known by now; if there are none, the heaviest, until the others may wait."""
@@ -391,7 +409,7 @@ class ByteModel(Generic[M]):
         heaviest = sorted(row.pending, key=lambda node: -node.log_weight)
         weights = np.exp([node.log_weight - top for node in heaviest])
         behind = np.cumsum(weights[::-1])[::-1]
-        return heaviest[: max(1, int((behind > self.eps).sum()))]
+        return heaviest[: max(1, int((behind > SLACK * self.eps).sum()))]
 
     def _fetched(self, nodes: Sequence[_Pending], cache: _Cache[M]) -> tuple[_Cache[M], _Known]:
         """One call of the token model for all."""
@@ -438,9 +456,9 @@ class ByteModel(Generic[M]):
         rows = cache.rows | {home: shift + row for home, row in more.rows.items()}
         return _Cache(self.model.join([cache.state, more.state]), rows)
 
-    def _needed(self, rows: Iterable[_Row], cache: _Cache[M]) -> _Cache[M]:
-        """Only the homes that nodes of the rows are at, or will go on from."""
-        homes: dict[_Home, None] = {}
+    def _needed(self, rows: Iterable[_Row], planned: _Known, cache: _Cache[M]) -> _Cache[M]:
+        """Only the homes that nodes are at, or will go on from."""
+        homes = {fetched.home: None for fetched in planned.values()}
         for row in rows:
             homes.update((node.home, None) for node in row.nodes)
             homes.update((node.home, None) for node in row.pending if node.home)
@@ -509,7 +527,7 @@ def _split(prompt: Sequence[int]) -> tuple[list[int], bytes]:
 
 
 def _text(symbols: int | np.integer | Sequence[int]) -> bytes:
-    listed = [int(symbol) for symbol in np.atleast_1d(np.asarray(symbols, np.int64))]
+    listed = [int(symbols)] if isinstance(symbols, int | np.integer) else [int(symbol) for symbol in symbols]
     for place, symbol in enumerate(listed):
         if not 0 <= symbol < STOP:
             kind = "the end of text" if symbol == STOP else "a fixed token" if symbol > STOP else "no symbol"

@@ -34,6 +34,8 @@ SLOTTED = frozenset({"DynamicLayer", "DynamicSlidingWindowLayer", "DummyLayer"})
 # Keyword arguments of `from_pretrained` that say where a model is, so that they say where its tokenizer is as well.
 WHERE = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token", "trust_remote_code")
 
+SHARED = 32  # tokens that reading a common beginning once must save: one more pass of the model costs as much
+
 
 class TransformersModel:
     """A loaded `PreTrainedModel` and its tokenizer as a `LanguageModel`; logits in the model's dtype on its device.
@@ -80,7 +82,20 @@ class TransformersModel:
 
         Raises ArgumentError for an empty prompt, an id outside the vocabulary and a prompt longer than `context`.
         """
-        return self.extend(empty_state(len(prompts)), prompts)
+        rows = _rows(prompts)
+        self._check_rows(rows, np.array([len(row) for row in rows], np.int64), np.zeros(len(rows), np.int64))
+        heads = [row[:length] for row, length in zip(rows, _shared(rows), strict=True)]
+        numbers = {head: number for number, head in enumerate(dict.fromkeys(map(tuple, heads)))}
+        places = np.array([numbers[tuple(head)] for head in heads], np.int64)
+        logits, state = self.extend(empty_state(len(numbers)), list(numbers))
+        longer = [index for index, row in enumerate(rows) if len(row) > len(heads[index])]
+        if longer:
+            more, behind = self.extend(self.select(state, places[longer]), [rows[i][len(heads[i]) :] for i in longer])
+            places[longer] = len(numbers) + np.arange(len(longer))
+            logits, state = torch.cat([logits, more]), self.join([state, behind])
+        if np.array_equal(places, np.arange(len(state.lengths))):
+            return logits, state
+        return logits[torch.from_numpy(places).to(logits.device)], self.select(state, places)
 
     def extend(self, state: CacheState, tokens: Tokens) -> tuple[torch.Tensor, CacheState]:
         """(N,) token ids, or N rows of at least one -> (N, V) logits of the next token, and the new state.
@@ -196,6 +211,31 @@ def _rows(tokens: Any) -> list[Sequence[int]]:
     """(N,) ids or N rows of ids -> N rows of ids."""
     rows = tokens.tolist() if hasattr(tokens, "tolist") else list(tokens)
     return [[int(row)] if isinstance(row, int | np.integer) else [int(i) for i in row] for row in rows]
+
+
+def _shared(rows: Sequence[Sequence[int]]) -> list[int]:
+    """How many tokens of each row are read first, once for all rows that begin with them: all where few would be."""
+    lengths = [len(row) for row in rows]
+    order = sorted(range(len(rows)), key=lambda index: tuple(rows[index]))
+    while order:
+        group, common = [order[0]], len(rows[order[0]])
+        for index in order[1:]:
+            length = _common(rows[group[0]], rows[index])
+            if 2 * min(length, common) < common:
+                break
+            group.append(index)
+            common = min(length, common)
+        if (len(group) - 1) * common >= SHARED:
+            for index in group:
+                lengths[index] = common
+        order = order[len(group) :]
+    return lengths
+
+
+def _common(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many tokens two rows begin with alike."""
+    different = (place for place, (a, b) in enumerate(zip(first, second, strict=False)) if a != b)
+    return next(different, min(len(first), len(second)))
 
 
 # What does not fit is refused when the model is made, not after wrong text.

@@ -11,10 +11,23 @@ import pytest
 from numpy.testing import assert_allclose
 
 from genctl.models.base import Prompt, host_logits
+from genctl.models.bytes import ByteModel
 from genctl.models.ensemble import OPERATIONS, Ensemble
 from genctl.models.toy import CORPUS, ToyModel, packaged_toy
 from genctl.vocabulary import Vocabulary
 from tests.tiny_models import CONFIGS, tiny_model
+from tests.toy_canonical import longest_match
+
+
+def canonical_bytes() -> ByteModel:
+    model = packaged_toy()
+    return ByteModel(model, longest_match(model.vocabulary))
+
+
+def all_bytes() -> ByteModel:
+    """Few pieces, so that even a long text has few spellings."""
+    return ByteModel(ToyModel.trained("the cat sat on the mat. ", order=3, pieces=2))
+
 
 TEXTS = ("the cat", "t", "the dog sat on the log, and all the cats sat on all the mats", "né 日本 🙂")
 
@@ -37,7 +50,8 @@ def ensemble_of_transformers() -> Ensemble:
 
 
 # A new implementation goes here: its name and a function that builds it.
-MODELS: dict[str, Callable[[], Any]] = {"toy": packaged_toy}
+TOYS: dict[str, Callable[[], Any]] = {"toy": packaged_toy, "canonical bytes": canonical_bytes, "all bytes": all_bytes}
+MODELS = dict(TOYS)
 MODELS |= {name: partial(tiny_model, name) for name in CONFIGS}
 MODELS |= {f"ensemble, {op}": partial(ensemble_of_toys, op) for op in OPERATIONS}
 MODELS |= {"ensemble of transformers": ensemble_of_transformers}
@@ -148,6 +162,20 @@ def test_a_state_can_be_selected_from_more_than_once(model: Any) -> None:
     for picked in ([2, 1], [0, 3, 3]):
         logits, _ = model.extend(model.select(state, np.array(picked)), np.full(len(picked), last))
         assert_same_laws(logits, from_scratch(model, [[*prompts[i], last] for i in picked]))
+
+
+def test_joined_states_go_on_as_the_rows_they_have(model: Any, rng: np.random.Generator) -> None:
+    prompts = prompts_of(model)
+    _, state = model.prefill(prompts)
+    more = ragged(rng, model.vocabulary, 3)
+    _, longer = model.extend(model.select(state, np.array([2, 0, 2])), more)
+    whole = model.join([model.select(state, np.array([1])), longer, state])
+    rows = [prompts[1], *(prompts[i] + new for i, new in zip([2, 0, 2], more, strict=True)), *prompts]
+    for _ in range(2):
+        tokens = rng.choice(text_tokens(model.vocabulary), size=len(rows))
+        logits, whole = model.extend(whole, tokens)
+        rows = [[*row, int(token)] for row, token in zip(rows, tokens, strict=True)]
+        assert_same_laws(logits, from_scratch(model, rows))
 
 
 def test_selecting_no_rows_gives_a_state_that_goes_on_with_no_rows(model: Any) -> None:
