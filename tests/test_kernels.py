@@ -22,7 +22,10 @@ from genctl.compilers.regex import compile_regex
 from genctl.constraints.base import pack
 from genctl.kernels import configurations, rejection
 from genctl.kernels.automaton import DEPTH, END, run_known, run_token
+from genctl.kernels.cover import child, next_masses
 from genctl.kernels.resampling import inverse_cdf
+from genctl.models.bytes import ByteModel
+from genctl.models.toy import ToyModel
 from genctl.trie import Tokens
 from genctl.vocabulary import Vocabulary
 from tests import naive
@@ -52,6 +55,24 @@ def test_the_end_of_a_trie_node_is_behind_its_subtree(texts):
     for node in range(len(trie.node)):
         below = [n for n in range(node + 1, len(trie.node)) if depth[n] <= depth[node]]
         assert end[node] == (below[0] if below and node else len(trie.node))
+
+
+@given(tokens, st.integers(0, 2**16))
+def test_next_masses_are_those_of_the_tokens_behind_each_byte(texts, seed):
+    model = ToyModel.random(Vocabulary((*texts, b""), frozenset({len(texts)})), order=1, seed=seed)
+    view, probabilities = ByteModel(model), np.exp(model.law(()).astype(np.float64))
+    masses, at = np.zeros(257), 0
+    for byte in max(texts, key=len)[:2]:
+        at = child(view._trie, at, byte)
+    before = max(texts, key=len)[:2]
+    inside = view._order[view._rank[at + 1] : view._rank[view._trie[at, END]]]
+    next_masses(view._trie, view._rank, at, probabilities[inside], masses)
+    longer = [(token, text) for token, text in enumerate(texts) if text.startswith(before) and len(text) > len(before)]
+    for byte in range(256):
+        expected = sum(probabilities[token] for token, text in longer if text[len(before)] == byte)
+        assert masses[byte] == pytest.approx(expected, rel=1e-12)
+        spelled = any(text[len(before)] == byte for _, text in longer)
+        assert (child(view._trie, at, byte) >= 0) == spelled
 
 
 @given(tokens, st.sampled_from(["(ab)*", "[^a]{2,4}", "a.*b|é+", "\\x00+"]))

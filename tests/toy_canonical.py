@@ -14,8 +14,8 @@ from genctl.vocabulary import Vocabulary
 
 
 class Paths:
-    """A constraint whose states are whole token sequences; `may` says which token may come behind one, `ends` where a
-    text may end.
+    """A constraint whose states are token sequences, or the last so many tokens of them; `may` says which token may
+    come behind one, `ends` where a text may end.
     """
 
     def __init__(
@@ -23,10 +23,11 @@ class Paths:
         vocabulary: Vocabulary,
         may: Callable[[tuple[int, ...], int], bool],
         ends: Callable[[tuple[int, ...]], bool],
+        memory: int | None = None,
     ) -> None:
         self._vocabulary, self._may, self._ends = vocabulary, may, ends
         self._paths: list[tuple[int, ...] | None] = [None, ()]
-        self._numbers = {(): 1}
+        self._numbers, self._memory = {(): 1}, memory
         self._masks: dict[int, np.ndarray] = {}
 
     def start(self) -> int:
@@ -54,6 +55,7 @@ class Paths:
         if not self.allows(state, token):
             return 0
         path = (*self._paths[state], token)
+        path = path if self._memory is None else path[-self._memory :]
         if path not in self._numbers:
             self._numbers[path] = len(self._paths)
             self._paths.append(path)
@@ -93,11 +95,9 @@ def longest_match(vocabulary: Vocabulary) -> Paths:
             if any(text.startswith(rest) for rest in longer[before]):
                 return False
             text = vocabulary.tokens[before] + text
-            if len(text) > 40:
-                break
         return True
 
-    return Paths(vocabulary, may, lambda path: True)
+    return Paths(vocabulary, may, lambda path: True, memory=max(map(len, vocabulary.tokens)))
 
 
 def toy(seed: int, letters: bytes = b"ab", *, leaky: bool = False, order: int = 3, spread: float = 1.5) -> ToyModel:

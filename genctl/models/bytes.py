@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -49,6 +50,7 @@ VOCABULARY = Vocabulary((*(bytes([b]) for b in range(256)), b""), frozenset({STO
 
 SLACK = 0.5  # of eps: what a call leaves pending at most, so that the next bytes can do without one
 NODES = 2048  # token sequences that one call may ask the model about
+FEW = 256  # of a prompt: all are asked about at once even where eps would leave most of them out
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,19 +143,32 @@ class ByteState(Generic[M]):
 
 
 class _Branch(NamedTuple):
-    """A token sequence that spells a beginning of a prompt."""
+    """A token sequence that spells the first bytes of a prompt: one token behind its parent's."""
 
-    tokens: tuple[int, ...]
+    token: int
     start: int
     parent: int
     canonical: int
 
 
 class _Plan(NamedTuple):
-    """What the model is asked about at once. whole: nothing else can have a part in the text."""
+    """What the model is asked about at once, the first branch behind the tokens of the trunk.
 
+    whole: nothing else can have a part in the text.
+    """
+
+    trunk: list[int]
     branches: list[_Branch]
     whole: bool
+
+    def sequences(self) -> Iterator[list[int]]:
+        """The tokens of each branch."""
+        for branch in self.branches:
+            behind: list[int] = []
+            while branch.parent >= 0:
+                behind.append(branch.token)
+                branch = self.branches[branch.parent]
+            yield self.trunk + behind[::-1]
 
 
 class ByteModel(Generic[M]):
@@ -275,7 +290,7 @@ class ByteModel(Generic[M]):
     ) -> tuple[list[_Row], _Cache[M], _Known]:
         """Ask the model about all planned token sequences at once -> a row each with its first node pending."""
         logits, state = self.model.prefill(
-            [[*fixed, *one.tokens] for (fixed, _), plan in zip(prompts, plans, strict=True) for one in plan.branches]
+            [[*fixed, *tokens] for (fixed, _), plan in zip(prompts, plans, strict=True) for tokens in plan.sequences()]
         )
         lines = iter(host_logits(logits))
         known: _Known = {}
@@ -285,7 +300,7 @@ class ByteModel(Generic[M]):
             homes = [_Home(branch.canonical) for branch in plan.branches]
             places |= {home: len(places) + place for place, home in enumerate(homes)}
             for branch, home in zip(plan.branches, homes, strict=True):
-                key = (None, index) if branch.parent < 0 else (homes[branch.parent], branch.tokens[-1])
+                key = (None, index) if branch.parent < 0 else (homes[branch.parent], branch.token)
                 known[key] = _Fetched(home, next(lines))
             first = plan.branches[0]
             rows.append(_Row(b"", (), (_Pending(None, index, first.start, first.canonical, 0.0),)))
@@ -297,21 +312,23 @@ class ByteModel(Generic[M]):
         trimmed: only those with a rest that tokens go on from, and what lies between these and their last common
         beginning, whose weight divides out. A text with too many is begun with none but the fixed tokens.
         """
-        branches = [_Branch((), 0, -1, self._canonical.start() if self._canonical else 0)]
+        branches = [_Branch(-1, 0, -1, self._canonical.start() if self._canonical else 0)]
         alive = set()
         for index, branch in enumerate(branches):
-            if len(branches) > NODES:
+            if len(branches) > NODES + 8 * len(text):  # canonical ones are one or two a byte
                 if self.eps == 0:
                     raise ArgumentError(_too_many(len(text)))
-                return _Plan(branches[:1], whole=False)
+                return _Plan([], branches[:1], whole=False)
             ends, goes_on = self._walk(text, branch.start)
             if goes_on:
                 alive.add(index)
             for token, end in ends:
                 if self._canonical is None or self._canonical.allows(branch.canonical, token):
                     after = self._canonical.advance(branch.canonical, token) if self._canonical else 0
-                    branches.append(_Branch((*branch.tokens, token), end, index, after))
-        return _Plan(_trim(branches, alive) if trimmed else branches, whole=True)
+                    branches.append(_Branch(token, end, index, after))
+        plan = _trimmed(branches, alive) if trimmed else _Plan([], branches, whole=True)
+        few = len(plan.branches) <= (FEW if self.eps else NODES)
+        return plan if few else _Plan([], branches[:1], whole=False)
 
     def _walk(self, text: bytes, start: int) -> tuple[list[tuple[int, int]], bool]:
         """The tokens that the text has at an offset, each with its end; and whether longer ones begin with its rest."""
@@ -485,21 +502,20 @@ def _ranks(readable: Readable, vocabulary: Vocabulary) -> I64:
     return np.cumsum(spelled)
 
 
-def _trim(branches: Sequence[_Branch], alive: set[int]) -> list[_Branch]:
+def _trimmed(branches: Sequence[_Branch], alive: set[int]) -> _Plan:
     """The branches that are alive or between these and their last common ancestor, which comes first."""
-    needed = set(alive)
+    needed, below = set(alive), Counter[int]()
     for index in range(len(branches) - 1, 0, -1):
         if index in needed:
             needed.add(branches[index].parent)
-    base = 0
-    while needed and base not in alive:
-        below = [index for index in needed if branches[index].parent == base]
-        if len(below) > 1:
-            break
-        base = below[0]
-    kept = [base, *sorted(index for index in needed if index > base)]
+            below[branches[index].parent] += 1
+    trunk: list[int] = []
+    kept = sorted(needed | {0})
+    while kept[0] not in alive and below[kept[0]] == 1:
+        kept = kept[1:]  # the only one below comes next
+        trunk.append(branches[kept[0]].token)
     places = {index: place for place, index in enumerate(kept)}
-    return [branches[index]._replace(parent=places.get(branches[index].parent, -1)) for index in kept]
+    return _Plan(trunk, [branches[i]._replace(parent=places.get(branches[i].parent, -1)) for i in kept], whole=True)
 
 
 def _opening(model: LanguageModel[M]) -> tuple[int, ...]:
