@@ -7,6 +7,7 @@ g.value, g.log_weight
 
 from __future__ import annotations
 
+import builtins
 import inspect
 import math
 import time
@@ -19,10 +20,13 @@ import numpy as np
 from genctl.automata.base import UNREACHABLE
 from genctl.constraints.base import Constraint
 from genctl.constraints.budget import Budget, within
+from genctl.constraints.canonical import CanonicalConstraint
 from genctl.constraints.rules import Rule, shown
-from genctl.errors import ArgumentError, ConstraintError, DeadEndError, GenctlError, ModelError
+from genctl.errors import ArgumentError, ConstraintError, DeadEndError, GenctlError, ModelError, VocabularyError
 from genctl.models.base import LanguageModel, Prompt
+from genctl.models.bytes import FIXED, ByteModel
 from genctl.models.ensemble import Combine, Ensemble, Template
+from genctl.models.fim import Ending, Order, find_style
 from genctl.models.toy import packaged_toy
 from genctl.options import (
     EXACT,
@@ -221,6 +225,64 @@ class Model:
             return singles if batched else singles[0]
         return results if batched else results[0]
 
+    def bytes(self, *, canonical: bool | None = None, eps: float = 0.0) -> Model:
+        """The same model as one of bytes: 256 bytes and the end of text, whatever its tokens are.
+
+        Prompts may end anywhere, within a token or a character: what comes next has the exact probability (nats) that
+        the token model gives it. max_new_tokens counts bytes.
+
+        canonical: sum over the token sequences that the tokenizer would write (the model was trained on those), or over
+            all that spell the text. None: the canonical ones where that can be decided exactly (`genctl doctor`).
+        eps: leave out token sequences that carry little, as long as the total variation of each next byte's law stays
+            below; 0 is exact.
+
+        Raises VocabularyError for canonical=True where it cannot be decided.
+        """
+        return Model(ByteModel(self.language_model, _canonical(self.language_model, canonical), eps=eps))
+
+    def logprob(self, text: str | builtins.bytes, given: str | builtins.bytes = b"", **view: Any) -> float:
+        """Exact log-probability (nats) that the model goes on with the text behind the given one, as bytes.
+
+        view: canonical and eps, as for `bytes`. -inf if the model cannot write the text.
+        """
+        model = self.bytes(**view).language_model if not isinstance(self.language_model, ByteModel) else None
+        found: float = (model or self.language_model).logprob(_raw(text), _raw(given))  # type: ignore[attr-defined]
+        return found
+
+    def infill(
+        self,
+        prefix: str | builtins.bytes,
+        suffix: str | builtins.bytes,
+        constraint: Any = None,
+        *,
+        order: Order | None = None,
+        canonical: bool | None = None,
+        eps: float = 0.0,
+        **options: Any,
+    ) -> Any:
+        """What stands between prefix and suffix, by a model that was trained to fill in.
+
+        prefix: may end anywhere, within a token or a character. suffix: begins with a whole character. constraint: a
+        rule for the middle alone. order: "psm" or "spm", how the model is prompted (models/fim.py). canonical, eps: as
+        for `bytes`; options: as for `generate`, max_new_tokens counting bytes.
+
+        Raises ModelError for a model without the control tokens, ArgumentError as `generate`.
+        """
+        tokenizer: Any = getattr(self.language_model, "tokenizer", None)
+        style = None if tokenizer is None else find_style(tokenizer)
+        if style is None:
+            raise ModelError(
+                "the model has no control tokens for filling in\n"
+                "hint: use one that was trained for it, such as Qwen2.5-Coder or StarCoder"
+            )
+        fixed, begun = style.prompt(
+            prefix, suffix, lambda text: tokenizer.encode(text, add_special_tokens=False), order
+        )
+        view: ByteModel[Any] = ByteModel(
+            Ending(self.language_model, style.ends), _canonical(self.language_model, canonical), eps=eps
+        )
+        return Model(view).generate([FIXED + i for i in fixed] + list(begun), constraint, **options)
+
     def _encoded(self, prompt: Prompt | Ids) -> list[int]:
         if not isinstance(prompt, str | bytes) and prompt and are_ids(prompt):
             return [int(i) for i in prompt]  # type: ignore[arg-type]
@@ -282,6 +344,22 @@ class Model:
             + (f"; the model wanted {wanted}" if wanted else "")
             + "\nhint: use more particles, a rule that judges prefixes earlier, or a wider top_k, top_p, min_p"
         )
+
+
+def _raw(text: str | builtins.bytes) -> builtins.bytes:
+    return text.encode() if isinstance(text, str) else text
+
+
+def _canonical(model: LanguageModel[Any], wanted: bool | None) -> CanonicalConstraint | None:
+    """Which token sequences count in a byte view; None: all of them."""
+    tokenizer = getattr(model, "tokenizer", None)
+    if wanted is None:
+        wanted = tokenizer is not None and CanonicalConstraint.why_not(tokenizer) is None
+    if not wanted:
+        return None
+    if tokenizer is None:
+        raise VocabularyError("the model has no tokenizer, so no token sequence is canonical\nhint: canonical=False")
+    return CanonicalConstraint(model.vocabulary, tokenizer)
 
 
 def _no_text_found(trace: Trace) -> str:

@@ -140,6 +140,15 @@ class Ensemble:
             beliefs = Beliefs(beliefs.log_weights[:, rows], beliefs.laws[:, rows])
         return EnsembleState(self._selected(state.members, rows), beliefs)
 
+    def join(self, states: Sequence[EnsembleState], /) -> EnsembleState:
+        parts = zip(self.members, zip(*(state.members for state in states), strict=True), strict=True)
+        members = tuple(model.join(several) for model, several in parts)
+        beliefs = [state.beliefs for state in states if state.beliefs is not None]
+        if not beliefs:
+            return EnsembleState(members, None)
+        log_weights, laws = (np.concatenate(columns, axis=1) for columns in zip(*beliefs, strict=True))
+        return EnsembleState(members, Beliefs(log_weights, laws))
+
     # -- the members
 
     def _prefilled(self, rows: Sequence[Sequence[int]]) -> tuple[F64, tuple[Any, ...]]:

@@ -13,9 +13,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from genctl.errors import ArgumentError
+from genctl.kernels.records import I64
+from genctl.models.base import LanguageModel, Logits, Prompt, Tokens
 
 Order: TypeAlias = Literal["psm", "spm"]  # prefix, suffix, middle; suffix, prefix and middle
 Encode: TypeAlias = Callable[[str], Sequence[int]]  # without special tokens
@@ -108,6 +111,30 @@ def _text(part: str | bytes, name: str) -> str:
         raise ArgumentError(
             f"the {name} is not UTF-8: {error.reason}, {error.object[error.start]:#04x} at byte {error.start}"
         ) from error
+
+
+class Ending:
+    """A language model for which further tokens end a text."""
+
+    def __init__(self, model: LanguageModel[Any], ends: frozenset[int]) -> None:
+        self.model = model
+        known = model.vocabulary
+        self.vocabulary = replace(known, eos=known.eos | ends)
+
+    def encode(self, prompt: Prompt, /) -> list[int]:
+        return self.model.encode(prompt)
+
+    def prefill(self, prompts: Sequence[Sequence[int]], /) -> tuple[Logits, Any]:
+        return self.model.prefill(prompts)
+
+    def extend(self, state: Any, tokens: Tokens, /) -> tuple[Logits, Any]:
+        return self.model.extend(state, tokens)
+
+    def select(self, state: Any, rows: I64, /) -> Any:
+        return self.model.select(state, rows)
+
+    def join(self, states: Sequence[Any], /) -> Any:
+        return self.model.join(states)
 
 
 def find_style(tokenizer: Any) -> Style | None:
