@@ -321,7 +321,7 @@ def doctor(
 
     `genctl doctor --model ./my-model --json`
     """
-    findings = [*_versions(), _kernels(), _cache_size(), _tokenizer(model)]
+    findings = [*_versions(), _kernels(), _cache_size(), *_model(model)]
     if json:
         print(json_module.dumps([{"what": w, "ok": ok, "found": found} for w, ok, found in findings]))
     else:
@@ -358,15 +358,24 @@ def _cache_size() -> Finding:
     return "cache", True, f"{folder} ({size / 2**20:.0f} MiB)"
 
 
-def _tokenizer(source: str | None) -> Finding:
+def _model(source: str | None) -> Iterator[Finding]:
+    from genctl.constraints.canonical import CanonicalConstraint
+
     try:
         model = _load(source).language_model
         probe = 'Déjà vu in 2026: {"a": [1, 2]}\n\t日本 🙂'
         exact = model.vocabulary.join(model.encode(probe)).decode() == probe
     except GenctlError as error:
-        return "model", False, str(error)
+        yield "model", False, str(error)
+        return
     reads = "reads back exactly" if exact else "does not read back what it encodes"
-    return "model", exact, f"{source or 'packaged'}: {len(model.vocabulary)} tokens, {reads}"
+    yield "model", exact, f"{source or 'packaged'}: {len(model.vocabulary)} tokens, {reads}"
+    tokenizer = getattr(model, "tokenizer", None)
+    reason = "there is no tokenizer"
+    if tokenizer is not None:
+        reason = CanonicalConstraint.why_not(tokenizer) or ""
+        reason = reason and f"the tokenizer has {reason}"
+    yield "byte view", True, f"of all token sequences ({reason})" if reason else "of canonical token sequences"
 
 
 @cache.command("clear")
