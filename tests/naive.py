@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -256,6 +257,7 @@ def allowed_tokens(constraint: Constraint, vocabulary: Vocabulary, state: int) -
     return [token for token in np.flatnonzero(unpack(packed, len(vocabulary))).tolist() if token not in vocabulary.eos]
 
 
+<<<<<<< ours
 def byte_law(
     model: ToyModel, text: bytes, canonical: Constraint | None = None, given: Sequence[int] = ()
 ) -> np.ndarray:
@@ -323,3 +325,14 @@ def allowed_probabilities(
     packed = np.zeros(words(len(law)), np.uint32)
     canonical.mask(state, packed)
     return dict(enumerate((law * unpack(packed, len(law))).tolist()))
+=======
+def merged(word: Sequence[bytes], merges: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
+    """Byte-pair merges: the lowest rank first, leftmost first, until none is left."""
+    word = list(word)
+    while True:
+        pairs = [(merges.index(pair), i) for i, pair in enumerate(pairwise(word)) if pair in merges]
+        if not pairs:
+            return word
+        i = min(pairs)[1]
+        word[i : i + 2] = [word[i] + word[i + 1]]
+>>>>>>> theirs

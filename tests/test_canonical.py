@@ -231,16 +231,25 @@ def test_the_mask_is_allows_of_every_token(made):
 
 
 @given(small_tokenizers())
-def test_the_tokens_that_may_not_follow_are_those_that_are_not_stable(made):
+def test_tokens_are_stable_as_one_merge_after_the_other_says(made):
     tokenizer, vocabulary, _ = made
     model = json.loads(tokenizer.to_str())["model"]
     tokens = [token if i in model["vocab"].values() else b"" for i, token in enumerate(vocabulary.tokens)]
     ids = [tuple(model["vocab"][part] for part in (a, b, a + b)) for a, b in model["merges"]]
+    merges = [(tokens[left], tokens[right]) for left, right, _ in ids]
     pairs = TokenPairs(tokens, ids)
+
+    def encoded(data: bytes) -> list[bytes]:
+        return naive.merged([bytes([byte]) for byte in data], merges)
+
+    known = [bool(token) and all(bytes([byte]) in tokens for byte in token) for token in tokens]
+    assert pairs.reachable.tolist() == [known[i] and encoded(token) == [token] for i, token in enumerate(tokens)]
     for left in np.flatnonzero(pairs.reachable).tolist():
-        unstable = unpack(pairs.unstable_after(left), len(vocabulary))
-        expected = [bool(pairs.reachable[v]) and not pairs.stable(left, v) for v in range(len(vocabulary))]
-        assert unstable.tolist() == expected
+        unstable = unpack(pairs.unstable_after(left), len(tokens))
+        for right in np.flatnonzero(pairs.reachable).tolist():
+            together = encoded(tokens[left] + tokens[right]) == [tokens[left], tokens[right]]
+            assert pairs.stable(left, right) == together != unstable[right]
+        assert not (unstable & ~pairs.reachable).any()
 
 
 # -- real tokenizers
