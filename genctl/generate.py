@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, Unpack, overload
 
 import numpy as np
@@ -238,7 +239,7 @@ class Model:
 
         Raises VocabularyError for canonical=True where it cannot be decided.
         """
-        return Model(ByteModel(self.language_model, _canonical(self.language_model, canonical), eps=eps))
+        return Model(ByteModel(self.language_model, self._counted(canonical), eps=eps))
 
     def logprob(self, text: str | builtins.bytes, given: str | builtins.bytes = b"", **view: Any) -> float:
         """Exact log-probability (nats) that the model goes on with the text behind the given one, as bytes.
@@ -278,10 +279,26 @@ class Model:
         fixed, begun = style.prompt(
             prefix, suffix, lambda text: tokenizer.encode(text, add_special_tokens=False), order
         )
-        view: ByteModel[Any] = ByteModel(
-            Ending(self.language_model, style.ends), _canonical(self.language_model, canonical), eps=eps
-        )
+        view: ByteModel[Any] = ByteModel(Ending(self.language_model, style.ends), self._counted(canonical), eps=eps)
         return Model(view).generate([FIXED + i for i in fixed] + list(begun), constraint, **options)
+
+    def _counted(self, canonical: bool | None) -> CanonicalConstraint | None:
+        """The token sequences that count in a byte view; None: all of them."""
+        tokenizer = getattr(self.language_model, "tokenizer", None)
+        if canonical is None:
+            canonical = tokenizer is not None and CanonicalConstraint.why_not(tokenizer) is None
+        if not canonical:
+            return None
+        if tokenizer is None:
+            raise VocabularyError(
+                "the model has no tokenizer, so no token sequence is canonical\nhint: canonical=False"
+            )
+        return self._canonical_sequences
+
+    @cached_property
+    def _canonical_sequences(self) -> CanonicalConstraint:
+        """Takes seconds for a large vocabulary."""
+        return CanonicalConstraint(self.language_model.vocabulary, getattr(self.language_model, "tokenizer", None))
 
     def _encoded(self, prompt: Prompt | Ids) -> list[int]:
         if not isinstance(prompt, str | bytes) and prompt and are_ids(prompt):
@@ -348,18 +365,6 @@ class Model:
 
 def _raw(text: str | builtins.bytes) -> builtins.bytes:
     return text.encode() if isinstance(text, str) else text
-
-
-def _canonical(model: LanguageModel[Any], wanted: bool | None) -> CanonicalConstraint | None:
-    """Which token sequences count in a byte view; None: all of them."""
-    tokenizer = getattr(model, "tokenizer", None)
-    if wanted is None:
-        wanted = tokenizer is not None and CanonicalConstraint.why_not(tokenizer) is None
-    if not wanted:
-        return None
-    if tokenizer is None:
-        raise VocabularyError("the model has no tokenizer, so no token sequence is canonical\nhint: canonical=False")
-    return CanonicalConstraint(model.vocabulary, tokenizer)
 
 
 def _no_text_found(trace: Trace) -> str:

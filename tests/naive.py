@@ -257,7 +257,6 @@ def allowed_tokens(constraint: Constraint, vocabulary: Vocabulary, state: int) -
     return [token for token in np.flatnonzero(unpack(packed, len(vocabulary))).tolist() if token not in vocabulary.eos]
 
 
-<<<<<<< ours
 def byte_law(
     model: ToyModel, text: bytes, canonical: Constraint | None = None, given: Sequence[int] = ()
 ) -> np.ndarray:
@@ -325,7 +324,8 @@ def allowed_probabilities(
     packed = np.zeros(words(len(law)), np.uint32)
     canonical.mask(state, packed)
     return dict(enumerate((law * unpack(packed, len(law))).tolist()))
-=======
+
+
 def merged(word: Sequence[bytes], merges: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
     """Byte-pair merges: the lowest rank first, leftmost first, until none is left."""
     word = list(word)
@@ -335,4 +335,3 @@ def merged(word: Sequence[bytes], merges: Sequence[tuple[bytes, bytes]]) -> list
             return word
         i = min(pairs)[1]
         word[i : i + 2] = [word[i] + word[i + 1]]
->>>>>>> theirs
