@@ -239,6 +239,10 @@ class Model:
 
         Raises VocabularyError for canonical=True where it cannot be decided.
         """
+        if not hasattr(self.language_model, "join"):
+            raise ModelError(
+                "the model's states cannot be joined, as models/base.py says they can: a byte view needs that"
+            )
         return Model(ByteModel(self.language_model, self._counted(canonical), eps=eps))
 
     def logprob(self, text: str | builtins.bytes, given: str | builtins.bytes = b"", **view: Any) -> float:
