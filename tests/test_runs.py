@@ -145,22 +145,27 @@ def test_ctrl_c_at_any_moment_leaves_rules_and_models_usable(lm):
     options = {"num_particles": 8, "max_new_tokens": 20, "seed": 3}
     expected = told(lm.generate("JSON: ", rule, **options))
 
+    armed = False
+
     def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
+        if armed:
+            raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         for delay in np.linspace(0.001, 0.03, 12):
             fresh = genctl.json({"type": "array", "items": {"type": "string", "maxLength": 12}, "maxItems": 3})
             try:
+                armed = True
                 signal.setitimer(signal.ITIMER_REAL, delay)
                 lm.generate("JSON: ", fresh, **options)
+                armed = False
             except KeyboardInterrupt:
-                pass
-            finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
+                armed = False
             assert told(lm.generate("JSON: ", fresh, **options)) == expected
     finally:
+        armed = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
 
 
