@@ -60,13 +60,13 @@ def test_the_model_computes_each_different_prefix_once():
 
 
 def test_min_ess_asks_for_more_particles_until_they_are_worth_enough(lm):
-    rule = genctl.regex("[a-z]{4}") & (lambda text, done: not done or text == text[::-1])
-    few = lm.generate("the ", rule, num_particles=4, max_new_tokens=4, seed=1)
-    more = lm.generate("the ", rule, num_particles=4, max_new_tokens=4, seed=1, min_ess=6, max_particles=512)
-    assert few.ess < 6 <= more.ess
+    options = {"num_particles": 4, "max_new_tokens": 9, "seed": 1}
+    few = lm.generate("the ", WORD, **options)
+    more = lm.generate("the ", WORD, **options, min_ess=20, max_particles=1024)
+    assert few.ess < 20 <= more.ess
     assert len(more.particles) == 4 * 2 ** (len(more.traces) - 1)
     assert told(few) == told(more)[:4]
-    bounded = lm.generate("the ", rule, num_particles=4, max_new_tokens=4, seed=1, min_ess=100, max_particles=16)
+    bounded = lm.generate("the ", WORD, **options, min_ess=1000, max_particles=16)
     assert len(bounded.particles) == 16
 
 
