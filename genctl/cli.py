@@ -421,7 +421,7 @@ def demo(model: ModelOption = None) -> None:
         from genctl.models.packaged import cache_folder
 
         out.print(f"[dim]The packaged model; its converted weights are kept in {cache_folder()}[/dim]\n")
-    out.print("[bold]1. A pydantic model, filled from a prompt[/bold]")
+    out.print("[bold]1. A pydantic model, filled from a prompt, 8 particles[/bold]")
     _demo_object(lm)
     out.print("\n[bold]2. A date by regex, four samples[/bold]")
     _demo_samples(lm)
@@ -446,7 +446,7 @@ def _demo_object(lm: Model) -> None:
 
     prompt = "Plan a short holiday in Lisbon. Answer as JSON with city, days and sights."
     out.print(f"   prompt      {prompt}")
-    g = _generate(lm, _chat(prompt), Trip, max_new_tokens=96, temperature=0.7, seed=0)
+    g = _generate(lm, _chat(prompt), Trip, num_particles=8, max_new_tokens=96, temperature=0.7, seed=0)
     out.print(f"   g.value     {escape(repr(g.value))}")
     out.print(f"   g.log_weight {g.log_weight:.2f} nats: what the rule cost")
 

@@ -103,10 +103,6 @@ class CanonicalConstraint:
         """Before a text."""
         return self._start
 
-    def after_special(self) -> int:
-        """After a special token, which ends all that came before: a text begins anew."""
-        return self._start
-
     def allows(self, state: int, token: int, /) -> bool:
         if self._ends[token]:
             return self.complete(state)
