@@ -13,45 +13,46 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
-from typing import Any, Unpack, overload
+from functools import cache
+from typing import Any, Unpack, cast, overload
 
 import numpy as np
 
 from genctl.automata.base import UNREACHABLE
 from genctl.constraints.base import Constraint
 from genctl.constraints.budget import Budget, within
-from genctl.constraints.canonical import CanonicalConstraint
 from genctl.constraints.rules import Rule, shown
-from genctl.errors import ArgumentError, ConstraintError, DeadEndError, GenctlError, ModelError, VocabularyError
+from genctl.errors import ArgumentError, ConstraintError, DeadEndError, GenctlError, ModelError
 from genctl.models.base import LanguageModel, Prompt
-from genctl.models.bytes import FIXED, ByteModel
+from genctl.models.bytes import ByteModel
 from genctl.models.ensemble import Combine, Ensemble, Template
-from genctl.models.fim import Ending, Order, find_style
+from genctl.models.fim import Order
 from genctl.models.toy import packaged_toy
 from genctl.options import (
-    EXACT,
     SMC_PARTICLES,
     Batch,
     Ids,
     Options,
     Progress,
     are_ids,
-    check_count,
+    check_counts,
     check_number,
+    exact_of,
     hooks_of,
-    is_batch,
+    prompts_of,
     refuse_unknown,
+    refuse_with_greedy,
     resampler_of,
     rules_of,
     sampler_of,
     seed_of,
 )
 from genctl.results import FinishReason, Generation, Generations, Sample, choose, is_hopeless
-from genctl.runs import Group, Plan, Run
+from genctl.runs import Group, Part, Plan, Run
 from genctl.samplers.base import TokenSampler
 from genctl.samplers.masked import greedy
-from genctl.samplers.smc import COMPLETE, CUT, DEAD, GAVE_UP, STOPPED, Particles, Settings, Trace
+from genctl.samplers.smc import COMPLETE, CUT, DEAD, GAVE_UP, STOPPED, Settings, Trace
+from genctl.views import byte_view, infill_view
 
 REASONS: dict[int, FinishReason] = {
     COMPLETE: "complete",
@@ -142,20 +143,22 @@ class Model:
         for a bad argument, also where no text of the rule has so few tokens, DeadEndError if all texts of a prompt
         end where no token is allowed; at Ctrl-C Interrupted, a KeyboardInterrupt with a checkpoint.
         """
-        refuse_unknown(
-            unknown, [name for name in inspect.signature(Model.generate).parameters if name not in _NO_NAMES]
-        )
+        refuse_unknown(unknown, KNOWN)
         size = num_particles if num_particles is not None else SMC_PARTICLES if method == "smc" else 1
-        counts = {"num_particles": size, "max_particles": max_particles, "batch_size": batch_size}
-        counts |= {"max_new_tokens": max_new_tokens, "num_return_sequences": num_return_sequences}
-        counts |= {"max_tries": max_tries}
-        for name, count in counts.items():
-            check_count(name, count)
+        counts = {
+            "max_new_tokens": max_new_tokens,
+            "num_return_sequences": num_return_sequences,
+            "num_particles": size,
+            "max_particles": max_particles,
+            "max_tries": max_tries,
+            "batch_size": batch_size,
+        }
+        check_counts(counts)
         check_number("ess_threshold", ess_threshold, 0, 1)
         check_number("min_ess", min_ess or 0.0, 0, math.inf)
         check_number("max_time", max_time or 0.0, 0, math.inf)
-        if not do_sample and (size > 1 or num_return_sequences > 1 or min_ess):
-            raise ArgumentError("do_sample=False gives one text: it goes with one particle and one sequence")
+        if not do_sample:
+            refuse_with_greedy(num_particles=size > 1, num_return_sequences=num_return_sequences > 1, min_ess=min_ess)
         settings = Settings(
             sampler=sampler_of(method) if do_sample else greedy,
             resample=resampler_of(resampling),
@@ -164,17 +167,21 @@ class Model:
             hooks=hooks_of(temperature, top_k, top_p, min_p),
             tilts=getattr(self.language_model, "tilts", ()),
         )
-        if settings.tilts and isinstance(method, str) and method in EXACT:
-            raise ArgumentError(
-                f"method={method!r} samples the model symbol by symbol, but the law of this model is one of whole texts"
-                '\nhint: use method="smc"'
-            )
-        batched = is_batch(prompt)
-        prompts: list[Prompt | Ids] = list(prompt) if batched else [prompt]  # type: ignore[arg-type, list-item]
+        exact = exact_of(method, settings.tilts)
+        prompts, batched = prompts_of(prompt)
         rules, critics = rules_of(constraint, prompts, batched), rules_of(critic, prompts, batched)
         seed = _seed(resume, seed, generator)
         encoded = [self._encoded(one) for one in prompts]
         bound = [self._bind(rule, max_new_tokens if wrap_up else None) for rule in rules]
+        hooks = [temperature, top_k, top_p, min_p]
+        fingerprint = {
+            **counts,
+            "seed": seed,
+            "prompts": encoded,
+            "rules": [repr(rule) for rule in (*rules, *critics)],
+            "method": str(method),
+            "options": [wrap_up, do_sample, *hooks, resampling, ess_threshold, min_ess],
+        }
         with _progress(progress, max_new_tokens) as on_step:
             plan = Plan(
                 prompts=encoded,
@@ -187,40 +194,13 @@ class Model:
                 batch_size=batch_size,
                 min_ess=min_ess or 0.0,
                 max_particles=max_particles,
-                exact=EXACT.get(method) if isinstance(method, str) else None,
+                exact=exact,
                 max_tries=max_tries,
                 deadline=math.inf if max_time is None else time.monotonic() + max_time,
                 on_step=on_step,
-                fingerprint={
-                    **counts,
-                    "seed": seed,
-                    "prompts": encoded,
-                    "rules": [repr(rule) for rule in (*rules, *critics)],
-                    "method": str(method),
-                    "options": [
-                        wrap_up,
-                        do_sample,
-                        temperature,
-                        top_k,
-                        top_p,
-                        min_p,
-                        resampling,
-                        ess_threshold,
-                        min_ess,
-                    ],
-                },
+                fingerprint=fingerprint,
             )
-            run = Run(self.language_model, plan, resume)
-            clouds = run.finish()
-        results = []
-        for p, (rule, (_, budget)) in enumerate(zip(rules, bound, strict=True)):
-            items = [
-                self._generation(clouds[Group(p, s)], rule, budget, run.checkpoint, (seed, p, s))
-                for s in range(num_return_sequences)
-            ]
-            if all(is_hopeless(item.particles) for item in items):
-                raise DeadEndError(self._dead_end([cloud for s in range(len(items)) for cloud in clouds[Group(p, s)]]))
-            results.append(Generations(items))
+            results = self._results(Run(self.language_model, plan, resume), plan, rules, [held for _, held in bound])
         if num_return_sequences == 1:
             singles = [several[0] for several in results]
             return singles if batched else singles[0]
@@ -239,20 +219,24 @@ class Model:
 
         Raises VocabularyError for canonical=True where it cannot be decided.
         """
-        if not hasattr(self.language_model, "join"):
-            raise ModelError(
-                "the model's states cannot be joined, as models/base.py says they can: a byte view needs that"
-            )
-        return Model(ByteModel(self.language_model, self._counted(canonical), eps=eps))
+        return Model(byte_view(self.language_model, canonical=canonical, eps=eps))
 
-    def logprob(self, text: str | builtins.bytes, given: str | builtins.bytes = b"", **view: Any) -> float:
+    def logprob(
+        self,
+        text: str | builtins.bytes,
+        given: str | builtins.bytes = b"",
+        *,
+        canonical: bool | None = None,
+        eps: float | None = None,
+    ) -> float:
         """Exact log-probability (nats) that the model goes on with the text behind the given one, as bytes.
 
-        view: canonical and eps, as for `bytes`. -inf if the model cannot write the text.
+        canonical, eps: as for `bytes`; a model of bytes has them already. -inf if the model cannot write the text.
         """
-        model = self.bytes(**view).language_model if not isinstance(self.language_model, ByteModel) else None
-        found: float = (model or self.language_model).logprob(_raw(text), _raw(given))  # type: ignore[attr-defined]
-        return found
+        view = self.language_model
+        if not isinstance(view, ByteModel) or canonical is not None or eps is not None:
+            view = byte_view(view, canonical=canonical, eps=eps or 0.0)
+        return view.logprob(_raw(text), _raw(given))
 
     def infill(
         self,
@@ -273,41 +257,13 @@ class Model:
 
         Raises ModelError for a model without the control tokens, ArgumentError as `generate`.
         """
-        tokenizer: Any = getattr(self.language_model, "tokenizer", None)
-        style = None if tokenizer is None else find_style(tokenizer)
-        if style is None:
-            raise ModelError(
-                "the model has no control tokens for filling in\n"
-                "hint: use one that was trained for it, such as Qwen2.5-Coder or StarCoder"
-            )
-        fixed, begun = style.prompt(
-            prefix, suffix, lambda text: tokenizer.encode(text, add_special_tokens=False), order
-        )
-        view: ByteModel[Any] = ByteModel(Ending(self.language_model, style.ends), self._counted(canonical), eps=eps)
-        return Model(view).generate([FIXED + i for i in fixed] + list(begun), constraint, **options)
-
-    def _counted(self, canonical: bool | None) -> CanonicalConstraint | None:
-        """The token sequences that count in a byte view; None: all of them."""
-        tokenizer = getattr(self.language_model, "tokenizer", None)
-        if canonical is None:
-            canonical = tokenizer is not None and CanonicalConstraint.why_not(tokenizer) is None
-        if not canonical:
-            return None
-        if tokenizer is None:
-            raise VocabularyError(
-                "the model has no tokenizer, so no token sequence is canonical\nhint: canonical=False"
-            )
-        return self._canonical_sequences
-
-    @cached_property
-    def _canonical_sequences(self) -> CanonicalConstraint:
-        """Takes seconds for a large vocabulary."""
-        return CanonicalConstraint(self.language_model.vocabulary, getattr(self.language_model, "tokenizer", None))
+        view, prompt = infill_view(self.language_model, prefix, suffix, order=order, canonical=canonical, eps=eps)
+        return Model(view).generate(prompt, constraint, **options)
 
     def _encoded(self, prompt: Prompt | Ids) -> list[int]:
-        if not isinstance(prompt, str | bytes) and prompt and are_ids(prompt):
-            return [int(i) for i in prompt]  # type: ignore[arg-type]
-        return self.language_model.encode(prompt)  # type: ignore[arg-type]
+        if are_ids(prompt):
+            return [int(i) for i in prompt]
+        return self.language_model.encode(cast(Prompt, prompt))
 
     def _bind(self, rule: Rule | None, budget: int | None) -> tuple[Constraint | None, Budget | None]:
         """The rule in the model's tokens, held to a budget of tokens; raises where no text of the rule keeps to it."""
@@ -321,44 +277,60 @@ class Model:
             raise _too_few(rule, budget, limit)
         return held, limit
 
+    def _results(
+        self, run: Run, plan: Plan, rules: Sequence[Rule | None], budgets: Sequence[Budget | None]
+    ) -> list[Generations]:
+        """Those of each prompt. Raises DeadEndError where all texts of one end where no token is allowed."""
+        parts, checkpoint = run.finish(), cache(run.checkpoint)
+        results = []
+        for p, (rule, budget) in enumerate(zip(rules, budgets, strict=True)):
+            mine = [parts[Group(p, s)] for s in range(plan.sequences)]
+            items = [self._generation(one, rule, budget, checkpoint, (plan.seed, p, s)) for s, one in enumerate(mine)]
+            if all(is_hopeless(item.particles) for item in items):
+                raise DeadEndError(self._dead_end([part for one in mine for part in one]))
+            results.append(Generations(items))
+        return results
+
     def _generation(
         self,
-        clouds: Sequence[Particles[Any]],
+        parts: Sequence[Part],
         rule: Rule | None,
         budget: Budget | None,
         checkpoint: Callable[[], dict[str, Any]],
         numbers: tuple[int, ...],
     ) -> Generation:
-        samples = tuple(self._sample(cloud, i, budget) for cloud in clouds for i in range(cloud.size))
+        samples = tuple(sample for part in parts for sample in self._samples(part, budget))
         chosen = samples[choose(np.random.default_rng((*numbers, CHOICE)), samples)]
         unfinished = any(sample.finish_reason == "time" for sample in samples)
         return Generation(
             **vars(chosen),
             particles=samples,
             rule=rule,
-            traces=tuple(cloud.trace for cloud in clouds),
+            traces=tuple(part.trace for part in parts),
             checkpoint=checkpoint() if unfinished else None,
         )
 
-    def _sample(self, cloud: Particles[Any], row: int, budget: Budget | None) -> Sample:
-        reason = REASONS[int(cloud.status[row])]
-        if reason == "complete" and budget is not None and budget.shortened(cloud.tokens[row]):
-            reason = "wrapped_up"
-        text = self.language_model.vocabulary.join(cloud.tokens[row]).decode(errors="replace")
-        return Sample(
-            text=text,
-            tokens=cloud.tokens[row],
-            logprob=float(cloud.logprobs[row]),
-            log_weight=float(cloud.log_weights[row]),
-            finish_reason=reason,
-        )
+    def _samples(self, part: Part, budget: Budget | None) -> Iterator[Sample]:
+        cloud = part.cloud
+        for i in range(part.rows.start, part.rows.stop):
+            reason = REASONS[int(cloud.status[i])]
+            if reason == "complete" and budget is not None and budget.shortened(cloud.tokens[i]):
+                reason = "wrapped_up"
+            yield Sample(
+                text=self.language_model.vocabulary.join(cloud.tokens[i]).decode(errors="replace"),
+                tokens=cloud.tokens[i],
+                logprob=float(cloud.logprobs[i]),
+                log_weight=float(cloud.log_weights[i]),
+                finish_reason=reason,
+            )
 
-    def _dead_end(self, clouds: Sequence[Particles[Any]]) -> str:
-        if clouds[0].trace.tries:
-            return _no_text_found(clouds[0].trace)
+    def _dead_end(self, parts: Sequence[Part]) -> str:
+        if parts[0].trace.tries:
+            return _no_text_found(parts[0].trace)
         vocabulary = self.language_model.vocabulary
-        furthest = max((tokens for cloud in clouds for tokens in cloud.tokens), key=len)
-        wanted = ", ".join(f"{vocabulary.tokens[t].decode(errors='replace')!r} ({p:.2g})" for t, p in clouds[0].wanted)
+        furthest = max((tokens for part in parts for tokens in part.cloud.tokens[part.rows]), key=len)
+        preferred = parts[0].cloud.wanted
+        wanted = ", ".join(f"{vocabulary.tokens[t].decode(errors='replace')!r} ({p:.2g})" for t, p in preferred)
         text = vocabulary.join(furthest).decode(errors="replace")
         return (
             f"no token is allowed after {text!r} ({len(furthest)} tokens), in every particle"
@@ -381,7 +353,7 @@ def _no_text_found(trace: Trace) -> str:
     )
 
 
-_NO_NAMES = ("self", "unknown")
+KNOWN = [name for name in inspect.signature(Model.generate).parameters if name not in ("self", "unknown")]
 
 
 def _seed(resume: Mapping[str, Any] | None, seed: int | None, generator: Any) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias, TypedDict
+from typing import Any, TypeAlias, TypedDict, TypeGuard, cast
 
 import numpy as np
 from numpy.random import Generator
@@ -62,9 +62,10 @@ def refuse_unknown(unknown: Mapping[str, Any], known: Sequence[str]) -> None:
         raise ArgumentError(f"generate() has no argument {name!r}\nhint: {hint}")
 
 
-def check_count(name: str, count: object) -> None:
-    if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
-        raise ArgumentError(f"{name} is {count!r}, it must be an integer of at least 1")
+def check_counts(counts: Mapping[str, object]) -> None:
+    for name, count in counts.items():
+        if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
+            raise ArgumentError(f"{name} is {count!r}, it must be an integer of at least 1")
 
 
 def check_number(name: str, number: object, least: float, most: float) -> None:
@@ -82,11 +83,32 @@ def check_choice(name: str, choice: object, table: Mapping[str, Any]) -> None:
         )
 
 
+def refuse_with_greedy(**given: object) -> None:
+    """What do_sample=False would have to ignore."""
+    names = [name for name, value in given.items() if value]
+    if names:
+        raise ArgumentError(
+            f"do_sample=False gives one text, the likeliest token at each step: it does not go with {', '.join(names)}"
+            "\nhint: it has one particle and one sequence, and takes tokens from masks"
+        )
+
+
 def sampler_of(method: str | TokenSampler) -> TokenSampler:
     if callable(method):
         return method
     check_choice("method", method, {**SAMPLERS, **EXACT})
     return SAMPLERS.get(method, awrs)
+
+
+def exact_of(method: str | TokenSampler, tilts: Sequence[object]) -> bool | None:
+    """Does an exact method learn from what was refuted? None for one that goes symbol by symbol."""
+    exact = EXACT.get(method) if isinstance(method, str) else None
+    if exact is not None and tilts:
+        raise ArgumentError(
+            f"method={method!r} samples the model symbol by symbol, but the law of this model is one of whole texts"
+            '\nhint: use method="smc"'
+        )
+    return exact
 
 
 def resampler_of(resampling: str) -> Callable[[Generator, Any], Any]:
@@ -108,22 +130,34 @@ def hooks_of(
     return hooks
 
 
-def is_batch(prompt: Any) -> bool:
-    """A list of prompts, as against one text, one list of chat messages or of token ids."""
-    if isinstance(prompt, str | bytes):
-        return False
+def prompts_of(prompt: Prompt | Ids | Batch) -> tuple[list[Prompt | Ids], bool]:
+    """The prompts, and whether a list of them was given, as against one text, list of messages or of token ids."""
     if not isinstance(prompt, Sequence):
         kinds = "text, bytes, chat messages, a list of token ids, or a list of those"
         raise ArgumentError(f"prompt is {type(prompt).__name__}; give {kinds}")
+    if isinstance(prompt, str | bytes) or are_ids(prompt) or are_messages(prompt):
+        return [cast(Prompt, prompt)], False
     if not prompt:
         raise ArgumentError("prompt is an empty list")
-    return not (all(isinstance(item, Mapping) for item in prompt) or are_ids(prompt))
+    return list(cast(Batch, prompt)), True
 
 
-def are_ids(prompt: Any) -> bool:
+def are_ids(prompt: Any) -> TypeGuard[Ids]:
     """Token ids, which are taken as they are."""
-    return isinstance(prompt, Sequence) and all(
-        isinstance(item, int | np.integer) and not isinstance(item, bool) for item in prompt
+    return _all(prompt, lambda item: isinstance(item, int | np.integer) and not isinstance(item, bool))
+
+
+def are_messages(prompt: Any) -> bool:
+    return _all(prompt, lambda item: isinstance(item, Mapping))
+
+
+def _all(prompt: Any, holds: Callable[[Any], bool]) -> bool:
+    """Is it a list of such things, and not empty?"""
+    return (
+        isinstance(prompt, Sequence)
+        and not isinstance(prompt, str | bytes)
+        and bool(prompt)
+        and all(map(holds, prompt))
     )
 
 

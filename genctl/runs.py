@@ -1,6 +1,6 @@
 """All that one call of `generate` runs: prompts times sequences, in batches, in rounds until they are worth enough.
 
-    groups = Run(model, plan).finish()           # groups[prompt][sequence]: clouds with this group alone, one a round
+    parts = Run(model, plan).finish()[Group(prompt, sequence)]      # one a round
 
 A group is one sequence of one prompt: N particles, resampled among themselves. Its random numbers are known by its
 prompt, sequence and round, so it does not matter how groups are batched.
@@ -19,6 +19,7 @@ import numpy as np
 from genctl.constraints.base import Constraint
 from genctl.constraints.both import Both
 from genctl.errors import ArgumentError, Interrupted
+from genctl.kernels.records import F64
 from genctl.models.base import LanguageModel
 from genctl.samplers.checkpoint import restored, saved_cloud
 from genctl.samplers.exact import sample_exactly
@@ -42,6 +43,29 @@ VERSION = 1
 class Group(NamedTuple):
     prompt: int
     sequence: int
+
+
+class Part(NamedTuple):
+    """The particles of one group, among those of its batch."""
+
+    cloud: Particles[None]
+    rows: slice
+
+    @property
+    def log_weights(self) -> F64:
+        return self.cloud.log_weights[self.rows]
+
+    @property
+    def trace(self) -> Trace:
+        """Of this group; checks, masks and variances are those of the batch."""
+        whole, begin, g = self.cloud.trace, self.rows.start, self.rows.start // self.cloud.size
+        return replace(
+            whole,
+            ess=tuple((sizes[g],) for sizes in whole.ess),
+            ancestors=tuple(tuple(a - begin for a in line[self.rows]) for line in whole.ancestors),
+            tries=whole.tries[g : g + 1],
+            log_bounds=whole.log_bounds[g : g + 1],
+        )
 
 
 @dataclass(frozen=True)
@@ -71,20 +95,22 @@ class Run:
     def __init__(self, model: LanguageModel[Any], plan: Plan, checkpoint: Mapping[str, Any] | None = None) -> None:
         self._model, self._plan = model, plan
         self._saved = [] if checkpoint is None else _checked(checkpoint, plan)
-        self._clouds: list[Particles[Any]] = []
+        self._clouds: list[Particles[None]] = []
 
-    def finish(self) -> dict[Group, list[Particles[Any]]]:
-        """For each group its clouds. Raises Interrupted at Ctrl-C, with the checkpoint."""
+    def finish(self) -> dict[Group, list[Part]]:
+        """For each group its particles, of each round. Raises Interrupted at Ctrl-C, with the checkpoint."""
         plan = self._plan
         groups = [Group(p, s) for p in range(len(plan.prompts)) for s in range(plan.sequences)]
-        found: dict[Group, list[Particles[Any]]] = {group: [] for group in groups}
+        found: dict[Group, list[Part]] = {group: [] for group in groups}
         size, spent, number = plan.size, 0, 0
         while groups:
-            for batch in self._batches(groups, size):
-                cloud = self._run(batch, size, number, len(self._batches(groups, size)))
+            batches = self._batches(groups, size)
+            for batch in batches:
+                cloud = self._run(batch, size, number, len(batches))
                 for group, rows in zip(batch, cloud.groups(), strict=True):
-                    found[group].append(_alone(cloud, rows))
-            spent, size, number = spent + size, spent + size, number + 1
+                    found[group].append(Part(cloud, rows))
+            spent += size
+            size, number = spent, number + 1
             groups = [group for group in groups if self._needs_more(found[group], spent)]
         return found
 
@@ -92,48 +118,51 @@ class Run:
         clouds = [saved_cloud(cloud) for cloud in self._clouds]
         return {"genctl": VERSION, "plan": dict(self._plan.fingerprint), "clouds": clouds}
 
-    def _needs_more(self, clouds: Sequence[Particles[Any]], spent: int) -> bool:
+    def _needs_more(self, parts: Sequence[Part], spent: int) -> bool:
         """Does the group need as many particles again?"""
         plan = self._plan
         if 2 * spent > plan.max_particles or time.monotonic() > plan.deadline:
             return False
-        return effective_sample_size(np.concatenate([cloud.log_weights for cloud in clouds])) < plan.min_ess
+        return effective_sample_size(np.concatenate([part.log_weights for part in parts])) < plan.min_ess
 
     def _batches(self, groups: Sequence[Group], size: int) -> list[Sequence[Group]]:
         count = max(self._plan.batch_size // size, 1) if self._plan.exact is None else len(groups)
         return [groups[i : i + count] for i in range(0, len(groups), count)]
 
-    def _run(self, batch: Sequence[Group], size: int, number: int, batches: int) -> Particles[Any]:
-        plan, index = self._plan, len(self._clouds)
+    def _run(self, batch: Sequence[Group], size: int, number: int, batches: int) -> Particles[None]:
+        """A batch to its end, or as far as time allows. What the model holds for it is let go then."""
+        plan = self._plan
         prompts = [plan.prompts[group.prompt] for group in batch]
         constraints = [plan.constraints[group.prompt] for group in batch]
         critics = [plan.critics[group.prompt] for group in batch]
         streams = _streams(plan.seed, batch, size, number)
         if plan.exact is not None:
             return self._run_exactly(streams, prompts, list(map(_joined, constraints, critics)))
-        if index < len(self._saved):
-            cloud = restored(self._saved[index], streams, self._model, prompts, constraints, critics)
-        else:
-            cloud = start(streams, self._model, prompts, constraints, size, critics)
-        most = plan.settings.max_new_tokens
+        most, before = plan.settings.max_new_tokens, len(self._clouds)
 
         def on_step(steps: int) -> None:
-            plan.on_step(index % batches * most + min(steps, most), batches * most)
+            plan.on_step(before % batches * most + min(steps, most), batches * most)
 
         try:
+            if before < len(self._saved):
+                cloud = restored(self._saved[before], streams, self._model, prompts, constraints, critics)
+            else:
+                cloud = start(streams, self._model, prompts, constraints, size, critics)
             cloud = run(cloud, self._model, constraints, plan.settings, critics, on_step, plan.deadline)
         except InterruptedRun as interrupt:
-            self._clouds.append(interrupt.cloud)
+            self._clouds.append(_let_go(interrupt.cloud))
             raise Interrupted(self._what_was_done(), self.checkpoint()) from None
-        self._clouds.append(cloud)
-        return stopped(cloud, constraints)
+        except KeyboardInterrupt:  # while the model was reading the prompts
+            raise Interrupted(self._what_was_done(), self.checkpoint()) from None
+        self._clouds.append(_let_go(cloud))
+        return stopped(self._clouds[-1], constraints)
 
-    def _run_exactly(self, streams: Streams, prompts: Sequence[Sequence[int]], constraints: Rules) -> Particles[Any]:
+    def _run_exactly(self, streams: Streams, prompts: Sequence[Sequence[int]], constraints: Rules) -> Particles[None]:
         """All groups together: those of equal prompts and rules learn from one another."""
         plan, most = self._plan, self._plan.settings.max_new_tokens
         assert plan.exact is not None
         try:
-            return sample_exactly(
+            cloud = sample_exactly(
                 streams,
                 self._model,
                 prompts,
@@ -146,54 +175,30 @@ class Run:
             )
         except KeyboardInterrupt:
             raise Interrupted("interrupted; exact methods begin anew", self.checkpoint()) from None
+        return _let_go(cloud)
 
     def _what_was_done(self) -> str:
-        cloud = self._clouds[-1]
-        done = sum(int((cloud.status == COMPLETE).sum()) for cloud in self._clouds)
+        steps = self._clouds[-1].steps if self._clouds else 0
+        statuses = [status for cloud in self._clouds for status in cloud.status.tolist()]
         return (
-            f"interrupted after {cloud.steps} of at most {self._plan.settings.max_new_tokens} tokens, "
-            f"{done} of {sum(len(cloud.status) for cloud in self._clouds)} particles complete\n"
+            f"interrupted after {steps} of at most {self._plan.settings.max_new_tokens} tokens, "
+            f"{statuses.count(COMPLETE)} of {len(statuses)} particles complete\n"
             "hint: generate(..., resume=error.checkpoint) goes on from here"
         )
 
 
 def _joined(constraint: Constraint | None, critic: Constraint | None) -> Constraint | None:
-    return Both([constraint, critic]) if constraint and critic else constraint or critic
+    parts = [part for part in (constraint, critic) if part is not None]
+    return Both(parts) if len(parts) > 1 else next(iter(parts), None)
 
 
 def _streams(seed: int, batch: Sequence[Group], size: int, number: int) -> Streams:
     return seeded(seed, [(*group, number, particle) for group in batch for particle in range(size)])
 
 
-def _alone(cloud: Particles[Any], rows: slice) -> Particles[Any]:
-    """One group of a cloud, for its results."""
-    g, index = rows.start // cloud.size, np.arange(rows.start, rows.stop)
-    trace = Trace(
-        tuple((sizes[g],) for sizes in cloud.trace.ess),
-        tuple(tuple(a - rows.start for a in line[rows]) for line in cloud.trace.ancestors),
-        cloud.trace.checks,
-        cloud.trace.accepted,
-        cloud.trace.masks,
-        cloud.trace.variances,
-        cloud.trace.tries[g : g + 1],
-        cloud.trace.log_bounds[g : g + 1],
-    )
-    return replace(
-        cloud,
-        streams=cloud.streams.rows(index),
-        prompts=cloud.prompts[g : g + 1],
-        tokens=cloud.tokens[rows],
-        log_weights=cloud.log_weights[rows],
-        logprobs=cloud.logprobs[rows],
-        potentials=cloud.potentials[rows],
-        states=cloud.states[rows],
-        critic_states=cloud.critic_states[rows],
-        status=cloud.status[rows],
-        state=None,
-        logits=None,
-        rows=np.zeros(0, np.int64),
-        trace=trace,
-    )
+def _let_go(cloud: Particles[Any]) -> Particles[None]:
+    """Without what the model holds."""
+    return replace(cloud, state=None, logits=None)
 
 
 def _checked(checkpoint: Mapping[str, Any], plan: Plan) -> list[Mapping[str, Any]]:

@@ -17,8 +17,8 @@ import numpy as np
 
 from genctl.constraints.base import Constraint
 from genctl.kernels.records import F64
-from genctl.models.base import LanguageModel
-from genctl.samplers.smc import RUNNING, Particles, Rules, Trace, start
+from genctl.models.base import LanguageModel, Logits
+from genctl.samplers.smc import RUNNING, Particles, Rules, Trace, told_apart
 from genctl.samplers.streams import Streams
 
 M = TypeVar("M")
@@ -50,21 +50,16 @@ def restored(
     """The cloud that was saved, of the same prompts and rules."""
     tokens = tuple(map(tuple, saved["tokens"]))
     size, status = saved["size"], np.array(saved["status"], np.int64)
-    begun = start(streams, model, prompts, constraints, size, critics)
-    different: dict[tuple[int, ...], int] = {}
-    rows = [
-        different.setdefault((*prompts[particle // size], *tokens[particle]), len(different))
-        for particle in np.flatnonzero(status == RUNNING).tolist()
-    ]
-    logits, state = model.prefill(list(different)) if different else (begun.logits, begun.state)
+    running = np.flatnonzero(status == RUNNING).tolist()
+    different, rows = told_apart([(*prompts[particle // size], *tokens[particle]) for particle in running])
+    read: tuple[Logits, Any] = model.prefill(different) if different else (None, None)
     log_weights, logprobs, potentials = (_numbers(saved[name]) for name in NUMBERS)
-    trace = {
+    trace: dict[str, Any] = {
         name: tuple(tuple(x) if isinstance(x, list | tuple) else x for x in line)
         for name, line in saved["trace"].items()
     }
     return Particles(
         streams=streams,
-        prompts=begun.prompts,
         tokens=tokens,
         log_weights=log_weights,
         logprobs=logprobs,
@@ -73,11 +68,11 @@ def restored(
         critic_states=_states(critics, tokens, size),
         status=status,
         size=size,
-        state=state,
-        logits=logits,
-        rows=np.array(rows, np.int64),
+        state=read[1],
+        logits=read[0],
+        rows=rows,
         steps=saved["steps"],
-        trace=Trace(**trace),  # type: ignore[arg-type]
+        trace=Trace(**trace),
     )
 
 

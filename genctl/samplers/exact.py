@@ -503,7 +503,6 @@ def _particles(search: Search[M], tries: Sequence[Trie], streams: Streams, size:
     wanted = [preferred(search.first[trie.prompt]) for trie in tries if trie.dead]
     return Particles(
         streams=streams,
-        prompts=tuple(trie.prompt for trie in tries),
         tokens=tuple(leaf.tokens for leaf in leaves),
         log_weights=log_weights,
         logprobs=np.array([leaf.logprob for leaf in leaves]),

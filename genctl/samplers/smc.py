@@ -86,7 +86,6 @@ class Particles(Generic[M]):
     """
 
     streams: Streams
-    prompts: tuple[int, ...]  # (G,) equal numbers for equal prompts
     tokens: tuple[tuple[int, ...], ...]  # R
     log_weights: F64  # (R,) nats
     logprobs: F64  # (R,) nats, of the tokens and the end under the model
@@ -146,19 +145,17 @@ def start(
 ) -> Particles[M]:
     """N particles at the end of each prompt; every different prompt is read by the model once."""
     critics = critics or [None] * len(prompts)
-    numbers: dict[tuple[int, ...], int] = {}
-    numbered = tuple(numbers.setdefault(tuple(prompt), len(numbers)) for prompt in prompts)
-    logits, state = model.prefill(list(numbers))
+    different, numbers = told_apart(prompts)
+    logits, state = model.prefill(different)
     states, critic_states = (
         np.repeat([c.start() if c else 1 for c in rules], size).astype(np.int64) for rules in (constraints, critics)
     )
     pairs = list(zip(constraints, critics, strict=True))
     potentials = np.repeat([_begun(constraint) + _begun(critic) for constraint, critic in pairs], size)
     status = np.where((states == 0) | (critic_states == 0), DEAD, RUNNING)
-    rows = np.repeat(np.array(numbered, np.int64), size)[status == RUNNING]
+    rows = np.repeat(numbers, size)[status == RUNNING]
     return Particles(
         streams=streams,
-        prompts=numbered,
         tokens=((),) * (len(prompts) * size),
         log_weights=np.where(status == DEAD, -np.inf, potentials),
         logprobs=np.zeros(len(status)),
@@ -173,6 +170,13 @@ def start(
     )
 
 
+def told_apart(texts: Sequence[Sequence[int]]) -> tuple[list[tuple[int, ...]], I64]:
+    """The different ones, and (N,) which of them each text is."""
+    numbers: dict[tuple[int, ...], int] = {}
+    which = [numbers.setdefault(tuple(text), len(numbers)) for text in texts]
+    return list(numbers), np.array(which, np.int64)
+
+
 def _begun(constraint: Constraint | None) -> float:
     return constraint.log_potential(constraint.start(), done=False) if constraint else 0.0
 
@@ -184,7 +188,7 @@ def step(
     cloud: Particles[M], model: LanguageModel[M], constraints: Rules, settings: Settings, critics: Rules | None = None
 ) -> Particles[M]:
     """One more token for every running particle, then resampling, then one forward of the model for all."""
-    critics = critics or [None] * len(cloud.prompts)
+    critics = critics or [None] * len(constraints)
     laws = law(cloud.logits, settings)
     if cloud.steps == settings.max_new_tokens:
         return _close(cloud, model, constraints, critics, laws)

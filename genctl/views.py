@@ -1,0 +1,62 @@
+"""What a model is seen as: a model of bytes, one that fills a hole, several models as one.
+
+view = byte_view(model, canonical=None, eps=0.0)
+view, prompt = infill_view(model, "def f(x):\\n    ret", "\\n", order=None, canonical=None, eps=0.0)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from genctl.constraints.canonical import CanonicalConstraint
+from genctl.errors import ModelError, VocabularyError
+from genctl.models.base import LanguageModel
+from genctl.models.bytes import FIXED, ByteModel
+from genctl.models.fim import Ending, Order, find_style
+
+# Takes seconds for a large vocabulary, so it is kept while the tokenizer is.
+_CANONICAL: WeakKeyDictionary[Any, CanonicalConstraint] = WeakKeyDictionary()
+
+
+def byte_view(model: LanguageModel[Any], *, canonical: bool | None, eps: float) -> ByteModel[Any]:
+    """See `Model.bytes`."""
+    if not hasattr(model, "join"):
+        raise ModelError("the model's states cannot be joined, as models/base.py says they can: a byte view needs that")
+    return ByteModel(model, _counted(model, canonical), eps=eps)
+
+
+def infill_view(
+    model: LanguageModel[Any],
+    prefix: str | bytes,
+    suffix: str | bytes,
+    *,
+    order: Order | None,
+    canonical: bool | None,
+    eps: float,
+) -> tuple[ByteModel[Any], list[int]]:
+    """The view of a model that ends a text where a hole does, and its prompt. See `Model.infill`."""
+    tokenizer: Any = getattr(model, "tokenizer", None)
+    style = None if tokenizer is None else find_style(tokenizer)
+    if style is None:
+        raise ModelError(
+            "the model has no control tokens for filling in\\n"
+            "hint: use one that was trained for it, such as Qwen2.5-Coder or StarCoder"
+        )
+    fixed, begun = style.prompt(prefix, suffix, lambda text: tokenizer.encode(text, add_special_tokens=False), order)
+    view: ByteModel[Any] = ByteModel(Ending(model, style.ends), _counted(model, canonical), eps=eps)
+    return view, [FIXED + i for i in fixed] + list(begun)
+
+
+def _counted(model: LanguageModel[Any], canonical: bool | None) -> CanonicalConstraint | None:
+    """The token sequences that count in a byte view; None: all of them."""
+    tokenizer = getattr(model, "tokenizer", None)
+    if canonical is None:
+        canonical = tokenizer is not None and CanonicalConstraint.why_not(tokenizer) is None
+    if not canonical:
+        return None
+    if tokenizer is None:
+        raise VocabularyError("the model has no tokenizer, so no token sequence is canonical\\nhint: canonical=False")
+    if tokenizer not in _CANONICAL:
+        _CANONICAL[tokenizer] = CanonicalConstraint(model.vocabulary, tokenizer)
+    return _CANONICAL[tokenizer]
