@@ -48,7 +48,7 @@ from genctl.options import (
     seed_of,
 )
 from genctl.results import FinishReason, Generation, Generations, Sample, choose, is_hopeless
-from genctl.runs import Group, Part, Plan, Run
+from genctl.runs import Group, Part, Plan, Run, fingerprint_of
 from genctl.samplers.base import TokenSampler
 from genctl.samplers.masked import greedy
 from genctl.samplers.smc import COMPLETE, CUT, DEAD, GAVE_UP, STOPPED, Settings, Trace
@@ -159,6 +159,7 @@ class Model:
         check_number("max_time", max_time or 0.0, 0, math.inf)
         if not do_sample:
             refuse_with_greedy(num_particles=size > 1, num_return_sequences=num_return_sequences > 1, min_ess=min_ess)
+            refuse_with_greedy(critic=critic is not None, method=method not in ("awrs", "masked"))
         settings = Settings(
             sampler=sampler_of(method) if do_sample else greedy,
             resample=resampler_of(resampling),
@@ -360,8 +361,7 @@ def _seed(resume: Mapping[str, Any] | None, seed: int | None, generator: Any) ->
     """Of a run that goes on it is the one it began with."""
     if resume is None or seed is not None or generator is not None:
         return seed_of(seed, generator)
-    known = resume.get("plan", {}) if isinstance(resume, Mapping) else {}
-    return seed_of(known.get("seed"), None)
+    return seed_of(fingerprint_of(resume).get("seed"), None)
 
 
 def ensemble(

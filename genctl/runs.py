@@ -201,14 +201,23 @@ def _let_go(cloud: Particles[Any]) -> Particles[None]:
     return replace(cloud, state=None, logits=None)
 
 
-def _checked(checkpoint: Mapping[str, Any], plan: Plan) -> list[Mapping[str, Any]]:
-    """The saved clouds; refused if they are of another call."""
+def fingerprint_of(checkpoint: object) -> Mapping[str, Any]:
+    """What the call was that a checkpoint is of."""
     if not isinstance(checkpoint, Mapping) or checkpoint.get("genctl") != VERSION:
         raise ArgumentError("resume is no checkpoint of this version\nhint: give what `.checkpoint` of a run gave")
+    told = checkpoint.get("plan")
+    if not isinstance(told, Mapping) or not isinstance(checkpoint.get("clouds"), list):
+        raise ArgumentError("resume is damaged: it has no plan or no clouds")
+    return told
+
+
+def _checked(checkpoint: Mapping[str, Any], plan: Plan) -> list[Mapping[str, Any]]:
+    """The saved clouds; refused if they are of another call."""
+    told = fingerprint_of(checkpoint)
     for name, now in plan.fingerprint.items():
-        then = checkpoint["plan"].get(name)
-        if then != now:
-            raise ArgumentError(f"resume is of a run with another {name}: {_short(then)}, now {_short(now)}")
+        if told.get(name) != now:
+            then = _short(told.get(name))
+            raise ArgumentError(f"resume is of a run with another {name}: {then}, now {_short(now)}")
     clouds: list[Mapping[str, Any]] = checkpoint["clouds"]
     return clouds
 

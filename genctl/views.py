@@ -10,7 +10,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from genctl.constraints.canonical import CanonicalConstraint
-from genctl.errors import ModelError, VocabularyError
+from genctl.errors import ArgumentError, ModelError, VocabularyError
 from genctl.models.base import LanguageModel
 from genctl.models.bytes import FIXED, ByteModel
 from genctl.models.fim import Ending, Order, find_style
@@ -21,6 +21,13 @@ _CANONICAL: WeakKeyDictionary[Any, CanonicalConstraint] = WeakKeyDictionary()
 
 def byte_view(model: LanguageModel[Any], *, canonical: bool | None, eps: float) -> ByteModel[Any]:
     """See `Model.bytes`."""
+    if isinstance(model, ByteModel):
+        raise ArgumentError("the model is one of bytes already\\nhint: set canonical and eps where its view is made")
+    if getattr(model, "tilts", ()):
+        raise ArgumentError(
+            "the law of this model is one of whole texts, which its view as bytes would not keep\\n"
+            "hint: make an ensemble of the members' views: genctl.ensemble([a.bytes(), b.bytes()], op=...)"
+        )
     if not hasattr(model, "join"):
         raise ModelError("the model's states cannot be joined, as models/base.py says they can: a byte view needs that")
     return ByteModel(model, _counted(model, canonical), eps=eps)

@@ -140,6 +140,41 @@ def test_a_checkpoint_of_another_call_is_refused(lm):
         lm.generate("the ", WORD, resume={"steps": 3})
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda saved: saved.pop("clouds"),
+        lambda saved: saved.update(plan=3),
+        lambda saved: saved["clouds"][0].pop("tokens"),
+        lambda saved: saved["clouds"][0]["tokens"].pop(),
+        lambda saved: saved["clouds"][0].update(status=["x"] * 6),
+        lambda saved: saved["clouds"][0]["trace"].update(more=[]),
+    ],
+)
+def test_a_damaged_checkpoint_is_refused(lm, damage):
+    saved = json.loads(json.dumps(interrupted(lm, 3, num_particles=3, max_new_tokens=9, seed=2).checkpoint))
+    damage(saved)
+    with pytest.raises(genctl.ArgumentError, match="resume is damaged"):
+        lm.generate(["the ", "a "], WORD, resume=saved, num_particles=3, max_new_tokens=9)
+
+
+def test_a_run_that_is_interrupted_while_prompts_are_read_has_a_checkpoint_too(lm):
+    class Interrupting(ToyModel):
+        def prefill(self, prompts, /):
+            raise KeyboardInterrupt
+
+    model = Interrupting(LETTERS, {(): np.log(np.array([0.6, 0.3, 0.05, 0.05], np.float32))})
+    with pytest.raises(genctl.Interrupted, match="0 of at most") as caught:
+        genctl.load(model).generate("a", genctl.regex("a"), max_new_tokens=2, seed=0)
+    assert caught.value.checkpoint["clouds"] == []
+
+
+@pytest.mark.parametrize("given", [{"method": "exact"}, {"method": genctl.AWRS()}, {"critic": lambda text, done: 0.0}])
+def test_what_greedy_decoding_would_ignore_is_refused(lm, given):
+    with pytest.raises(genctl.ArgumentError, match=f"does not go with {next(iter(given))}"):
+        lm.generate("the ", WORD, do_sample=False, **given)
+
+
 def test_ctrl_c_at_any_moment_leaves_rules_and_models_usable(lm):
     rule = genctl.json({"type": "array", "items": {"type": "string", "maxLength": 12}, "maxItems": 3})
     options = {"num_particles": 8, "max_new_tokens": 20, "seed": 3}

@@ -42,6 +42,8 @@ def test_a_text_s_log_probability_is_the_sum_of_its_parts(toy):
     parts = toy.logprob("y", given="the answer is ") + toy.logprob(b"es", given=b"the answer is y")
     assert whole == pytest.approx(parts, abs=1e-9)
     assert toy.bytes().logprob("yes", "the answer is ") == pytest.approx(whole, abs=1e-12)
+    with pytest.raises(genctl.ArgumentError, match="bytes already"):
+        toy.bytes().logprob("yes", "the answer is ", eps=1e-2)
     lossy = toy.logprob("yes", given="the answer is ", eps=1e-2)
     assert lossy == pytest.approx(whole, abs=0.1)
 
@@ -104,6 +106,14 @@ def test_models_that_cannot_fill_in_are_refused(toy, filler):
         filler.infill("a", "b", order="mid")
     with pytest.raises(genctl.ArgumentError, match="suffix is not UTF-8"):
         filler.infill("a", "é".encode()[1:])
+
+
+def test_a_view_that_would_not_keep_a_law_is_refused(toy):
+    with pytest.raises(genctl.ArgumentError, match="bytes already"):
+        toy.bytes().bytes()
+    both = genctl.ensemble([toy, toy], op="global_product")
+    with pytest.raises(genctl.ArgumentError, match="one of whole texts"):
+        both.bytes()
 
 
 def test_an_ensemble_of_byte_views_has_the_law_of_its_formula():

@@ -11,12 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from genctl.constraints.base import Constraint
-from genctl.kernels.records import F64
+from genctl.errors import ArgumentError
+from genctl.kernels.records import F64, I64
 from genctl.models.base import LanguageModel, Logits
 from genctl.samplers.smc import RUNNING, Particles, Rules, Trace, told_apart
 from genctl.samplers.streams import Streams
@@ -31,7 +31,6 @@ def saved_cloud(cloud: Particles[Any]) -> dict[str, Any]:
     numbers = {name: [None if x == -math.inf else x for x in getattr(cloud, name).tolist()] for name in NUMBERS}
     return {
         "steps": cloud.steps,
-        "size": cloud.size,
         "tokens": [list(tokens) for tokens in cloud.tokens],
         "status": cloud.status.tolist(),
         "trace": asdict(cloud.trace),
@@ -47,40 +46,64 @@ def restored(
     constraints: Rules,
     critics: Rules,
 ) -> Particles[M]:
-    """The cloud that was saved, of the same prompts and rules."""
-    tokens = tuple(map(tuple, saved["tokens"]))
-    size, status = saved["size"], np.array(saved["status"], np.int64)
-    running = np.flatnonzero(status == RUNNING).tolist()
-    different, rows = told_apart([(*prompts[particle // size], *tokens[particle]) for particle in running])
+    """The cloud that was saved, of the same prompts and rules. Raises ArgumentError for what is no saved cloud."""
+    try:
+        told = _Told.of(saved, len(streams.keys))
+    except (LookupError, TypeError, ValueError) as error:
+        raise ArgumentError(f"resume is damaged: {error}") from error
+    size = len(streams.keys) // len(prompts)
+    running = np.flatnonzero(told.status == RUNNING).tolist()
+    different, rows = told_apart([(*prompts[particle // size], *told.tokens[particle]) for particle in running])
     read: tuple[Logits, Any] = model.prefill(different) if different else (None, None)
-    log_weights, logprobs, potentials = (_numbers(saved[name]) for name in NUMBERS)
-    trace: dict[str, Any] = {
-        name: tuple(tuple(x) if isinstance(x, list | tuple) else x for x in line)
-        for name, line in saved["trace"].items()
-    }
     return Particles(
         streams=streams,
-        tokens=tokens,
-        log_weights=log_weights,
-        logprobs=logprobs,
-        potentials=potentials,
-        states=_states(constraints, tokens, size),
-        critic_states=_states(critics, tokens, size),
-        status=status,
+        **told._asdict(),
+        states=_states(constraints, told.tokens, size),
+        critic_states=_states(critics, told.tokens, size),
         size=size,
         state=read[1],
         logits=read[0],
         rows=rows,
-        steps=saved["steps"],
-        trace=Trace(**trace),
     )
 
 
+class _Told(NamedTuple):
+    """What is saved of N particles."""
+
+    steps: int
+    tokens: tuple[tuple[int, ...], ...]
+    status: I64
+    log_weights: F64
+    logprobs: F64
+    potentials: F64
+    trace: Trace
+
+    @classmethod
+    def of(cls, saved: Mapping[str, Any], count: int) -> _Told:
+        """Raises LookupError, TypeError or ValueError."""
+        lengths = {len(saved[name]) for name in ("tokens", "status", *NUMBERS)}
+        if lengths != {count}:
+            raise ValueError(f"it has {sorted(lengths)} particles, not {count}")
+        trace: dict[str, Any] = {
+            name: tuple(tuple(x) if isinstance(x, list | tuple) else x for x in line)
+            for name, line in saved["trace"].items()
+        }
+        return cls(
+            int(saved["steps"]),
+            tuple(tuple(map(int, tokens)) for tokens in saved["tokens"]),
+            np.array(saved["status"], np.int64),
+            _numbers(saved["log_weights"]),
+            _numbers(saved["logprobs"]),
+            _numbers(saved["potentials"]),
+            Trace(**trace),
+        )
+
+
 def _numbers(values: Sequence[float | None]) -> F64:
-    return np.array([-math.inf if x is None else x for x in values])
+    return np.array([-math.inf if x is None else x for x in values], np.float64)
 
 
-def _states(rules: Sequence[Constraint | None], tokens: Sequence[Sequence[int]], size: int) -> np.ndarray[Any, Any]:
+def _states(rules: Rules, tokens: Sequence[Sequence[int]], size: int) -> I64:
     found = []
     for particle, line in enumerate(tokens):
         rule = rules[particle // size]
