@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -25,3 +26,18 @@ def assert_mean(estimates: np.ndarray, exact: float, largest: float = 0.0) -> No
 def total_variation(first: Mapping, second: Mapping) -> float:
     keys = first.keys() | second.keys()
     return sum(abs(first.get(key, 0.0) - second.get(key, 0.0)) for key in keys) / 2
+
+
+def assert_posterior(cloud: Any, exact: Mapping, log_evidence: float, *, rare: bool = False) -> None:
+    """Particles of many independent runs follow the exact posterior, and their evidence is unbiased.
+
+    rare: so few of them may carry the weight that the sample does not show the variance of the evidence.
+    """
+    weights = np.exp(cloud.log_weights - log_evidence)
+    bound = weights.max() / cloud.size
+    assert_mean(weights.reshape(-1, cloud.size).mean(axis=1), 1.0, largest=bound if rare else 0.0)
+    for tokens, probability in exact.items():
+        hits = np.array([t == tokens for t in cloud.tokens])
+        estimates = np.where(hits, weights, 0.0).reshape(-1, cloud.size).mean(axis=1)
+        assert_mean(estimates, probability, largest=bound)
+    assert {t for t, w in zip(cloud.tokens, weights, strict=True) if w > 0} <= exact.keys()

@@ -29,7 +29,7 @@ from genctl.samplers.resampling import SCHEMES
 from genctl.samplers.streams import seeded
 from genctl.vocabulary import Vocabulary
 from tests import naive
-from tests.statistics import assert_mean
+from tests.statistics import assert_posterior
 
 # Blanks of two kinds (U+3000 is three bytes), tokens with several words and lines, split characters, a control token.
 WORDS = ("a", "b", " ", "\n", "a b ", "b\n\na", "\u3000", " a", "é")
@@ -476,12 +476,7 @@ def test_the_evidence_and_the_posterior_are_those_of_the_definition(judges):
     streams = seeded(5, [(g, i) for g in range(runs) for i in range(particles)])
     begun = smc.start(streams, MODEL, [[0]] * runs, [constraint] * runs, particles)
     cloud = smc.run(begun, MODEL, [constraint] * runs, smc.Settings(awrs, SCHEMES["systematic"], 0.5, longest))
-    weights = np.exp(cloud.log_weights - log_evidence)
-    assert_mean(weights.reshape(runs, particles).mean(axis=1), 1.0)
-    for tokens, probability in exact.items():
-        hits = np.array([t == tokens for t in cloud.tokens])
-        estimates = np.where(hits, weights, 0.0).reshape(runs, particles).mean(axis=1)
-        assert_mean(estimates, probability, largest=weights.max() / particles)
+    assert_posterior(cloud, exact, log_evidence)
 
 
 WRONG_ANSWERS = {

@@ -381,6 +381,7 @@ class Split:
         self._cut = BEHAVIORS[behavior]
         self._inverted = inverted
         self.atoms = {part.atom for part in code if isinstance(part, Char | Look)} | ({first} if first else set())
+        self._read_by = [part.atom if isinstance(part, Char) else "" for part in code]
         self._inside: dict[str, frozenset[int]] = {}
 
     def bind(self, inside: Mapping[str, frozenset[int]]) -> None:
@@ -416,8 +417,7 @@ class Split:
         return reads, found
 
     def _read(self, reads: Iterable[int], class_: int) -> tuple[int, ...]:
-        code, inside = self._code, self._inside
-        return tuple(at + 1 for at in reads if class_ in inside[code[at].atom])  # type: ignore[union-attr]
+        return tuple(at + 1 for at in reads if class_ in self._inside[self._read_by[at]])
 
     def _begin(self, class_: int) -> tuple[int, ...]:
         return self._read(self._closure((0,), class_)[0], class_)

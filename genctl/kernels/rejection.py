@@ -107,9 +107,17 @@ def masked_sums(weights: F32, mask: U32, blocks: F64) -> None:
         blocks[b] = total
 
 
+@summing_kernel
+def total_mass(blocks: F64) -> float:
+    total = 0.0
+    for b in range(blocks.shape[0]):
+        total += blocks[b]
+    return total
+
+
 @kernel
-def draw_masked(weights: F32, mask: U32, blocks: F64, uniform: float) -> int:
-    """`draw` among the tokens of a packed mask; blocks: their `masked_sums`."""
+def chosen_block(blocks: F64, uniform: float) -> tuple[int, float]:
+    """The block that a draw falls into, -1 if none has mass, and how far into it (by rounding, past its end)."""
     rest = uniform * total_mass(blocks)
     chosen = -1
     for b in range(blocks.shape[0]):
@@ -118,6 +126,13 @@ def draw_masked(weights: F32, mask: U32, blocks: F64, uniform: float) -> int:
             if rest < blocks[b]:
                 break
             rest -= blocks[b]
+    return chosen, rest
+
+
+@kernel
+def draw_masked(weights: F32, mask: U32, blocks: F64, uniform: float) -> int:
+    """`draw` among the tokens of a packed mask; blocks: their `masked_sums`."""
+    chosen, rest = chosen_block(blocks, uniform)
     token = -1
     if chosen >= 0:
         for i in range(chosen * BLOCK, min((chosen + 1) * BLOCK, weights.shape[0])):
@@ -134,25 +149,10 @@ def is_set(mask: U32, token: int) -> bool:
     return bool(wide(mask[token >> 5]) >> (token & 31) & 1)
 
 
-@summing_kernel
-def total_mass(blocks: F64) -> float:
-    total = 0.0
-    for b in range(blocks.shape[0]):
-        total += blocks[b]
-    return total
-
-
 @kernel
 def draw(weights: F32, blocks: F64, uniform: float) -> int:
     """A token with probability proportional to its weight, by inverse CDF; -1 if no weight is left."""
-    rest = uniform * total_mass(blocks)
-    chosen = -1
-    for b in range(blocks.shape[0]):
-        if blocks[b] > 0.0:
-            chosen = b  # rounding may carry rest past the end: then the last positive one is meant
-            if rest < blocks[b]:
-                break
-            rest -= blocks[b]
+    chosen, rest = chosen_block(blocks, uniform)
     token = -1
     if chosen >= 0:
         for i in range(chosen * BLOCK, min((chosen + 1) * BLOCK, weights.shape[0])):
@@ -279,6 +279,26 @@ def repeat_rejections(mass: F64, left: float, uniform: float) -> None:
 
 
 @kernel
+def judged(
+    weights: F32,
+    blocks: F64,
+    work: I64,
+    mass: F64,
+    plan: I64,
+    token: int,
+    weight: float,
+    left: float,
+    allowed: bool,
+) -> bool:
+    """`judge` by the plan's estimator. With replacement only refused tokens leave what can be drawn."""
+    if not plan[GEOMETRIC]:
+        return judge(work, mass, plan, token, weight, left, allowed)
+    if not allowed:
+        remove(weights, blocks, token)
+    return judge_with_replacement(work, mass, plan, token, allowed)
+
+
+@kernel
 def awrs_row(
     weights: F32,
     blocks: F64,
@@ -301,16 +321,11 @@ def awrs_row(
     mask: all that was refused is outside, so the law stays. NO_MASS: the token is drawn, and mass[SEEN] plus the masked
     weights that are left is the allowed mass. DRY: all uniforms are used.
     """
-    for i in range(work[PENDING] if status == ANSWERED else 0):
-        token, allowed = wide(asked[i, TOKEN]), asked[i, VERDICT] == ALLOWED
-        if plan[GEOMETRIC]:
-            if not allowed:
-                remove(weights, blocks, token)
-            if judge_with_replacement(work, mass, plan, token, allowed):
-                return DONE
-        elif judge(work, mass, plan, token, masses[i, WEIGHT], masses[i, LEFT], allowed):
-            return DONE
     if status == ANSWERED:
+        for i in range(work[PENDING]):
+            token, allowed = wide(asked[i, TOKEN]), asked[i, VERDICT] == ALLOWED
+            if judged(weights, blocks, work, mass, plan, token, masses[i, WEIGHT], masses[i, LEFT], allowed):
+                return DONE
         work[PENDING] = 0
     while True:
         left = total_mass(blocks)
@@ -337,7 +352,7 @@ def awrs_row(
             if close_with_replacement(work, mass, plan):
                 return DONE
         weight = float(weights[token])
-        if not plan[GEOMETRIC] or verdict == REFUSED:
+        if not plan[GEOMETRIC]:
             remove(weights, blocks, token)
         if work[PENDING] > 0 or (verdict == ALLOWED and plan[ASKING]):
             i = wide(work[PENDING])
@@ -348,10 +363,7 @@ def awrs_row(
             work[PENDING] += 1
             if wide(work[PENDING]) == plan[AHEAD]:
                 return ASKS
-        elif plan[GEOMETRIC]:
-            if judge_with_replacement(work, mass, plan, token, verdict == ALLOWED):
-                return DONE
-        elif judge(work, mass, plan, token, weight, left, verdict == ALLOWED):
+        elif judged(weights, blocks, work, mass, plan, token, weight, left, verdict == ALLOWED):
             return DONE
 
 

@@ -107,26 +107,17 @@ class _Run:
     ) -> None:
         self._streams, self._logits, self._constraint, self._states = streams, logits, constraint, states
         self._weights = weights
-        n_rows, language = len(states), _language(constraint, states)
-        compiled = isinstance(constraint, Compiled)
-        geometric = sampler.estimator == "geometric"
-        rejects = sampler.max_rejects or rejection.NEVER
-        masks = isinstance(constraint, AutomatonConstraint | Budget) and not sampler.tail and not geometric
-        masks = masks and rejects == rejection.NEVER
-        tail = sampler.tail or (COMPILED_TAIL if compiled else TAIL_IN_PYTHON)
-        ahead = 1 if geometric or compiled else 1 + tail
-        asking = 2 if language is None else language.constraint is not constraint
-        stays = geometric or rejects <= LATE_CUT
-        cut = CUT if masks else LATE_CUT if compiled else PATIENCE
-        self._plan = np.array([geometric, tail, sampler.max_accepts, rejects, asking, ahead, masks])
-        self._language = language
+        n_rows = len(states)
+        self._language = _language(constraint, states)
+        self._plan, cut = _plan(sampler, constraint, self._language)
+        ahead = int(self._plan[rejection.AHEAD])
         self._uniforms, self._used = streams.uniforms(UNIFORMS), np.zeros(n_rows, np.int64)
         self._asked = np.zeros((n_rows, ahead, 2), np.int64)
         self._masses = np.zeros((n_rows, ahead, 2))
         self._status = np.full(n_rows, rejection.WAITING)
         self.work = np.zeros((n_rows, 9), np.int64)
         self.work[:, rejection.CHOSEN] = -1
-        self.work[:, rejection.CUT_AT] = rejection.NEVER if stays else cut
+        self.work[:, rejection.CUT_AT] = cut
         self.mass = np.zeros((n_rows, 6))
         self.mass[:, rejection.TOTAL] = weights.total
         self.exact = np.zeros(n_rows, np.bool_)  # is the weight from the mask?
@@ -155,33 +146,30 @@ class _Run:
 
     def _run_kernel(self) -> None:
         """The kernel stops where the automaton is not built yet, and goes on after."""
-        values, blocks = self._weights.values, self._weights.blocks
         if self._language is None:
-            machine, tokens, states = _NO_MACHINE, _NO_TOKENS, self._states
-        else:
-            self._language.constraint.make_room()
-            tokens, states = self._language.constraint.token_bytes, self._language.states
-        while True:
-            if self._language is not None:
-                machine = self._language.constraint.automaton.machine
-            lacking = rejection.awrs(
-                values,
-                blocks,
-                machine,
-                tokens,
-                states,
-                self._uniforms,
-                self.work,
-                self.mass,
-                self._asked,
-                self._masses,
-                self._plan,
-                self._status,
-                TAIL,
-            )
-            if not lacking or self._language is None:
-                return
-            self._language.constraint.automaton.extend(lacking)
+            self._call_kernel(_NO_MACHINE, _NO_TOKENS, self._states)
+            return
+        constraint, states = self._language
+        constraint.make_room()
+        while lacking := self._call_kernel(constraint.automaton.machine, constraint.token_bytes, states):
+            constraint.automaton.extend(lacking)
+
+    def _call_kernel(self, machine: Machine, tokens: TokenBytes, states: I64) -> int:
+        return rejection.awrs(
+            self._weights.values,
+            self._weights.blocks,
+            machine,
+            tokens,
+            states,
+            self._uniforms,
+            self.work,
+            self.mass,
+            self._asked,
+            self._masses,
+            self._plan,
+            self._status,
+            TAIL,
+        )
 
     def _ask(self) -> None:
         """All questions of all rows at once."""
@@ -228,6 +216,21 @@ class _Run:
     def _mask(self, row: int) -> U32:
         self.exact[row] = True
         return packed_mask(self._constraint, int(self._states[row]), self._logits.shape[1])
+
+
+def _plan(sampler: AWRS, constraint: Constraint, language: _Language | None) -> tuple[I64, int]:
+    """The kernel's plan, and after how many refused tokens it asks for something better than to go on."""
+    geometric, forever = sampler.estimator == "geometric", sampler.max_rejects is None
+    compiled = isinstance(constraint, Compiled)
+    masks = isinstance(constraint, AutomatonConstraint | Budget) and forever and not (sampler.tail or geometric)
+    tail = sampler.tail or (COMPILED_TAIL if compiled else TAIL_IN_PYTHON)
+    rejects = rejection.NEVER if sampler.max_rejects is None else sampler.max_rejects
+    asking = 2 if language is None else int(language.constraint is not constraint)
+    ahead = 1 if geometric or compiled else 1 + tail
+    cut = CUT if masks else LATE_CUT if compiled else PATIENCE
+    if geometric or rejects <= LATE_CUT:
+        cut = rejection.NEVER
+    return np.array([geometric, tail, sampler.max_accepts, rejects, asking, ahead, masks]), cut
 
 
 class _Language(NamedTuple):

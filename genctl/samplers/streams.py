@@ -38,10 +38,8 @@ class Streams(NamedTuple):
 
     def uniforms(self, count: int, begin: int = 0) -> F64:
         """(N, count) numbers from the begin-th on, uniform on the multiples of 2**-53 in [0, 1)."""
-        places = np.arange(begin + 2, begin + count + 2, dtype=np.uint64)
-        places *= GOLDEN
-        bits = _finalised(self.keys[:, None] + places)
-        bits >>= np.uint64(11)
+        places = np.arange(begin + 1, begin + count + 1, dtype=np.uint64) * GOLDEN
+        bits = _mixed(self.keys[:, None] + places) >> np.uint64(11)
         return bits.astype(np.float64) * 2.0**-53
 
     def generator(self, row: int) -> Generator:
@@ -63,11 +61,7 @@ def of(rng: Generator, count: int) -> Streams:
 
 
 def _mixed(values: U64) -> U64:
-    return _finalised(values + GOLDEN)
-
-
-def _finalised(values: U64) -> U64:
-    """Overwrites the values."""
+    values = values + GOLDEN
     for shift, factor in _ROUNDS:
         values ^= values >> shift
         values *= factor

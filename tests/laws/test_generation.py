@@ -11,7 +11,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import event, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import genctl
@@ -29,7 +29,7 @@ from genctl.samplers.resampling import SCHEMES
 from genctl.samplers.streams import seeded
 from genctl.vocabulary import Vocabulary
 from tests import naive
-from tests.statistics import assert_mean, total_variation
+from tests.statistics import assert_mean, assert_posterior, total_variation
 
 VOCABULARY = Vocabulary((b"a", b"b", b"ab", b"ba", b"", b""), eos=frozenset({4}), unused=frozenset({5}))
 MODEL = ToyModel.random(VOCABULARY, order=3, seed=4, spread=1.5)
@@ -104,17 +104,7 @@ def clouds(constraint, way, size=PARTICLES, runs=RUNS, seed=1, critic=None, **la
 )
 def test_particles_follow_the_enumerated_posterior_and_the_evidence_is_unbiased(name, way):
     exact, log_evidence = naive.posterior(MODEL, CONSTRAINTS[name](), LONGEST, given=[0])
-    _assert_posterior(clouds(CONSTRAINTS[name](), way), exact, log_evidence)
-
-
-def _assert_posterior(cloud, exact, log_evidence):
-    weights = np.exp(cloud.log_weights - log_evidence)
-    assert_mean(weights.reshape(RUNS, PARTICLES).mean(axis=1), 1.0)
-    for tokens, probability in exact.items():
-        hits = np.array([t == tokens for t in cloud.tokens])
-        estimates = np.where(hits, weights, 0.0).reshape(RUNS, PARTICLES).mean(axis=1)
-        assert_mean(estimates, probability, largest=weights.max() / PARTICLES)
-    assert {t for t, w in zip(cloud.tokens, weights, strict=True) if w > 0} <= exact.keys()
+    assert_posterior(clouds(CONSTRAINTS[name](), way), exact, log_evidence)
 
 
 @pytest.mark.parametrize("way", ["awrs", "masked, residual", "awrs, never resampled"])
@@ -122,13 +112,13 @@ def _assert_posterior(cloud, exact, log_evidence):
 def test_a_critic_is_a_potential_of_whole_texts_however_it_judges_prefixes(name, way):
     critic = PredicateConstraint(soft, VOCABULARY)
     exact, log_evidence = naive.posterior(MODEL, Both([CONSTRAINTS[name](), critic]), LONGEST, given=[0])
-    _assert_posterior(clouds(CONSTRAINTS[name](), way, critic=critic), exact, log_evidence)
+    assert_posterior(clouds(CONSTRAINTS[name](), way, critic=critic), exact, log_evidence)
 
 
 def test_what_a_critic_rules_out_has_no_weight():
     critic = PredicateConstraint(palindrome, VOCABULARY)
     exact, log_evidence = naive.posterior(MODEL, Both([CONSTRAINTS["automaton"](), critic]), LONGEST, given=[0])
-    _assert_posterior(clouds(CONSTRAINTS["automaton"](), "awrs", critic=critic), exact, log_evidence)
+    assert_posterior(clouds(CONSTRAINTS["automaton"](), "awrs", critic=critic), exact, log_evidence)
 
 
 STEER = np.array([0.9, -0.4, 0.6, -1.0, 0.3, 0.0], np.float32)
@@ -175,7 +165,7 @@ def test_hooks_have_their_binding_s_posterior(name, way, binding):
     model = Steered((hooks or SAME)[0], (tilts or SAME)[0])
     exact, log_evidence = naive.posterior(model, CONSTRAINTS[name](), LONGEST, given=[0])
     cloud = clouds(CONSTRAINTS[name](), way, hooks=hooks, tilts=tilts, proposals=proposals)
-    _assert_posterior(cloud, exact, log_evidence)
+    assert_posterior(cloud, exact, log_evidence)
 
 
 def test_a_proposal_that_takes_tokens_away_is_refused():
@@ -214,6 +204,7 @@ def noise(seed: int, hard: bool):
 @given(tokens, patterns, samplers, st.data())
 @settings(max_examples=100, derandomize=True)
 def test_random_rules_samplers_critics_and_hooks_have_the_enumerated_posterior(words, pattern, sampler, data):
+    """Where particles die of a judge, or give up, and hardly any can live, 400 runs say nothing: they are left out."""
     vocabulary = Vocabulary((*words, b""), eos=frozenset({len(words)}))
     model = ToyModel.random(vocabulary, order=2, seed=data.draw(st.integers(0, 99)), spread=1.5)
     longest = data.draw(st.integers(1, 6 if len(words) < 4 else 5))
@@ -232,6 +223,8 @@ def test_random_rules_samplers_critics_and_hooks_have_the_enumerated_posterior(w
     exact, log_evidence = naive.posterior(
         steered, constraint if critic is None else Both([constraint, critic]), longest
     )
+    dying = judged != "nothing" or getattr(sampler, "max_rejects", None) is not None
+    assume(not exact or not dying or log_evidence > math.log(0.05))
     runs, size = 400, data.draw(st.integers(1, 4))
     threshold = data.draw(st.sampled_from([0.0, 0.5, 1.0]))
     scheme = SCHEMES[data.draw(st.sampled_from(sorted(SCHEMES)))]
@@ -242,15 +235,7 @@ def test_random_rules_samplers_critics_and_hooks_have_the_enumerated_posterior(w
     if not exact:
         assert (cloud.log_weights == -np.inf).all()
         return
-    weights = np.exp(cloud.log_weights - log_evidence)
-    means = weights.reshape(runs, size).mean(axis=1)
-    event(f"relative error of the evidence {means.std() / math.sqrt(runs):.1f}")
-    assert_mean(means, 1.0, largest=weights.max() / size)
-    hits = {tokens: np.array([t == tokens for t in cloud.tokens]) for tokens in exact}
-    for tokens_, probability in exact.items():
-        estimates = np.where(hits[tokens_], weights, 0.0).reshape(runs, size).mean(axis=1)
-        assert_mean(estimates, probability, largest=weights.max() / size)
-    assert {t for t, w in zip(cloud.tokens, weights, strict=True) if w > 0} <= exact.keys()
+    assert_posterior(cloud, exact, log_evidence, rare=True)
 
 
 @pytest.mark.parametrize("way", WAYS)
