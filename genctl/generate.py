@@ -19,11 +19,13 @@ from typing import Any, Unpack, cast, overload
 import numpy as np
 
 from genctl.automata.base import UNREACHABLE
+from genctl.boundaries import at_boundaries
 from genctl.constraints.base import Constraint
 from genctl.constraints.budget import Budget, within
 from genctl.constraints.rules import Rule, shown
 from genctl.errors import ArgumentError, ConstraintError, DeadEndError, GenctlError, ModelError
 from genctl.models.base import LanguageModel, Prompt
+from genctl.models.boundary import Boundary
 from genctl.models.bytes import ByteModel
 from genctl.models.ensemble import Combine, Ensemble, Template
 from genctl.models.fim import Order
@@ -107,6 +109,7 @@ class Model:
         max_time: float | None = None,
         max_tries: int = 10_000,
         batch_size: int = 256,
+        exact_boundary: bool | None = None,
         resume: Mapping[str, Any] | None = None,
         seed: int | None = None,
         generator: Any = None,
@@ -134,6 +137,9 @@ class Model:
             spent.
         max_time: seconds, after which the best so far is returned (finish_reason "time" where it was not finished).
         batch_size: particles that run together at most; the results do not depend on it, as far as the model's do not.
+        exact_boundary: True goes on from the bytes of a text prompt, exactly, whatever tokens it was cut into (`tokens`
+            of the results then begin with those of its end that are not sure); False goes on from its tokens; None from
+            its bytes where it ends inside a character or inside what the model would sooner read as one token.
         resume: the checkpoint of a run of the same call that was interrupted or out of time.
         seed, or generator (numpy's, or torch's): the same one gives the same texts on the same machine.
         progress: True draws a progress bar, a function is called with (tokens made, tokens there may be).
@@ -173,8 +179,8 @@ class Model:
         prompts, batched = prompts_of(prompt)
         rules, critics = rules_of(constraint, prompts, batched), rules_of(critic, prompts, batched)
         seed = _seed(resume, seed, generator)
-        encoded = [self._encoded(one) for one in prompts]
-        bound = [self._bind(rule, max_new_tokens if wrap_up else None) for rule in rules]
+        opened, encoded = self._opened(prompts, exact_boundary)
+        bound = [opened._bind(rule, max_new_tokens if wrap_up else None) for rule in rules]
         hooks = [temperature, top_k, top_p, min_p]
         fingerprint = {
             **counts,
@@ -182,13 +188,13 @@ class Model:
             "prompts": encoded,
             "rules": [repr(rule) for rule in (*rules, *critics)],
             "method": str(method),
-            "options": [wrap_up, do_sample, *hooks, resampling, ess_threshold, min_ess],
+            "options": [wrap_up, do_sample, *hooks, resampling, ess_threshold, min_ess, exact_boundary],
         }
         with _progress(progress, max_new_tokens) as on_step:
             plan = Plan(
                 prompts=encoded,
                 constraints=[one for one, _ in bound],
-                critics=[one.bind(self.language_model.vocabulary) if one else None for one in critics],
+                critics=[one.bind(opened.language_model.vocabulary) if one else None for one in critics],
                 sequences=num_return_sequences,
                 size=size,
                 settings=settings,
@@ -202,7 +208,8 @@ class Model:
                 on_step=on_step,
                 fingerprint=fingerprint,
             )
-            results = self._results(Run(self.language_model, plan, resume), plan, rules, [held for _, held in bound])
+            run = Run(opened.language_model, plan, resume)
+            results = opened._results(run, plan, rules, [held for _, held in bound])
         if num_return_sequences == 1:
             singles = [several[0] for several in results]
             return singles if batched else singles[0]
@@ -262,10 +269,16 @@ class Model:
         view, prompt = infill_view(self.language_model, prefix, suffix, order=order, canonical=canonical, eps=eps)
         return Model(view).generate(prompt, constraint, **options)
 
-    def _encoded(self, prompt: Prompt | Ids) -> list[int]:
-        if are_ids(prompt):
-            return [int(i) for i in prompt]
-        return self.language_model.encode(cast(Prompt, prompt))
+    def _opened(self, prompts: Sequence[Prompt | Ids], exact: bool | None) -> tuple[Model, list[list[int]]]:
+        """The model that goes on from the prompts, and these as it reads them."""
+        ids = [[int(i) for i in prompt] for prompt in prompts if are_ids(prompt)]
+        if not ids:
+            model, encoded = at_boundaries(self.language_model, cast(Sequence[Prompt], prompts), exact)
+            return Model(model), encoded
+        if exact or len(ids) < len(prompts):
+            given = "exact_boundary is True, but" if exact else "some prompts are texts or messages, and"
+            raise ArgumentError(f"{given} prompts of token ids are taken as they are\nhint: give their texts")
+        return self, ids
 
     def _bind(self, rule: Rule | None, budget: int | None) -> tuple[Constraint | None, Budget | None]:
         """The rule in the model's tokens, held to a budget of tokens; raises where no text of the rule keeps to it."""
@@ -287,7 +300,10 @@ class Model:
         results = []
         for p, (rule, budget) in enumerate(zip(rules, budgets, strict=True)):
             mine = [parts[Group(p, s)] for s in range(plan.sequences)]
-            items = [self._generation(one, rule, budget, checkpoint, (plan.seed, p, s)) for s, one in enumerate(mine)]
+            items = [
+                self._generation(one, plan.prompts[p], rule, budget, checkpoint, (plan.seed, p, s))
+                for s, one in enumerate(mine)
+            ]
             if all(is_hopeless(item.particles) for item in items):
                 raise DeadEndError(self._dead_end([part for one in mine for part in one]))
             results.append(Generations(items))
@@ -296,12 +312,13 @@ class Model:
     def _generation(
         self,
         parts: Sequence[Part],
+        prompt: Sequence[int],
         rule: Rule | None,
         budget: Budget | None,
         checkpoint: Callable[[], dict[str, Any]],
         numbers: tuple[int, ...],
     ) -> Generation:
-        samples = tuple(sample for part in parts for sample in self._samples(part, budget))
+        samples = tuple(sample for part in parts for sample in self._samples(part, prompt, budget))
         chosen = samples[choose(np.random.default_rng((*numbers, CHOICE)), samples)]
         unfinished = any(sample.finish_reason == "time" for sample in samples)
         return Generation(
@@ -312,7 +329,7 @@ class Model:
             checkpoint=checkpoint() if unfinished else None,
         )
 
-    def _samples(self, part: Part, budget: Budget | None) -> Iterator[Sample]:
+    def _samples(self, part: Part, prompt: Sequence[int], budget: Budget | None) -> Iterator[Sample]:
         cloud = part.cloud
         for i in range(part.rows.start, part.rows.stop):
             reason = REASONS[int(cloud.status[i])]
@@ -320,11 +337,16 @@ class Model:
                 reason = "wrapped_up"
             yield Sample(
                 text=self.language_model.vocabulary.join(cloud.tokens[i]).decode(errors="replace"),
-                tokens=cloud.tokens[i],
+                tokens=self._spelled(prompt, cloud.tokens[i]),
                 logprob=float(cloud.logprobs[i]),
                 log_weight=float(cloud.log_weights[i]),
                 finish_reason=reason,
             )
+
+    def _spelled(self, prompt: Sequence[int], symbols: tuple[int, ...]) -> tuple[int, ...]:
+        """Tokens, which behind the bytes of a prompt are not what was drawn."""
+        model = self.language_model
+        return model.spelled(prompt, symbols) if isinstance(model, Boundary) else symbols
 
     def _dead_end(self, parts: Sequence[Part]) -> str:
         if parts[0].trace.tries:

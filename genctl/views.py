@@ -22,10 +22,10 @@ _CANONICAL: WeakKeyDictionary[Any, CanonicalConstraint] = WeakKeyDictionary()
 def byte_view(model: LanguageModel[Any], *, canonical: bool | None, eps: float) -> ByteModel[Any]:
     """See `Model.bytes`."""
     if isinstance(model, ByteModel):
-        raise ArgumentError("the model is one of bytes already\\nhint: set canonical and eps where its view is made")
+        raise ArgumentError("the model is one of bytes already\nhint: set canonical and eps where its view is made")
     if getattr(model, "tilts", ()):
         raise ArgumentError(
-            "the law of this model is one of whole texts, which its view as bytes would not keep\\n"
+            "the law of this model is one of whole texts, which its view as bytes would not keep\n"
             "hint: make an ensemble of the members' views: genctl.ensemble([a.bytes(), b.bytes()], op=...)"
         )
     if not hasattr(model, "join"):
@@ -47,7 +47,7 @@ def infill_view(
     style = None if tokenizer is None else find_style(tokenizer)
     if style is None:
         raise ModelError(
-            "the model has no control tokens for filling in\\n"
+            "the model has no control tokens for filling in\n"
             "hint: use one that was trained for it, such as Qwen2.5-Coder or StarCoder"
         )
     fixed, begun = style.prompt(prefix, suffix, lambda text: tokenizer.encode(text, add_special_tokens=False), order)
@@ -63,7 +63,12 @@ def _counted(model: LanguageModel[Any], canonical: bool | None) -> CanonicalCons
     if not canonical:
         return None
     if tokenizer is None:
-        raise VocabularyError("the model has no tokenizer, so no token sequence is canonical\\nhint: canonical=False")
-    if tokenizer not in _CANONICAL:
-        _CANONICAL[tokenizer] = CanonicalConstraint(model.vocabulary, tokenizer)
-    return _CANONICAL[tokenizer]
+        raise VocabularyError("the model has no tokenizer, so no token sequence is canonical\nhint: canonical=False")
+    return canonical_of(model)
+
+
+def canonical_of(model: Any) -> CanonicalConstraint:
+    """The beginnings of what the model's tokenizer makes of texts."""
+    if model.tokenizer not in _CANONICAL:
+        _CANONICAL[model.tokenizer] = CanonicalConstraint(model.vocabulary, model.tokenizer)
+    return _CANONICAL[model.tokenizer]
