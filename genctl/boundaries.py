@@ -15,7 +15,7 @@ import numpy as np
 from genctl.constraints.canonical import CanonicalConstraint
 from genctl.errors import ArgumentError
 from genctl.kernels.records import F64
-from genctl.models.base import LanguageModel, Prompt, host_logits
+from genctl.models.base import LanguageModel, Prompt, host_logits, is_weighted
 from genctl.models.boundary import Boundary, Ids, Opening, Read
 from genctl.models.bytes import ByteModel
 from genctl.models.covers import Covers
@@ -46,9 +46,7 @@ def at_boundaries(
     if exact is False or reason or isinstance(model, ByteModel):
         return model, [model.encode(prompt) for prompt in prompts]
     if exact and not all(isinstance(prompt, str | bytes) for prompt in prompts):
-        raise ArgumentError(
-            "exact_boundary is True, but a prompt is chat messages: the answer begins a text of its own"
-        )
+        raise ArgumentError("exact_boundary is True, but a prompt is chat messages, whose answer begins anew")
     encoded = [_encoded(model, prompt) for prompt in prompts]
     texts = [text for text, prompt in zip(encoded, prompts, strict=True) if isinstance(prompt, str | bytes)]
     read = None
@@ -60,6 +58,10 @@ def at_boundaries(
 
 def _why_tokens(model: LanguageModel[Any]) -> str | None:
     """Why prompts can only be taken as tokens."""
+    if is_weighted(model):
+        return "the law of this model is one of whole texts, which begin where its prompts' tokens end"
+    if needed := getattr(model, "needs_prompt", None):
+        return str(needed)
     tokenizer = getattr(model, "tokenizer", None)
     if tokenizer is None:
         return "the model has no tokenizer, which says how its texts are cut into tokens"
