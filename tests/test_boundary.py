@@ -207,3 +207,19 @@ def test_a_prompt_inside_a_character_goes_on_with_the_rest_of_it():
         assert 0x80 <= text[text.startswith(b"\xc3")] < 0xC0
     with pytest.raises(genctl.ArgumentError, match="not UTF-8"):
         lm.generate(b"the caf\xc3", max_new_tokens=2, exact_boundary=False)
+
+
+def test_hooks_that_read_other_prompts_go_on_from_tokens():
+    lm = tiny()
+    biased = lm.steered([lambda step, logits: logits])  # nobody knows whether it reads where the prompt ends
+    with pytest.raises(genctl.ArgumentError, match="depends on where the prompt ends"):
+        biased.generate("the cat sat on th", exact_boundary=True, max_new_tokens=2)
+    assert biased.generate("the cat sat on th", max_new_tokens=2, seed=0).tokens
+
+
+def test_temperature_sharpens_the_law_of_the_first_piece():
+    lm, prompt = tiny(), "by da"
+    model, prompts = at_boundaries(lm.language_model, [prompt], True)
+    likeliest = model.spelled(prompts[0], [int(np.argmax(model.prefill(prompts)[0][0]))])
+    g = lm.generate(prompt, exact_boundary=True, temperature=0.01, max_new_tokens=1, seed=0)
+    assert g.tokens == likeliest
