@@ -110,6 +110,11 @@ class Hook:
         return self.remembers or any(auxiliary.prompt is not None for auxiliary in self.auxiliaries)
 
     @property
+    def binding(self) -> str | None:
+        """The only binding that it has a meaning under; None for a hook that has one under each."""
+        return None
+
+    @property
     def auxiliaries(self) -> tuple[Auxiliary, ...]:
         return ()
 
