@@ -96,6 +96,11 @@ class Ensemble:
         """A global product answers Laws: its texts are weighted with what local normalisation would divide by."""
         return self._operation.whole_texts
 
+    @property
+    def needs_prompt(self) -> str | None:
+        """Why a member has to know where prompts end, if one has."""
+        return next((reason for model in self.members if (reason := getattr(model, "needs_prompt", None))), None)
+
     def encode(self, prompt: Prompt, /) -> list[int]:
         """The prompt as each member encodes it, begin-of-text and chat template included.
 
