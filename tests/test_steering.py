@@ -300,6 +300,8 @@ def test_the_order_of_a_stack_is_checked_and_may_be_kept():
         (TopK(3), "a list of hooks"),
         ([TopK], "call the class"),
         ([3], "is no hook"),
+        ([Stack([TopK(3)])], "give its hooks"),
+        ([lambda: 0], "takes 0 arguments"),
         ([lambda a, b, c: a], "takes 3 arguments"),
         ([lambda z: z[:, :2]], r"\(1, 2\)"),
         ([lambda z: z * np.nan], "NaN"),
@@ -310,6 +312,14 @@ def test_the_order_of_a_stack_is_checked_and_may_be_kept():
 def test_what_is_no_hook_is_refused_with_the_reason(steering, message):
     with pytest.raises(ArgumentError, match=message):
         LM.generate("a", steering=steering, max_new_tokens=2)
+
+
+def test_arguments_with_a_default_are_not_asked_for():
+    def bent(logits, power=2.0, **options):
+        return logits * power
+
+    found, _ = Steered(MODEL, [bent, lambda *all: all[0] / 2]).prefill([[0]])
+    assert_array_equal(found, [MODEL.law([0])])
 
 
 def test_a_function_may_write_into_the_logits_it_gets():
