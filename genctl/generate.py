@@ -24,7 +24,7 @@ from genctl.constraints.base import Constraint
 from genctl.constraints.budget import Budget, within
 from genctl.constraints.rules import Rule, shown
 from genctl.errors import ArgumentError, ConstraintError, DeadEndError, GenctlError, ModelError
-from genctl.models.base import LanguageModel, Prompt, refuse_weighted
+from genctl.models.base import LanguageModel, Prompt, is_weighted, refuse_weighted
 from genctl.models.boundary import Boundary
 from genctl.models.bytes import ByteModel
 from genctl.models.ensemble import Combine, Ensemble
@@ -49,6 +49,7 @@ from genctl.options import (
     rules_of,
     sampler_of,
     seed_of,
+    selector_of,
     steered,
 )
 from genctl.results import FinishReason, Generation, Generations, Sample, choose, is_hopeless
@@ -58,6 +59,7 @@ from genctl.samplers.masked import greedy, likeliest
 from genctl.samplers.smc import COMPLETE, CUT, DEAD, GAVE_UP, STOPPED, Settings, Trace
 from genctl.steering.base import Stack
 from genctl.steering.model import Steered
+from genctl.steering.observers import Confidence, Divergence
 from genctl.views import byte_view, infill_view
 
 REASONS: dict[int, FinishReason] = {
@@ -108,6 +110,7 @@ class Model:
         steering: Sequence[Any] | None = None,
         binding: str | None = None,
         critic: Any = None,
+        select: str | Callable[[Any], float] | None = None,
         resampling: str = "systematic",
         ess_threshold: float = 0.5,
         min_ess: float | None = None,
@@ -143,6 +146,8 @@ class Model:
             their tokens, "proposal" only changes how texts are found.
         critic: a rule or function like a predicate, asked only about what was drawn: its log-weights (nats) of prefixes
             guide the particles, its log-weights of whole texts change the target.
+        select: ranks the num_return_sequences texts, the best first: "confidence", "kl", a selector of
+            steering/observers.py, which scores by the model without steering and rule, or a function of a Generation.
         resampling: "systematic", "stratified", "residual", "multinomial", below ess_threshold * N.
         min_ess: go on with as many particles again until the effective sample size is this large, or max_particles are
             spent.
@@ -191,14 +196,18 @@ class Model:
         stack = None if steering is None else Stack(steering)
         weighted = constraint is not None or critic is not None or size > 1 or method in ("exact", "rejection")
         hooks = hooks_of(temperature, top_k, top_p, min_p)
-        exact = exact_of(method, steered(self.language_model, hooks, stack, binding, weighted))
+        plain = steered(self.language_model, hooks, stack, binding, weighted)
+        if not do_sample:
+            refuse_with_greedy(**{"a model of weighted texts": is_weighted(plain)})
+        exact = exact_of(method, plain)
+        selector = selector_of(select, num_return_sequences)
         prompts, batched = prompts_of(prompt)
         rules, critics = rules_of(constraint, prompts, batched), rules_of(critic, prompts, batched)
         seed = _seed(resume, seed, generator)
         opened, encoded = self._opened(prompts, exact_boundary, stack)
         model = steered(opened.language_model, hooks, stack, binding, weighted)
         if encoded is None:
-            encoded = [[int(i) for i in one] if are_ids(one) else model.encode(cast(Prompt, one)) for one in prompts]
+            encoded = [_encoded(model, one) for one in prompts]
         bound = [opened._bind(rule, max_new_tokens if wrap_up else None) for rule in rules]
         law = [temperature, top_k, top_p, min_p, None if stack is None else repr(stack), binding, exact_boundary]
         fingerprint = {
@@ -229,6 +238,10 @@ class Model:
             )
             run = Run(model, plan, resume)
             results = opened._results(run, plan, rules, [held for _, held in bound])
+        if selector is not None:
+            pairs = zip(prompts, encoded, strict=True)
+            before = [opened._before(ids) or _encoded(self.language_model, one) for one, ids in pairs]
+            results = [self._ranked(several, ids, selector) for several, ids in zip(results, before, strict=True)]
         if num_return_sequences == 1:
             singles = [several[0] for several in results]
             return singles if batched else singles[0]
@@ -343,6 +356,21 @@ class Model:
             results.append(Generations(items))
         return results
 
+    def _before(self, ids: list[int]) -> list[int] | None:
+        """The tokens of a prompt behind which those of its texts come, where they are not its own."""
+        model = self.language_model
+        return model.sure(ids) if isinstance(model, Boundary) else None
+
+    def _ranked(self, several: Generations, ids: Sequence[int], selector: Any) -> Generations:
+        if isinstance(selector, Confidence | Divergence):
+            scores = selector(self.language_model, ids, [g.tokens for g in several])
+        else:
+            scores = [float(selector(g)) for g in several]
+        if any(map(math.isnan, scores)):
+            worst = next(g for g, score in zip(several, scores, strict=True) if math.isnan(score))
+            raise ArgumentError(f"select scored {worst.text!r} with NaN")
+        return several.ranked(scores)
+
     def _generation(
         self,
         parts: Sequence[Part],
@@ -395,6 +423,10 @@ class Model:
             + (f"; the model wanted {wanted}" if wanted else "")
             + "\nhint: use more particles, a rule that judges prefixes earlier, or a wider top_k, top_p, min_p"
         )
+
+
+def _encoded(model: LanguageModel[Any], prompt: Prompt | Ids) -> list[int]:
+    return [int(i) for i in prompt] if are_ids(prompt) else model.encode(cast(Prompt, prompt))
 
 
 def _raw(text: str | builtins.bytes) -> builtins.bytes:

@@ -223,3 +223,20 @@ def test_temperature_sharpens_the_law_of_the_first_piece():
     likeliest = model.spelled(prompts[0], [int(np.argmax(model.prefill(prompts)[0][0]))])
     g = lm.generate(prompt, exact_boundary=True, temperature=0.01, max_new_tokens=1, seed=0)
     assert g.tokens == likeliest
+
+
+def test_the_best_of_several_is_scored_behind_the_tokens_that_are_sure():
+    lm, prompt = tiny(), "the cat sat on th"
+    model, prompts = at_boundaries(lm.language_model, [prompt], True)
+    several = lm.generate(
+        prompt, exact_boundary=True, num_return_sequences=6, max_new_tokens=3, seed=0, select="confidence"
+    )
+    scores = []
+    for g in several:
+        context, means = [*model.sure(prompts[0])], []
+        for token in g.tokens:
+            law = np.asarray(lm.language_model.prefill([context])[0][0], np.float64)
+            means.append(math.exp(law[token] - np.logaddexp.reduce(law)))
+            context.append(token)
+        scores.append(np.mean(means))
+    assert scores == sorted(scores, reverse=True)

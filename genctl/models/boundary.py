@@ -218,6 +218,11 @@ class Boundary(Generic[M]):
             count += len(kept)
         return BoundaryState(tuple(rows), self.model.join(inner))
 
+    def sure(self, prompt: Sequence[int]) -> list[int]:
+        """The tokens of a prompt that are the same whatever follows."""
+        opening = self._openings.get(tuple(prompt))
+        return list(prompt) if opening is None else [*opening.fixed, *opening.plan.trunk]
+
     def spelled(self, prompt: Sequence[int], tokens: Sequence[int]) -> Ids:
         """The model's own tokens of what was generated, behind those that are sure of the prompt."""
         key = tuple(prompt)

@@ -96,6 +96,11 @@ class Ensemble:
         """A global product answers Laws: its texts are weighted with what local normalisation would divide by."""
         return self._operation.whole_texts
 
+    @property
+    def needs_prompt(self) -> str | None:
+        """Why a member has to know where prompts end, if one has."""
+        return next((reason for model in self.members if (reason := getattr(model, "needs_prompt", None))), None)
+
     def encode(self, prompt: Prompt, /) -> list[int]:
         """The prompt as each member encodes it, begin-of-text and chat template included.
 
@@ -223,11 +228,11 @@ def _product(laws: F64, exponents: F64) -> F64:
         if exponent > 0:
             scores += exponent * law
         elif exponent < 0:
-            scores += exponent * _floored(law)
+            scores += exponent * floored(law)
     return scores
 
 
-def _floored(law: F64) -> F64:
+def floored(law: F64) -> F64:
     """(N, V) log-probabilities with the smallest finite one of the row for -inf, or 0 if there is none."""
     possible = law > -np.inf
     least = np.where(possible, law, np.inf).min(axis=1, keepdims=True)

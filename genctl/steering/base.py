@@ -29,7 +29,7 @@ import numpy as np
 
 from genctl.errors import ArgumentError
 from genctl.kernels.records import F32, F64, I64
-from genctl.models.base import Logits, Prompt, host_logits, log_sum
+from genctl.models.base import Logits, Prompt, host_logits
 from genctl.vocabulary import Vocabulary
 
 Memo: TypeAlias = Any  # an immutable value
@@ -56,6 +56,9 @@ class Auxiliary:
     model: Any = None
     prompt: str | Callable[[Prompt], Prompt] | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "model", getattr(self.model, "language_model", self.model))
+
     def __repr__(self) -> str:
         model = "" if self.model is None else type(self.model).__name__
         prompt = "" if self.prompt is None else name_of(self.prompt)
@@ -75,6 +78,7 @@ class Step:
     raw: F32  # (N, V) logits of the model
     laws: Mapping[Auxiliary, F64] = field(default_factory=dict)
     hidden: Mapping[int, Any] = field(default_factory=dict)
+    head: Any = None  # (N, d) hidden states -> (N, V) logits, where there are any
     memos: Sequence[Memo] = ()
     device: Any = None  # the torch device that the model answers on; None where it answers numpy arrays
 
@@ -93,6 +97,7 @@ class Hook:
 
     slot: ClassVar[Slot | None] = None  # None fits anywhere
     remembers: ClassVar[bool] = False  # has a memo for each row: `begin` and `advance`
+    layers: Sequence[int] = ()  # whose hidden states it reads, 0 being the first block's
 
     @property
     def restricts_support(self) -> bool:
@@ -105,12 +110,12 @@ class Hook:
         return self.remembers or any(auxiliary.prompt is not None for auxiliary in self.auxiliaries)
 
     @property
-    def auxiliaries(self) -> tuple[Auxiliary, ...]:
-        return ()
+    def binding(self) -> str | None:
+        """The only binding that it has a meaning under; None for a hook that has one under each."""
+        return None
 
     @property
-    def layers(self) -> tuple[int, ...]:
-        """Whose hidden states it reads, 0 being the first block's."""
+    def auxiliaries(self) -> tuple[Auxiliary, ...]:
         return ()
 
     def bind(self, vocabulary: Vocabulary, /) -> Hook:
@@ -198,6 +203,8 @@ def as_hook(given: Any) -> Hook:
     """
     if isinstance(given, Hook):
         return given
+    if isinstance(given, Stack):
+        raise ArgumentError("a stack is no hook\nhint: give its hooks: [*stack, another]")
     if isinstance(given, type) or not callable(given):
         hint = "call the class with its arguments" if isinstance(given, type) else "see docs/steering.md"
         raise ArgumentError(f"{given!r} is no hook\nhint: {hint}")
@@ -205,15 +212,25 @@ def as_hook(given: Any) -> Hook:
         from genctl.steering.processors import from_processor
 
         return from_processor(given)
-    try:
-        count = len(inspect.signature(given).parameters)
-    except (TypeError, ValueError):  # of a function that is not written in Python
-        count = 1
+    count = _required(given)
     if count not in (1, 2):
         raise ArgumentError(
             f"{name_of(given)} takes {count} arguments\nhint: a hook is a function of (logits) or of (step, logits)"
         )
     return Function(given, of_step=count == 2)
+
+
+def _required(function: Callable[..., Any]) -> int:
+    """How many arguments have no default; 1 for a function that does not say."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # of one that is not written in Python
+        return 1
+    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
+        return 1
+    return sum(
+        parameter.default is parameter.empty for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD
+    )
 
 
 @dataclass(frozen=True)
@@ -273,13 +290,14 @@ def name_of(given: Any) -> str:
 # -- log-probabilities
 
 
-def log_normalisers(scores: F32) -> F64:
+def log_normalisers(scores: F32 | F64) -> F64:
     """(N, V) -> (N, 1) log of the sum of exp of each row, nats; 0 for a row of -inf."""
-    totals = log_sum(scores.astype(np.float64), axis=1)
-    return np.where(totals > -np.inf, totals, 0.0)[:, None]
+    top = _tops(scores)
+    sums: F64 = np.exp(scores - top).sum(axis=1, dtype=np.float64, keepdims=True)
+    return np.asarray(np.log(np.where(sums > 0, sums, 1.0)) + top)
 
 
-def log_softmax(scores: F32) -> F64:
+def log_softmax(scores: F32 | F64) -> F64:
     """(N, V) logits -> log-probabilities, nats; a row of -inf stays one."""
     law: F64 = scores - log_normalisers(scores)
     return law
@@ -287,6 +305,17 @@ def log_softmax(scores: F32) -> F64:
 
 def entropies(scores: F32) -> F64:
     """(N, V) logits -> (N,) entropy of each row, nats; 0 for a row of -inf."""
-    law = log_softmax(scores)
-    finite = np.where(law > -np.inf, law, 0.0)
-    return np.asarray(-(np.exp(law) * finite).sum(axis=1))
+    below = scores - _tops(scores)
+    weights = np.exp(below)
+    totals = np.maximum(weights.sum(axis=1, dtype=np.float64), 1.0)
+    means = (weights * np.maximum(below, LEAST)).sum(axis=1, dtype=np.float64) / totals
+    return np.asarray(np.maximum(np.log(totals) - means, 0.0))
+
+
+LEAST = np.float32(-200.0)  # nats: exp of less is 0 in single precision
+
+
+def _tops(scores: F32 | F64) -> F32 | F64:
+    """(N, 1) the largest of each row, 0 for a row of -inf."""
+    top: F32 | F64 = scores.max(axis=1, keepdims=True, initial=-np.inf)
+    return np.where(top > -np.inf, top, top.dtype.type(0))
