@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from functools import lru_cache
 from itertools import combinations, product
 
 import numpy as np
@@ -33,6 +34,7 @@ def run(constraint, ids, state=None):
     return state
 
 
+@lru_cache(maxsize=4)
 def puts_blank(tokenizer) -> bool:
     """Whether the tokenizer may put a blank before a text."""
     return any(name in tokenizer.to_str() for name in ('"Prepend"', '"first"', '"always"', '"add_prefix_space":true'))

