@@ -99,7 +99,7 @@ def byte_pieces(text: str) -> list[str]:
 
 # -- small tokenizers, by enumeration
 
-STRAYS = (" ", " a", "<0x0a>", "<0x20>", "<0xE2>", "aé", "日1")
+STRAYS = (" ", " a", "<0x0a>", "<0x20>", "<0xZ0>", "<0xE2>", "aé", "日1")
 LETTERS = ("a", "b", " ", "1", "\n", "é", "è", "日", "本", "🙂")
 ADDED = ("ab", "a b", "b1", "1", "aab", "ba", SPACE * 2, "a" + SPACE, "\n", "\n\n", "é", " a", "b ", "日")
 
@@ -368,6 +368,14 @@ def test_added_runs_of_blanks_are_the_pieces_of_the_model():
     assert run(constraint, [3]) != 0
     assert run(constraint, [3, 2]) == 0
     assert constraint.complete(run(constraint, [1, 4]))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_text_with_the_character_that_stands_for_a_blank_has_no_tokens(way):
+    constraint = constraint_of(["<unk>", SPACE, "a", *byte_pieces(f"{SPACE}\u2582")], [], WAYS[way])
+    lead = [] if run(constraint, [2]) else [1]
+    assert constraint.complete(run(constraint, [*lead, 3, 4, 6]))
+    assert run(constraint, [*lead, 3, 4, 5]) == 0
 
 
 def with_changes(change):
