@@ -105,7 +105,16 @@ CUTS = {
     "lazy": by_pattern(r"a+?b|(?i:B) ??1|a(?=1)| +?"),
     "far ahead": by_pattern(r"a{2,3}1|a+b| (?: a)*1|ab?"),
 }
-ADDED = (("ab", False), ("a b", True), ("b1", False), ("1", False), ("aab", True), ("ba", False))
+ADDED = (
+    ("a\u0303", True),
+    ("é", False),
+    ("ab", False),
+    ("a b", True),
+    ("b1", False),
+    ("1", False),
+    ("aab", True),
+    ("ba", False),
+)
 
 
 @st.composite

@@ -378,6 +378,12 @@ def test_a_text_with_the_character_that_stands_for_a_blank_has_no_tokens(way):
     assert run(constraint, [*lead, 3, 4, 5]) == 0
 
 
+def test_a_vocabulary_that_lacks_ids_of_the_tokenizer_is_refused():
+    tokenizer = build(["<unk>", SPACE, "a", "<0x61>"], [])
+    with pytest.raises(VocabularyError, match="id 3 is '<0x61>' in the tokenizer, but None in the vocabulary"):
+        CanonicalConstraint(Vocabulary((b"", b" ", b"a"), frozenset({0})), tokenizer)
+
+
 def with_changes(change):
     spec = json.loads(build(["<unk>", SPACE, "a", "aa", "<0x61>"], [("a", "a")]).to_str())
     change(spec)

@@ -425,10 +425,10 @@ class WholeWords:
 
 def _check(vocabulary: Vocabulary, rules: EncodingRules) -> None:
     """The tokens must have the bytes that the tokenizer gives them; control tokens have none."""
-    for i, piece in rules.texts.items():
+    for i, piece in rules.pieces.items():
         found = vocabulary.tokens[i] if i < len(vocabulary) else None
-        if found not in (piece, b""):
+        if found is None or found not in (rules.texts.get(i, found), b""):
             raise VocabularyError(
-                f"id {i} is {piece!r} in the tokenizer, but {found!r} in the vocabulary\n"
+                f"id {i} is {rules.texts.get(i, piece)!r} in the tokenizer, but {found!r} in the vocabulary\n"
                 "hint: give the tokenizer that the vocabulary was read from"
             )
