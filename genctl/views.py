@@ -87,7 +87,8 @@ def _counted(model: LanguageModel[Any], canonical: bool | None) -> CanonicalCons
     """The token sequences that count in a byte view; None: all of them."""
     tokenizer = getattr(model, "tokenizer", None)
     if canonical is None:
-        canonical = tokenizer is not None and CanonicalConstraint.why_not(tokenizer) is None
+        known = tokenizer is not None and tokenizer in _CANONICAL
+        canonical = known or (tokenizer is not None and CanonicalConstraint.why_not(tokenizer) is None)
     if not canonical:
         return None
     if tokenizer is None:

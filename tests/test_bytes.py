@@ -18,15 +18,17 @@ from genctl.errors import ArgumentError
 from genctl.models.bytes import STOP, VOCABULARY, ByteModel
 from genctl.models.packaged import load_packaged
 from genctl.models.toy import ToyModel, packaged_toy
+from genctl.models.transformers import TransformersModel
 from genctl.samplers import smc
 from genctl.samplers.masked import masked
 from genctl.samplers.rejection import AWRS
 from genctl.samplers.resampling import SCHEMES
 from genctl.samplers.streams import seeded
+from genctl.views import byte_view
 from genctl.vocabulary import Vocabulary
 from tests import naive
 from tests.statistics import assert_mean
-from tests.tiny_models import tiny_model
+from tests.tiny_models import tiny_causal_lm, tiny_fallback_tokenizer, tiny_model
 from tests.toy_canonical import longest_match, random_canonical, toy
 
 TEXTS = [bytes(text) for n in range(7) for text in itertools.product(b"ab", repeat=n)]
@@ -280,6 +282,30 @@ def test_a_view_of_a_transformer_is_that_of_its_token_probabilities() -> None:
     for text in (b"", b"the", b"sat on", b"\xe2\x82"):
         _, state = view.prefill([view.encode(text)])
         assert_allclose(np.exp(view.logprobs(state)[0]), exact_law(table, text, None, [0]), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "leads"),
+    [("first", [b" the", b" the", b"  the"]), ("normalizer", [b" the", b"  the", b"   the"]), ("never", None)],
+)
+def test_a_view_of_a_transformer_with_byte_fallback_counts_what_its_tokenizer_writes(scheme: str, leads: Any) -> None:
+    tokenizer = tiny_fallback_tokenizer(scheme)
+    model = TransformersModel(tiny_causal_lm("llama").double(), tokenizer)
+    view = byte_view(model, canonical=True, eps=0.0)
+    assert byte_view(model, canonical=None, eps=0.0)._canonical is view._canonical
+    texts = [b"the", b" the", b"  the"]
+    assert [bytes(view.encode(text)[1:]) for text in texts] == (leads or texts)
+    for text in texts:  # a view reads what the tokenizer writes
+        assert bytes(view.encode(text)[1:]) == model.vocabulary.join(tokenizer.encode(text.decode()))
+    table = Table(model)
+    for prompt in (b"", b"the", b"\xe6\x97", "é\n".encode()):
+        text = bytes(view.encode(prompt)[1:])
+        _, state = view.prefill([view.encode(prompt)])
+        exact = exact_law(table, text, view._canonical, [0])
+        assert_allclose(np.exp(view.logprobs(state)[0]), exact, atol=1e-6)
+        if prompt == b"\xe6\x97":
+            assert exact[0x80:0xC0].sum() == pytest.approx(1)
+        assert view.bounds(state).tolist() == [0.0]
 
 
 class Table(ToyModel):
