@@ -12,14 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from genctl.constraints.canonical import CanonicalConstraint
 from genctl.errors import ArgumentError
 from genctl.kernels.records import F64
 from genctl.models.base import LanguageModel, Prompt, host_logits, is_weighted
 from genctl.models.boundary import Boundary, Ids, Opening, Read
 from genctl.models.bytes import ByteModel
 from genctl.models.covers import Covers
-from genctl.views import canonical_of
+from genctl.views import canonical_of, why_not_canonical
 
 LAST = 4  # tokens of a prompt in whose place a longer one is looked for
 
@@ -65,7 +64,7 @@ def _why_tokens(model: LanguageModel[Any]) -> str | None:
     tokenizer = getattr(model, "tokenizer", None)
     if tokenizer is None:
         return "the model has no tokenizer, which says how its texts are cut into tokens"
-    reason = CanonicalConstraint.why_not(tokenizer)
+    reason = why_not_canonical(tokenizer)
     return f"its tokenizer has {reason}, so it cannot be told how texts are cut into tokens" if reason else None
 
 

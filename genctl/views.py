@@ -22,6 +22,7 @@ PROBES = ("", "a", "0")  # prompts that most models can read
 
 # Takes seconds for a large vocabulary, so it is kept while the tokenizer is.
 _CANONICAL: WeakKeyDictionary[Any, CanonicalConstraint] = WeakKeyDictionary()
+_REASONS: WeakKeyDictionary[Any, str | None] = WeakKeyDictionary()
 
 
 def byte_view(model: LanguageModel[Any], *, canonical: bool | None, eps: float) -> ByteModel[Any]:
@@ -87,13 +88,19 @@ def _counted(model: LanguageModel[Any], canonical: bool | None) -> CanonicalCons
     """The token sequences that count in a byte view; None: all of them."""
     tokenizer = getattr(model, "tokenizer", None)
     if canonical is None:
-        known = tokenizer is not None and tokenizer in _CANONICAL
-        canonical = known or (tokenizer is not None and CanonicalConstraint.why_not(tokenizer) is None)
+        canonical = tokenizer is not None and why_not_canonical(tokenizer) is None
     if not canonical:
         return None
     if tokenizer is None:
         raise VocabularyError("the model has no tokenizer, so no token sequence is canonical\nhint: canonical=False")
     return canonical_of(model)
+
+
+def why_not_canonical(tokenizer: Any) -> str | None:
+    """See `CanonicalConstraint.why_not`, which reads all of a tokenizer."""
+    if tokenizer not in _REASONS:
+        _REASONS[tokenizer] = CanonicalConstraint.why_not(tokenizer)
+    return _REASONS[tokenizer]
 
 
 def canonical_of(model: Any) -> CanonicalConstraint:
