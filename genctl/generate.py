@@ -24,7 +24,6 @@ from genctl.constraints.budget import Budget, within
 from genctl.constraints.rules import Rule, shown
 from genctl.errors import ArgumentError, ConstraintError, DeadEndError, GenctlError, ModelError
 from genctl.models.base import LanguageModel, Prompt
-from genctl.models.bytes import ByteModel
 from genctl.models.ensemble import Combine, Ensemble, Template
 from genctl.models.fim import Order
 from genctl.models.toy import packaged_toy
@@ -52,7 +51,7 @@ from genctl.runs import Group, Part, Plan, Run, fingerprint_of
 from genctl.samplers.base import TokenSampler
 from genctl.samplers.masked import greedy
 from genctl.samplers.smc import COMPLETE, CUT, DEAD, GAVE_UP, STOPPED, Settings, Trace
-from genctl.views import byte_view, infill_view
+from genctl.views import byte_logprob, byte_view, infill_view
 
 REASONS: dict[int, FinishReason] = {
     COMPLETE: "complete",
@@ -234,10 +233,7 @@ class Model:
 
         canonical, eps: as for `bytes`; a model of bytes has them already. -inf if the model cannot write the text.
         """
-        view = self.language_model
-        if not isinstance(view, ByteModel) or canonical is not None or eps is not None:
-            view = byte_view(view, canonical=canonical, eps=eps or 0.0)
-        return view.logprob(_raw(text), _raw(given))
+        return byte_logprob(self.language_model, _raw(text), _raw(given), canonical=canonical, eps=eps)
 
     def infill(
         self,

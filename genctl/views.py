@@ -6,13 +6,17 @@ view, prompt = infill_view(model, "def f(x):\\n    ret", "\\n", order=None, cano
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
+
 from genctl.constraints.canonical import CanonicalConstraint
 from genctl.errors import ArgumentError, ModelError, VocabularyError
-from genctl.models.base import LanguageModel
-from genctl.models.bytes import FIXED, ByteModel
+from genctl.models.base import LanguageModel, host_logits
+from genctl.models.bytes import FIXED, VOCABULARY, ByteModel
+from genctl.models.ensemble import Ensemble
 from genctl.models.fim import Ending, Order, find_style
 
 # Takes seconds for a large vocabulary, so it is kept while the tokenizer is.
@@ -21,16 +25,50 @@ _CANONICAL: WeakKeyDictionary[Any, CanonicalConstraint] = WeakKeyDictionary()
 
 def byte_view(model: LanguageModel[Any], *, canonical: bool | None, eps: float) -> ByteModel[Any]:
     """See `Model.bytes`."""
-    if isinstance(model, ByteModel):
-        raise ArgumentError("the model is one of bytes already\\nhint: set canonical and eps where its view is made")
-    if getattr(model, "tilts", ()):
-        raise ArgumentError(
-            "the law of this model is one of whole texts, which its view as bytes would not keep\\n"
-            "hint: make an ensemble of the members' views: genctl.ensemble([a.bytes(), b.bytes()], op=...)"
-        )
+    if _is_of_bytes(model):
+        raise ArgumentError("the model is one of bytes already\nhint: set canonical and eps where its view is made")
+    _refuse_tilts(model)
     if not hasattr(model, "join"):
         raise ModelError("the model's states cannot be joined, as models/base.py says they can: a byte view needs that")
     return ByteModel(model, _counted(model, canonical), eps=eps)
+
+
+def byte_logprob(
+    model: LanguageModel[Any], text: bytes, given: bytes, *, canonical: bool | None, eps: float | None
+) -> float:
+    """See `Model.logprob`."""
+    if not _is_of_bytes(model) or canonical is not None or eps is not None:
+        model = byte_view(model, canonical=canonical, eps=eps or 0.0)
+    if isinstance(model, ByteModel):
+        return model.logprob(text, given)
+    _refuse_tilts(model)
+    return sum(_steps(model, text, given))
+
+
+def _steps(model: LanguageModel[Any], text: bytes, given: bytes) -> Iterator[float]:
+    """The log-probability of each byte of a text by an ensemble of models of bytes, up to the first impossible one."""
+    logits, state = model.prefill([model.encode(given)])
+    for place, byte in enumerate(text):
+        if place:
+            logits, state = model.extend(state, np.array([text[place - 1]]))
+        step = float(host_logits(logits)[0, byte])
+        yield step
+        if step == -np.inf:
+            return
+
+
+def _is_of_bytes(model: LanguageModel[Any]) -> bool:
+    symbols = model.vocabulary
+    of_bytes = symbols.tokens == VOCABULARY.tokens and symbols.eos == VOCABULARY.eos
+    return isinstance(model, ByteModel) or (isinstance(model, Ensemble) and of_bytes)
+
+
+def _refuse_tilts(model: LanguageModel[Any]) -> None:
+    if getattr(model, "tilts", ()):
+        raise ArgumentError(
+            "the law of this model is one of whole texts, which its view as bytes would not keep\n"
+            "hint: make an ensemble of the members' views: genctl.ensemble([a.bytes(), b.bytes()], op=...)"
+        )
 
 
 def infill_view(
@@ -47,7 +85,7 @@ def infill_view(
     style = None if tokenizer is None else find_style(tokenizer)
     if style is None:
         raise ModelError(
-            "the model has no control tokens for filling in\\n"
+            "the model has no control tokens for filling in\n"
             "hint: use one that was trained for it, such as Qwen2.5-Coder or StarCoder"
         )
     fixed, begun = style.prompt(prefix, suffix, lambda text: tokenizer.encode(text, add_special_tokens=False), order)
@@ -63,7 +101,7 @@ def _counted(model: LanguageModel[Any], canonical: bool | None) -> CanonicalCons
     if not canonical:
         return None
     if tokenizer is None:
-        raise VocabularyError("the model has no tokenizer, so no token sequence is canonical\\nhint: canonical=False")
+        raise VocabularyError("the model has no tokenizer, so no token sequence is canonical\nhint: canonical=False")
     if tokenizer not in _CANONICAL:
         _CANONICAL[tokenizer] = CanonicalConstraint(model.vocabulary, tokenizer)
     return _CANONICAL[tokenizer]

@@ -34,7 +34,7 @@ from typing import Generic, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 
 from genctl.constraints.base import Constraint, unpack, words
-from genctl.errors import ArgumentError
+from genctl.errors import ArgumentError, ModelError
 from genctl.kernels.automaton import END, TOKEN
 from genctl.kernels.cover import child, next_masses
 from genctl.kernels.records import F32, F64, I64
@@ -520,20 +520,28 @@ def _trimmed(branches: Sequence[_Branch], alive: set[int]) -> _Plan:
 
 def _opening(model: LanguageModel[M]) -> tuple[int, ...]:
     """The tokens without bytes that come before any text."""
-    try:
-        ids = model.encode("")
-    except ArgumentError:  # nothing does, and an empty text cannot be begun
-        return ()
-    return tuple(token for token in ids if not model.vocabulary.tokens[token])
+    ids = _encoded(model, "")  # an empty text may be one that cannot be begun
+    return tuple(token for token in ids or () if not model.vocabulary.tokens[token])
 
 
 def _lead(model: LanguageModel[M]) -> bytes:
     """The space that the tokenizers of some models put before a text."""
+    ids = _encoded(model, "a")
+    return b"" if ids is None else model.vocabulary.join(ids).removesuffix(b"a")
+
+
+def _encoded(model: LanguageModel[M], text: str) -> list[int] | None:
+    """None where the model has no tokens for the text."""
     try:
-        first = model.vocabulary.join(model.encode("a"))
-    except ArgumentError:  # a vocabulary without it
-        return b""
-    return first.removesuffix(b"a")
+        ids = model.encode(text)
+    except ArgumentError:
+        return None
+    if any(token >= len(model.vocabulary) for token in ids):
+        raise ModelError(
+            "the members of this ensemble each read a prompt in their own tokens, so it has no view as bytes\n"
+            "hint: make an ensemble of the members' views: genctl.ensemble([a.bytes(), b.bytes()])"
+        )
+    return ids
 
 
 def _split(prompt: Sequence[int]) -> tuple[list[int], bytes]:
