@@ -30,7 +30,7 @@ PROMPTS = (
     "Once upon a time there was a little g",
 )
 LONG = PROMPTS[2] + "irl who lived in a small harbour town, and every morning she walked down to the sea. " * 3
-SETTINGS = ("eps 0", "eps 0.001", "eps 0.01", "all, eps 0.001")
+SETTINGS = ("eps 0", "eps 0.001", "all, eps 0.001")
 CHUNK = 4  # bytes of one setting before it is the next one's turn
 STAGES = 4  # of the memory's growth
 
@@ -65,7 +65,7 @@ def measure_speed(workers: list[Worker], count: int, prompts: list[str]) -> Iter
                 "prefill_cpu_s": first["cpu"],
                 "prefill_calls": first["calls"],
                 "prefill_positions": first["positions"],
-                "from_eps_0": float(np.abs(law - exact)[:256].sum() / 2),
+                "from_eps_0": float(np.abs(law[:256] - exact[:256]).sum() / 2),
             }
 
 
@@ -175,8 +175,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             }
             for row in measure(workers, options.count, options.prompts):
                 found["rows"].append(row)
-                print(", ".join(f"{name} {value:.4g}" for name, value in row.items() if isinstance(value, float)))
-                sys.stdout.flush()
+                figures = (f"{name} {value:.4g}" for name, value in row.items() if isinstance(value, int | float))
+                print(row.get("setting", ""), *figures, sep=", ", file=sys.stderr, flush=True)
             print("\n".join(shown(found["rows"])), flush=True)
         finally:
             for worker in workers:
