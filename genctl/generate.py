@@ -24,9 +24,8 @@ from genctl.constraints.base import Constraint
 from genctl.constraints.budget import Budget, within
 from genctl.constraints.rules import Rule, shown
 from genctl.errors import ArgumentError, ConstraintError, DeadEndError, GenctlError, ModelError
-from genctl.models.base import LanguageModel, Prompt, is_weighted, refuse_weighted
+from genctl.models.base import LanguageModel, Prompt, is_weighted
 from genctl.models.boundary import Boundary
-from genctl.models.bytes import ByteModel
 from genctl.models.ensemble import Combine, Ensemble
 from genctl.models.fim import Order
 from genctl.models.prompts import Template
@@ -60,7 +59,7 @@ from genctl.samplers.smc import COMPLETE, CUT, DEAD, GAVE_UP, STOPPED, Settings,
 from genctl.steering.base import Stack
 from genctl.steering.model import Steered
 from genctl.steering.observers import Confidence, Divergence
-from genctl.views import byte_view, infill_view
+from genctl.views import byte_logprob, byte_view, infill_view
 
 REASONS: dict[int, FinishReason] = {
     COMPLETE: "complete",
@@ -283,11 +282,7 @@ class Model:
 
         canonical, eps: as for `bytes`; a model of bytes has them already. -inf if the model cannot write the text.
         """
-        view = self.language_model
-        refuse_weighted(view, "a log-probability", "ask the models that it was made of")
-        if not isinstance(view, ByteModel) or canonical is not None or eps is not None:
-            view = byte_view(view, canonical=canonical, eps=eps or 0.0)
-        return view.logprob(_raw(text), _raw(given))
+        return byte_logprob(self.language_model, _raw(text), _raw(given), canonical=canonical, eps=eps)
 
     def infill(
         self,

@@ -11,10 +11,12 @@ from contextlib import suppress
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
+
 from genctl.constraints.canonical import CanonicalConstraint
 from genctl.errors import ArgumentError, ModelError, VocabularyError
-from genctl.models.base import LanguageModel, refuse_weighted
-from genctl.models.bytes import FIXED, ByteModel
+from genctl.models.base import LanguageModel, host_logits, refuse_weighted
+from genctl.models.bytes import FIXED, VOCABULARY, ByteModel
 from genctl.models.fim import Ending, Order, find_style
 from genctl.models.prompts import given
 
@@ -27,12 +29,41 @@ _REASONS: WeakKeyDictionary[Any, str | None] = WeakKeyDictionary()
 
 def byte_view(model: LanguageModel[Any], *, canonical: bool | None, eps: float) -> ByteModel[Any]:
     """See `Model.bytes`."""
-    if isinstance(model, ByteModel):
+    if _is_of_bytes(model):
         raise ArgumentError("the model is one of bytes already\nhint: set canonical and eps where its view is made")
     _refuse_what_a_view_loses(model)
     if not hasattr(model, "join"):
         raise ModelError("the model's states cannot be joined, as models/base.py says they can: a byte view needs that")
     return ByteModel(model, _counted(model, canonical), eps=eps)
+
+
+def byte_logprob(
+    model: LanguageModel[Any], text: bytes, given: bytes, *, canonical: bool | None, eps: float | None
+) -> float:
+    """See `Model.logprob`."""
+    refuse_weighted(model, "a log-probability", "ask the models that it was made of")
+    if not _is_of_bytes(model) or canonical is not None or eps is not None:
+        model = byte_view(model, canonical=canonical, eps=eps or 0.0)
+    if isinstance(model, ByteModel):
+        return model.logprob(text, given)
+    return sum(_steps(model, text, given))
+
+
+def _steps(model: LanguageModel[Any], text: bytes, given: bytes) -> Iterator[float]:
+    """The log-probability of each byte of a text by an ensemble of models of bytes, up to the first impossible one."""
+    logits, state = model.prefill([model.encode(given)])
+    for place, byte in enumerate(text):
+        if place:
+            logits, state = model.extend(state, np.array([text[place - 1]]))
+        step = float(host_logits(logits)[0, byte])
+        yield step
+        if step == -np.inf:
+            return
+
+
+def _is_of_bytes(model: LanguageModel[Any]) -> bool:
+    symbols = model.vocabulary
+    return symbols.tokens == VOCABULARY.tokens and symbols.eos == VOCABULARY.eos
 
 
 def _refuse_what_a_view_loses(model: LanguageModel[Any]) -> None:

@@ -16,7 +16,6 @@ from genctl.compilers.regex import compile_regex
 from genctl.constraints.automaton import AutomatonConstraint
 from genctl.errors import ArgumentError
 from genctl.models.bytes import STOP, VOCABULARY, ByteModel
-from genctl.models.packaged import load_packaged
 from genctl.models.toy import ToyModel, packaged_toy
 from genctl.models.transformers import TransformersModel
 from genctl.samplers import smc
@@ -320,44 +319,6 @@ class Table(ToyModel):
         if key not in self._seen:
             self._seen[key] = self._model.prefill([list(key)])[0][0].float().numpy()
         return self._seen[key]
-
-
-PROMPTS = ["Par", "don't", " the", "x = 1", "a\n\nb", "7,5", "naïve", '{"k', "日", "www."]
-
-
-def real_law(model: Any, text: bytes) -> np.ndarray:
-    """`exact_law` of all token sequences, which are read from scratch, all of a length together."""
-    pieces = model.vocabulary.tokens
-    masses, level = np.zeros(257), [([], 1.0, 0)]
-    while level:
-        logits = model.prefill([model.encode("") + tokens for tokens, _, _ in level])[0].double()
-        longer = []
-        for (tokens, weight, start), law in zip(level, logits.softmax(1).numpy(), strict=True):
-            rest = text[start:]
-            for token, piece in enumerate(pieces):
-                if len(piece) > len(rest) and piece.startswith(rest):
-                    masses[piece[len(rest)]] += weight * law[token]
-                elif piece and rest.startswith(piece):
-                    longer.append(([*tokens, token], weight * law[token], start + len(piece)))
-            masses[STOP] += 0 if rest else weight * law[list(model.vocabulary.eos)].sum()
-        level = longer
-    return masses / masses.sum()
-
-
-@pytest.mark.real
-def test_the_view_of_a_real_model_is_that_of_all_covers() -> None:
-    model = load_packaged()
-    view = ByteModel(model)
-    for text in [*(prompt.encode() for prompt in PROMPTS), b"\xe2\x82"]:
-        _, state = view.prefill([view.encode(text)])
-        law, exact = np.exp(view.logprobs(state)[0]), real_law(model, text)
-        assert np.abs(law - exact).sum() / 2 < 1e-5
-        assert law[0xC0] == 0  # no token of SmolLM2 has this byte
-        lazy = ByteModel(model, eps=1e-2)
-        _, state = lazy.prefill([lazy.encode(text[:1])])
-        for byte in text[1:]:
-            _, state = lazy.extend(state, np.array([byte]))
-        assert np.abs(np.exp(lazy.logprobs(state)[0]) - exact).sum() / 2 <= lazy.bounds(state)[0] + 1e-5 <= 1e-2 + 1e-5
 
 
 # -- refusals
