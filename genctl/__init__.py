@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     )
     from genctl.generate import Model, ensemble, load
     from genctl.integrations.transformers import processor
+    from genctl.models.sets import SetPrompt
     from genctl.results import Generation, Generations
+    from genctl.steering.edits import AddVector, FirstTokenScale
     from genctl.vocabulary import Vocabulary
 
 __version__ = "0.1.0"
@@ -56,17 +58,21 @@ _HOMES = {
     ),
     "genctl.generate": ("Model", "ensemble", "load"),
     "genctl.integrations.transformers": ("processor",),
+    "genctl.models.sets": ("SetPrompt",),
     "genctl.results": ("Generation", "Generations"),
     "genctl.samplers.rejection": ("AWRS",),
+    "genctl.steering.edits": ("AddVector", "FirstTokenScale"),
     "genctl.vocabulary": ("Vocabulary",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AWRS",
+    "AddVector",
     "ArgumentError",
     "ConstraintError",
     "DeadEndError",
+    "FirstTokenScale",
     "GenctlError",
     "GenctlWarning",
     "Generation",
@@ -76,6 +82,7 @@ __all__ = [
     "Model",
     "ModelError",
     "Rule",
+    "SetPrompt",
     "ToolCall",
     "UnsatisfiableError",
     "Vocabulary",

@@ -27,6 +27,7 @@ from genctl.models.base import LanguageModel, Prompt
 from genctl.models.bytes import ByteModel
 from genctl.models.ensemble import Combine, Ensemble, Template
 from genctl.models.fim import Order
+from genctl.models.sets import SetPrompt
 from genctl.models.toy import packaged_toy
 from genctl.options import (
     SMC_PARTICLES,
@@ -52,7 +53,7 @@ from genctl.runs import Group, Part, Plan, Run, fingerprint_of
 from genctl.samplers.base import TokenSampler
 from genctl.samplers.masked import greedy
 from genctl.samplers.smc import COMPLETE, CUT, DEAD, GAVE_UP, STOPPED, Settings, Trace
-from genctl.views import byte_view, infill_view
+from genctl.views import byte_view, editable_model, encoded_set, fingerprints, infill_view
 
 REASONS: dict[int, FinishReason] = {
     COMPLETE: "complete",
@@ -73,10 +74,17 @@ class Model:
     # Type checkers cannot tell num_return_sequences=1 from more: given at all, it reads as several.
     @overload
     def generate(
-        self, prompt: Prompt | Ids, constraint: Any = ..., *, num_return_sequences: int, **options: Unpack[Options]
+        self,
+        prompt: Prompt | Ids | SetPrompt,
+        constraint: Any = ...,
+        *,
+        num_return_sequences: int,
+        **options: Unpack[Options],
     ) -> Generations: ...
     @overload
-    def generate(self, prompt: Prompt | Ids, constraint: Any = ..., **options: Unpack[Options]) -> Generation: ...
+    def generate(
+        self, prompt: Prompt | Ids | SetPrompt, constraint: Any = ..., **options: Unpack[Options]
+    ) -> Generation: ...
     @overload
     def generate(
         self, prompt: Batch, constraint: Any = ..., *, num_return_sequences: int, **options: Unpack[Options]
@@ -86,7 +94,7 @@ class Model:
 
     def generate(
         self,
-        prompt: Prompt | Ids | Batch,
+        prompt: Prompt | Ids | SetPrompt | Batch,
         constraint: Any = None,
         *,
         max_new_tokens: int = 128,
@@ -115,7 +123,7 @@ class Model:
     ) -> Generation | Generations | list[Generation] | list[Generations]:
         """Sample texts of the model conditioned on a rule.
 
-        prompt: text, bytes, chat messages, token ids, or a list of such prompts, which run together.
+        prompt: text, bytes, chat messages, token ids, a `SetPrompt`, or a list of such prompts, which run together.
         constraint: a rule (`genctl.regex`, `genctl.json`, joined by &), a re.Pattern, a type, a JSON Schema as a
             dict, a function (text, done) -> bool | float, None, or a list with one of these for each prompt.
         max_new_tokens: tokens of the text, its end not counted. wrap_up: refuse tokens after which a text of the rule
@@ -181,6 +189,7 @@ class Model:
             "prompts": encoded,
             "rules": [repr(rule) for rule in (*rules, *critics)],
             "method": str(method),
+            "edits": fingerprints(self.language_model),
             "options": [wrap_up, do_sample, *hooks, resampling, ess_threshold, min_ess],
         }
         with _progress(progress, max_new_tokens) as on_step:
@@ -261,7 +270,28 @@ class Model:
         view, prompt = infill_view(self.language_model, prefix, suffix, order=order, canonical=canonical, eps=eps)
         return Model(view).generate(prompt, constraint, **options)
 
-    def _encoded(self, prompt: Prompt | Ids) -> list[int]:
+    @contextmanager
+    def edit(self, *edits: Any) -> Iterator[Model]:
+        """Inside the block the model is another one: `genctl.AddVector`, `genctl.FirstTokenScale` (docs/edits.md).
+
+            with lm.edit(genctl.AddVector(layer=12, vector=v)):
+                lm.generate(...)
+
+        They hold for all that share the model, its views as bytes and ensembles too, and for every thread; afterwards,
+        and after an exception or Ctrl-C, the model is what it was, bit by bit.
+
+        Raises ArgumentError for what is no edit or does not fit, ModelError for a model that is edited already, or that
+        cannot be edited exactly (no model of transformers, an ensemble, compiled, attention that takes no masks).
+        """
+        base = editable_model(self.language_model)
+        from genctl.steering.edits import edited
+
+        with edited(base, edits):
+            yield self
+
+    def _encoded(self, prompt: Prompt | Ids | SetPrompt) -> list[int]:
+        if isinstance(prompt, SetPrompt):
+            return encoded_set(self.language_model, prompt)
         if are_ids(prompt):
             return [int(i) for i in prompt]
         return self.language_model.encode(cast(Prompt, prompt))

@@ -14,6 +14,7 @@ from genctl.constraints.rules import Rule
 from genctl.errors import ArgumentError
 from genctl.kernels.records import F32
 from genctl.models.base import Messages, Prompt
+from genctl.models.sets import SetPrompt
 from genctl.samplers.base import TokenSampler
 from genctl.samplers.masked import masked
 from genctl.samplers.rejection import awrs
@@ -21,7 +22,7 @@ from genctl.samplers.resampling import SCHEMES
 from genctl.steering.basic import MinP, Temperature, TopK, TopP
 
 Ids: TypeAlias = Sequence[int]
-Batch: TypeAlias = list[str] | list[bytes] | list[Messages] | list[Ids]
+Batch: TypeAlias = list[str] | list[bytes] | list[Messages] | list[Ids] | list[SetPrompt]
 Progress: TypeAlias = bool | Callable[[int, int], None]  # called with (tokens made, most tokens there may be)
 
 SAMPLERS: dict[str, TokenSampler] = {"awrs": awrs, "smc": awrs, "masked": masked}
@@ -130,10 +131,12 @@ def hooks_of(
     return hooks
 
 
-def prompts_of(prompt: Prompt | Ids | Batch) -> tuple[list[Prompt | Ids], bool]:
+def prompts_of(prompt: Prompt | Ids | SetPrompt | Batch) -> tuple[list[Prompt | Ids | SetPrompt], bool]:
     """The prompts, and whether a list of them was given, as against one text, list of messages or of token ids."""
+    if isinstance(prompt, SetPrompt):
+        return [prompt], False
     if not isinstance(prompt, Sequence):
-        kinds = "text, bytes, chat messages, a list of token ids, or a list of those"
+        kinds = "text, bytes, chat messages, a list of token ids, a SetPrompt, or a list of those"
         raise ArgumentError(f"prompt is {type(prompt).__name__}; give {kinds}")
     if isinstance(prompt, str | bytes) or are_ids(prompt) or are_messages(prompt):
         return [cast(Prompt, prompt)], False
@@ -161,7 +164,7 @@ def _all(prompt: Any, holds: Callable[[Any], bool]) -> bool:
     )
 
 
-def rules_of(constraint: Any, prompts: Sequence[Prompt | Ids], batched: bool) -> list[Rule | None]:
+def rules_of(constraint: Any, prompts: Sequence[object], batched: bool) -> list[Rule | None]:
     """A rule for each prompt."""
     if isinstance(constraint, list):
         if not batched or len(constraint) != len(prompts):

@@ -1,6 +1,7 @@
 """What a model is seen as: a model of bytes, one that fills a hole, several models as one.
 
 view = byte_view(model, canonical=None, eps=0.0)
+editable_model(view), fingerprints(view)            # the model of transformers behind it, and what edits it has
 view, prompt = infill_view(model, "def f(x):\\n    ret", "\\n", order=None, canonical=None, eps=0.0)
 """
 
@@ -14,6 +15,7 @@ from genctl.errors import ArgumentError, ModelError, VocabularyError
 from genctl.models.base import LanguageModel
 from genctl.models.bytes import FIXED, ByteModel
 from genctl.models.fim import Ending, Order, find_style
+from genctl.models.sets import SetPrompt
 
 # Takes seconds for a large vocabulary, so it is kept while the tokenizer is.
 _CANONICAL: WeakKeyDictionary[Any, CanonicalConstraint] = WeakKeyDictionary()
@@ -67,3 +69,39 @@ def _counted(model: LanguageModel[Any], canonical: bool | None) -> CanonicalCons
     if tokenizer not in _CANONICAL:
         _CANONICAL[tokenizer] = CanonicalConstraint(model.vocabulary, tokenizer)
     return _CANONICAL[tokenizer]
+
+
+def behind(model: LanguageModel[Any]) -> list[Any]:
+    """The models that a view or an ensemble asks in the end: itself, where it is none."""
+    inner = getattr(model, "members", None) or ([model.model] if isinstance(model, ByteModel | Ending) else [])
+    return [one for part in inner for one in behind(part)] or [model]
+
+
+def fingerprints(model: LanguageModel[Any]) -> list[str]:
+    """Of the edits that hold in the models behind it, "" for none."""
+    return [getattr(one, "fingerprint", "") for one in behind(model)]
+
+
+def editable_model(model: LanguageModel[Any]) -> Any:
+    """The model of transformers behind a view. Raises ModelError where there is none, or not only one."""
+    models = behind(model)
+    if len(models) > 1:
+        raise ModelError(
+            f"the model is an ensemble of {len(models)}, and edits are of one\n"
+            "hint: edit the member: `with a.edit(...): both.generate(...)`"
+        )
+    if not hasattr(models[0], "fingerprint"):
+        raise ModelError(f"{type(models[0]).__name__} has no layers to edit: edits are of models of transformers")
+    return models[0]
+
+
+def encoded_set(model: LanguageModel[Any], prompt: SetPrompt) -> list[int]:
+    """The prompt as ids that `prefill` reads. Raises ModelError for a model that cannot read a set."""
+    encode = getattr(model, "encode_set", None)
+    if encode is None:
+        raise ModelError(
+            f"a {type(model).__name__} cannot read a SetPrompt: its tokens have no positions of their own\n"
+            "hint: give it to a model of transformers, not to its view as bytes or to an ensemble"
+        )
+    ids: list[int] = encode(prompt)
+    return ids
