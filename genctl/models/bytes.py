@@ -24,22 +24,20 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import groupby
 from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
 from genctl.constraints.base import Constraint, unpack, words
 from genctl.errors import ArgumentError
-from genctl.kernels.automaton import END, TOKEN
+from genctl.kernels.automaton import END
 from genctl.kernels.cover import child, next_masses
 from genctl.kernels.records import F32, F64, I64
 from genctl.models.base import LanguageModel, Prompt, Tokens, host_logits
-from genctl.trie import Tokens as Readable
+from genctl.models.covers import NODES, Covers, Plan
 from genctl.vocabulary import Vocabulary
 
 M = TypeVar("M")
@@ -49,7 +47,6 @@ FIXED = 257  # token t of the fixed tokens of a prompt is FIXED + t
 VOCABULARY = Vocabulary((*(bytes([b]) for b in range(256)), b""), frozenset({STOP}))
 
 SLACK = 0.5  # of eps: what a call leaves pending at most, so that the next bytes can do without one
-NODES = 2048  # token sequences that one call may ask the model about
 FEW = 256  # of a prompt: all are asked about at once even where eps would leave most of them out
 
 
@@ -142,35 +139,6 @@ class ByteState(Generic[M]):
     cache: _Cache[M]
 
 
-class _Branch(NamedTuple):
-    """A token sequence that spells the first bytes of a prompt: one token behind its parent's."""
-
-    token: int
-    start: int
-    parent: int
-    canonical: int
-
-
-class _Plan(NamedTuple):
-    """What the model is asked about at once, the first branch behind the tokens of the trunk.
-
-    whole: nothing else can have a part in the text.
-    """
-
-    trunk: list[int]
-    branches: list[_Branch]
-    whole: bool
-
-    def sequences(self) -> Iterator[list[int]]:
-        """The tokens of each branch."""
-        for branch in self.branches:
-            behind: list[int] = []
-            while branch.parent >= 0:
-                behind.append(branch.token)
-                branch = self.branches[branch.parent]
-            yield self.trunk + behind[::-1]
-
-
 class ByteModel(Generic[M]):
     """The byte view of a model, a `LanguageModel` over 256 bytes and the end of text.
 
@@ -188,9 +156,8 @@ class ByteModel(Generic[M]):
             raise ArgumentError(f"eps is {eps}, expected a total variation of at least 0 and below 1")
         self.model, self.eps = model, eps
         self._canonical = canonical
-        readable = Readable.of(model.vocabulary)
-        self._order, self._trie = readable.order, readable.trie.node
-        self._rank = _ranks(readable, model.vocabulary)
+        self._covers = Covers(model.vocabulary, canonical)
+        self._order, self._trie, self._rank = self._covers.order, self._covers.trie, self._covers.rank
         self._eos = np.array(sorted(model.vocabulary.eos))
         self._opening = _opening(model)
         self._lead = _lead(model)
@@ -286,7 +253,7 @@ class ByteModel(Generic[M]):
             state = self._settled([self._pushed(state.rows[0], bytes([byte]))], state.cache, known)
 
     def _planned(
-        self, prompts: Sequence[tuple[list[int], bytes]], plans: Sequence[_Plan]
+        self, prompts: Sequence[tuple[list[int], bytes]], plans: Sequence[Plan]
     ) -> tuple[list[_Row], _Cache[M], _Known]:
         """Ask the model about all planned token sequences at once -> a row each with its first node pending."""
         logits, state = self.model.prefill(
@@ -306,45 +273,13 @@ class ByteModel(Generic[M]):
             rows.append(_Row(b"", (), (_Pending(None, index, first.start, first.canonical, 0.0),)))
         return rows, _Cache(state, places), known
 
-    def _plan(self, text: bytes, *, trimmed: bool) -> _Plan:
-        """The token sequences that spell beginnings of the text, each behind its parent.
-
-        trimmed: only those with a rest that tokens go on from, and what lies between these and their last common
-        beginning, whose weight divides out. A text with too many is begun with none but the fixed tokens.
-        """
-        branches = [_Branch(-1, 0, -1, self._canonical.start() if self._canonical else 0)]
-        alive = set()
-        for index, branch in enumerate(branches):
-            if len(branches) > NODES + 8 * len(text):  # canonical ones are one or two a byte
-                if self.eps == 0:
-                    raise ArgumentError(_too_many(len(text)))
-                return _Plan([], branches[:1], whole=False)
-            ends, goes_on = self._walk(text, branch.start)
-            if goes_on:
-                alive.add(index)
-            for token, end in ends:
-                if self._canonical is None or self._canonical.allows(branch.canonical, token):
-                    after = self._canonical.advance(branch.canonical, token) if self._canonical else 0
-                    branches.append(_Branch(token, end, index, after))
-        plan = _trimmed(branches, alive) if trimmed else _Plan([], branches, whole=True)
-        few = len(plan.branches) <= (FEW if self.eps else NODES)
-        return plan if few else _Plan([], branches[:1], whole=False)
-
-    def _walk(self, text: bytes, start: int) -> tuple[list[tuple[int, int]], bool]:
-        """The tokens that the text has at an offset, each with its end; and whether longer ones begin with its rest."""
-        at = 0
-        found: list[tuple[int, int]] = []
-        for end in range(start, len(text)):
-            at = child(self._trie, at, text[end])
-            if at < 0:
-                return found, False
-            found += [(token, end + 1) for token in self._spelled(at)]
-        return found, bool(self._trie[at, END] > at + 1)
-
-    def _spelled(self, at: int) -> list[int]:
-        """The tokens whose bytes are the trie node's."""
-        spelled: list[int] = self._order[self._rank[at] : self._rank[at + 1]].tolist()
-        return spelled
+    def _plan(self, text: bytes, *, trimmed: bool) -> Plan:
+        """See `Covers.plan`. A text with too many token sequences is begun with none but the fixed tokens."""
+        plan = self._covers.plan(text, trimmed=trimmed)
+        if plan is None and self.eps == 0:
+            raise ArgumentError(_too_many(len(text)))
+        few = plan is not None and len(plan.branches) <= (FEW if self.eps else NODES)
+        return plan if plan and few else Plan([], [self._covers.root], whole=False)
 
     def _uncovered(self, index: int, fixed: list[int], text: bytes) -> str:
         """Which byte it is that nothing can cover."""
@@ -383,7 +318,7 @@ class ByteModel(Generic[M]):
             probability = float(probabilities[place - first])
             if probability > 0:
                 token = int(self._order[place])
-                after = self._canonical.advance(home.canonical, token) if self._canonical else 0
+                after = self._covers.advance(home.canonical, token)
                 yield _Pending(home, token, start, after, log_weight + math.log(probability))
 
     def _narrowed(
@@ -492,30 +427,6 @@ def _log_sum(logs: Sequence[float]) -> float:
     """log of the sum of exp; -inf of nothing."""
     top = max(logs, default=-math.inf)
     return top if top == -math.inf else top + math.log(math.fsum(math.exp(one - top) for one in logs))
-
-
-def _ranks(readable: Readable, vocabulary: Vocabulary) -> I64:
-    """(M + 1,) how many tokens, in byte order, the trie nodes before each have."""
-    spelled = np.zeros(len(readable.trie.node) + 1, np.int64)
-    texts = [vocabulary.tokens[token] for token in readable.order.tolist()]
-    spelled[1 + np.flatnonzero(readable.trie.node[:, TOKEN] >= 0)] = [len(list(same)) for _, same in groupby(texts)]
-    return np.cumsum(spelled)
-
-
-def _trimmed(branches: Sequence[_Branch], alive: set[int]) -> _Plan:
-    """The branches that are alive or between these and their last common ancestor, which comes first."""
-    needed, below = set(alive), Counter[int]()
-    for index in range(len(branches) - 1, 0, -1):
-        if index in needed:
-            needed.add(branches[index].parent)
-            below[branches[index].parent] += 1
-    trunk: list[int] = []
-    kept = sorted(needed | {0})
-    while kept[0] not in alive and below[kept[0]] == 1:
-        kept = kept[1:]  # the only one below comes next
-        trunk.append(branches[kept[0]].token)
-    places = {index: place for place, index in enumerate(kept)}
-    return _Plan(trunk, [branches[i]._replace(parent=places.get(branches[i].parent, -1)) for i in kept], whole=True)
 
 
 def _opening(model: LanguageModel[M]) -> tuple[int, ...]:
