@@ -27,7 +27,6 @@ from genctl.models.base import LanguageModel, Prompt
 from genctl.models.bytes import ByteModel
 from genctl.models.ensemble import Combine, Ensemble, Template
 from genctl.models.fim import Order
-from genctl.models.sets import SetPrompt
 from genctl.models.toy import packaged_toy
 from genctl.options import (
     SMC_PARTICLES,
@@ -53,7 +52,7 @@ from genctl.runs import Group, Part, Plan, Run, fingerprint_of
 from genctl.samplers.base import TokenSampler, unconstrained
 from genctl.samplers.masked import greedy, likeliest
 from genctl.samplers.smc import COMPLETE, CUT, DEAD, GAVE_UP, STOPPED, Settings, Trace
-from genctl.views import byte_view, editable_model, encoded_set, fingerprints, infill_view
+from genctl.views import byte_view, editable_model, fingerprints, infill_view
 
 REASONS: dict[int, FinishReason] = {
     COMPLETE: "complete",
@@ -75,16 +74,14 @@ class Model:
     @overload
     def generate(
         self,
-        prompt: Prompt | Ids | SetPrompt,
+        prompt: Prompt | Ids,
         constraint: Any = ...,
         *,
         num_return_sequences: int,
         **options: Unpack[Options],
     ) -> Generations: ...
     @overload
-    def generate(
-        self, prompt: Prompt | Ids | SetPrompt, constraint: Any = ..., **options: Unpack[Options]
-    ) -> Generation: ...
+    def generate(self, prompt: Prompt | Ids, constraint: Any = ..., **options: Unpack[Options]) -> Generation: ...
     @overload
     def generate(
         self, prompt: Batch, constraint: Any = ..., *, num_return_sequences: int, **options: Unpack[Options]
@@ -94,7 +91,7 @@ class Model:
 
     def generate(
         self,
-        prompt: Prompt | Ids | SetPrompt | Batch,
+        prompt: Prompt | Ids | Batch,
         constraint: Any = None,
         *,
         max_new_tokens: int = 128,
@@ -290,9 +287,7 @@ class Model:
         with edited(base, edits):
             yield self
 
-    def _encoded(self, prompt: Prompt | Ids | SetPrompt) -> list[int]:
-        if isinstance(prompt, SetPrompt):
-            return encoded_set(self.language_model, prompt)
+    def _encoded(self, prompt: Prompt | Ids) -> list[int]:
         if are_ids(prompt):
             return [int(i) for i in prompt]
         return self.language_model.encode(cast(Prompt, prompt))

@@ -131,7 +131,7 @@ def hooks_of(
     return hooks
 
 
-def prompts_of(prompt: Prompt | Ids | SetPrompt | Batch) -> tuple[list[Prompt | Ids | SetPrompt], bool]:
+def prompts_of(prompt: Prompt | Ids | Batch) -> tuple[list[Prompt | Ids], bool]:
     """The prompts, and whether a list of them was given, as against one text, list of messages or of token ids."""
     if isinstance(prompt, SetPrompt):
         return [prompt], False
@@ -164,7 +164,7 @@ def _all(prompt: Any, holds: Callable[[Any], bool]) -> bool:
     )
 
 
-def rules_of(constraint: Any, prompts: Sequence[object], batched: bool) -> list[Rule | None]:
+def rules_of(constraint: Any, prompts: Sequence[Prompt | Ids], batched: bool) -> list[Rule | None]:
     """A rule for each prompt."""
     if isinstance(constraint, list):
         if not batched or len(constraint) != len(prompts):

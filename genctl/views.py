@@ -15,7 +15,6 @@ from genctl.errors import ArgumentError, ModelError, VocabularyError
 from genctl.models.base import LanguageModel
 from genctl.models.bytes import FIXED, ByteModel
 from genctl.models.fim import Ending, Order, find_style
-from genctl.models.sets import SetPrompt
 
 # Takes seconds for a large vocabulary, so it is kept while the tokenizer is.
 _CANONICAL: WeakKeyDictionary[Any, CanonicalConstraint] = WeakKeyDictionary()
@@ -93,15 +92,3 @@ def editable_model(model: LanguageModel[Any]) -> Any:
     if not hasattr(models[0], "fingerprint"):
         raise ModelError(f"{type(models[0]).__name__} has no layers to edit: edits are of models of transformers")
     return models[0]
-
-
-def encoded_set(model: LanguageModel[Any], prompt: SetPrompt) -> list[int]:
-    """The prompt as ids that `prefill` reads. Raises ModelError for a model that cannot read a set."""
-    encode = getattr(model, "encode_set", None)
-    if encode is None:
-        raise ModelError(
-            f"a {type(model).__name__} cannot read a SetPrompt: its tokens have no positions of their own\n"
-            "hint: give it to a model of transformers, not to its view as bytes or to an ensemble"
-        )
-    ids: list[int] = encode(prompt)
-    return ids

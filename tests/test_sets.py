@@ -66,14 +66,14 @@ def by_mask(model: Any, row: list[int]) -> np.ndarray:
 @pytest.mark.parametrize("name", FULL)
 def test_the_law_is_that_of_a_four_dimensional_mask_with_shared_positions(name: str) -> None:
     model = tiny_model(name)
-    row = model.encode_set(prompt_of())
+    row = model.encode(prompt_of())
     assert_allclose(laws_of(logits_of(model, row)), by_mask(model, row), atol=1e-4)
 
 
 @pytest.mark.parametrize("name", FULL)
 def test_the_order_of_the_members_does_not_show_as_it_does_in_a_plain_prompt(name: str) -> None:
     model = tiny_model(name)
-    rows = [model.encode_set(prompt_of(list(order))) for order in permutations(MEMBERS)]
+    rows = [model.encode(prompt_of(list(order))) for order in permutations(MEMBERS)]
     laws = laws_of(logits_of(model, *rows))
     assert_allclose(laws, np.broadcast_to(laws[0], laws.shape), atol=1e-5)
     plain = laws_of(logits_of(model, *map(plain_ids, rows)))
@@ -86,7 +86,7 @@ def test_the_order_of_the_members_does_not_show_as_it_does_in_a_plain_prompt(nam
 def test_the_order_does_not_show_under_edits_either(name: str, edit: Any) -> None:
     model = tiny_model(name)
     with edited(model, [edit]):
-        first, second = (logits_of(model, model.encode_set(prompt_of(m))) for m in (MEMBERS, MEMBERS[::-1]))
+        first, second = (logits_of(model, model.encode(prompt_of(m))) for m in (MEMBERS, MEMBERS[::-1]))
     used = first > -np.inf
     assert_allclose(first[used], second[used], atol=2e-5)
 
@@ -94,7 +94,7 @@ def test_the_order_does_not_show_under_edits_either(name: str, edit: Any) -> Non
 @pytest.mark.parametrize("name", [*FULL, *WINDOWED])
 def test_a_set_of_one_is_the_plain_prompt_bit_by_bit(name: str) -> None:
     model = tiny_model(name)
-    row = model.encode_set(prompt_of([" cat sat"]))
+    row = model.encode(prompt_of([" cat sat"]))
     assert row == model.encode("the dog and") + model.encode(" cat sat") + model.encode(", then all")
     assert_array_equal(logits_of(model, row), logits_of(model, plain_ids(row)))
 
@@ -103,10 +103,10 @@ def test_a_set_of_one_is_the_plain_prompt_bit_by_bit(name: str) -> None:
 def test_extending_and_forking_behind_a_set_equals_prefilling_the_whole(name: str) -> None:
     model, rng = tiny_model(name), np.random.default_rng(0)
     rows = [
-        model.encode_set(prompt_of()),
+        model.encode(prompt_of()),
         model.encode("the dog and"),
-        model.encode_set(prompt_of(MEMBERS[:2], ".")),
-        model.encode_set(prompt_of(MEMBERS, " by day")),
+        model.encode(prompt_of(MEMBERS[:2], ".")),
+        model.encode(prompt_of(MEMBERS, " by day")),
         model.encode("an old oak"),
     ]
     logits, state = model.prefill(rows)
@@ -127,7 +127,7 @@ def test_extending_and_forking_behind_a_set_equals_prefilling_the_whole(name: st
 
 def test_equal_sets_and_what_they_share_with_plain_prompts_are_read_once() -> None:
     model = tiny_model("llama")
-    row = model.encode_set(prompt_of())
+    row = model.encode(prompt_of())
     _, state = model.prefill([row, [*row, 9], [*row, 8]])
     assert len(np.unique(state.slots)) <= len(plain_ids(row)) + 2 * (len(model.encode(", then all")) + 1)
 
@@ -187,7 +187,7 @@ def test_a_run_behind_a_set_can_be_resumed() -> None:
 
 def test_the_greedy_text_behind_a_set_is_that_of_full_passes_with_masks() -> None:
     model = tiny_model("llama")
-    row = model.encode_set(prompt_of())
+    row = model.encode(prompt_of())
     tokens: list[int] = []
     for _ in range(6):
         tokens.append(int(by_mask(model, row + tokens)[0].argmax()))
@@ -215,11 +215,11 @@ def test_a_set_that_has_no_meaning_is_refused_when_it_is_made(members: Any, suff
 
 def test_parts_may_be_text_bytes_or_ids_and_an_empty_prefix_is_the_opening_token() -> None:
     model = tiny_model("llama")
-    assert model.encode_set(SetPrompt("", [[9], b" log"], [7])) == marked([0], [[9], model.encode(" log")], [7])
+    assert model.encode(SetPrompt("", [[9], b" log"], [7])) == marked([0], [[9], model.encode(" log")], [7])
     with pytest.raises(ArgumentError, match="outside the vocabulary"):
-        model.encode_set(SetPrompt("the", [[9], [100_000]], "x"))
+        model.encode(SetPrompt("the", [[9], [100_000]], "x"))
     with pytest.raises(ArgumentError, match="outside the vocabulary"):
-        model.encode_set(SetPrompt("the", [[9], [NEXT]], [CLOSE]))
+        model.encode(SetPrompt("the", [[9], [NEXT]], [CLOSE]))
     assert parts_of(model.encode("the")) is None
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
-from genctl.errors import ArgumentError
+from genctl.errors import ArgumentError, ModelError
 
 Part: TypeAlias = str | bytes | Sequence[int]
 
@@ -60,6 +60,14 @@ def marked(prefix: Sequence[int], members: Sequence[Sequence[int]], suffix: Sequ
         return [*prefix, *members[0], *suffix]
     inside = [i for member in members for i in (NEXT, *member)]
     return [*prefix, OPEN, *inside[1:], CLOSE, *suffix]
+
+
+def no_sets(model: object) -> ModelError:
+    """What `encode` raises for a SetPrompt where tokens have no positions of their own."""
+    return ModelError(
+        f"a {type(model).__name__} cannot read a SetPrompt: its tokens have no positions of their own\n"
+        "hint: give it to a model of transformers, not to its view as bytes or to an ensemble"
+    )
 
 
 def plain_ids(row: Sequence[int]) -> list[int]:

@@ -96,23 +96,18 @@ class TransformersModel:
         edits = self.edits
         return "" if edits is None else edits.fingerprint
 
-    def encode_set(self, prompt: SetPrompt) -> list[int]:
-        """Token ids with marks around the members (models/sets.py), which `prefill` reads. Raises as `encode`."""
-        prefix = self.encode(prompt.prefix) if isinstance(prompt.prefix, str | bytes) else self._inside(prompt.prefix)
-        parts = [prefix or self._opening(), *map(self._inside, prompt.members), self._inside(prompt.suffix)]
-        for part in parts:
-            self._check_ids(part)
-        return marked(parts[0], parts[1:-1], parts[-1])
-
     def encode(self, prompt: Prompt) -> list[int]:
         """Token ids of a text, of UTF-8 bytes or of chat messages, as the model was trained to see them.
 
         A text gets the special tokens that the tokenizer adds by itself, messages the chat template with the mark that
-        opens the answer. An empty text becomes the begin-of-text token, or else the end-of-text token.
+        opens the answer. An empty text becomes the begin-of-text token, or else the end-of-text token. A SetPrompt has
+        marks around its members.
 
         Raises ArgumentError for bytes that are no UTF-8, malformed messages, characters the tokenizer has no token for
         and an empty prompt that nothing can begin; ModelError for messages without a chat template.
         """
+        if isinstance(prompt, SetPrompt):
+            return self._encode_set(prompt)
         if isinstance(prompt, bytes):
             prompt = _decoded(prompt)
         ids = self._encode_text(prompt) if isinstance(prompt, str) else self._encode_messages(prompt)
@@ -122,7 +117,7 @@ class TransformersModel:
     def prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, CacheState]:
         """N prompts of at least one token each -> (N, V) logits of the next token, and the state.
 
-        A row of `encode_set` is read as the set it says.
+        A row that has a set, as `encode` gives it, is read as models/sets.py says.
 
         Raises ArgumentError for an empty prompt, an id outside the vocabulary, a prompt longer than `context`, and a
         set that does not fit into the model's attention window.
@@ -236,6 +231,14 @@ class TransformersModel:
         ids = list(self.tokenizer.encode(text))
         self._check_nothing_lost(text, ids)
         return ids or self._opening()
+
+    def _encode_set(self, prompt: SetPrompt) -> list[int]:
+        """Token ids with marks around the members, which `prefill` reads."""
+        prefix = self.encode(prompt.prefix) if isinstance(prompt.prefix, str | bytes) else self._inside(prompt.prefix)
+        parts = [prefix or self._opening(), *map(self._inside, prompt.members), self._inside(prompt.suffix)]
+        for part in parts:
+            self._check_ids(part)
+        return marked(parts[0], parts[1:-1], parts[-1])
 
     def _inside(self, part: Part) -> list[int]:
         """Token ids of a part that does not open a text."""
