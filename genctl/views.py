@@ -52,7 +52,7 @@ def infill_view(
             "hint: use one that was trained for it, such as Qwen2.5-Coder or StarCoder"
         )
     fixed, begun = style.prompt(prefix, suffix, lambda text: tokenizer.encode(text, add_special_tokens=False), order)
-    view: ByteModel[Any] = ByteModel(Ending(model, style.ends), _counted(model, canonical), eps=eps)
+    view: ByteModel[Any] = ByteModel(Ending(model, model.vocabulary.eos | style.ends), _counted(model, canonical), eps=eps)
     return view, [FIXED + i for i in fixed] + list(begun)
 
 

@@ -114,12 +114,15 @@ def _text(part: str | bytes, name: str) -> str:
 
 
 class Ending:
-    """A language model for which further tokens end a text."""
+    """A language model for which other tokens end a text."""
 
-    def __init__(self, model: LanguageModel[Any], ends: frozenset[int]) -> None:
+    def __init__(self, model: LanguageModel[Any], eos: frozenset[int]) -> None:
         self.model = model
-        known = model.vocabulary
-        self.vocabulary = replace(known, eos=known.eos | ends)
+        self.vocabulary = replace(model.vocabulary, eos=eos)
+
+    @property
+    def tokenizer(self) -> Any:
+        return getattr(self.model, "tokenizer", None)
 
     def encode(self, prompt: Prompt, /) -> list[int]:
         return self.model.encode(prompt)
