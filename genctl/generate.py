@@ -23,10 +23,11 @@ from genctl.constraints.base import Constraint
 from genctl.constraints.budget import Budget, within
 from genctl.constraints.rules import Rule, shown
 from genctl.errors import ArgumentError, ConstraintError, DeadEndError, GenctlError, ModelError
-from genctl.models.base import LanguageModel, Prompt
+from genctl.models.base import LanguageModel, Prompt, refuse_weighted
 from genctl.models.bytes import ByteModel
-from genctl.models.ensemble import Combine, Ensemble, Template
+from genctl.models.ensemble import Combine, Ensemble
 from genctl.models.fim import Order
+from genctl.models.prompts import Template
 from genctl.models.toy import packaged_toy
 from genctl.options import (
     SMC_PARTICLES,
@@ -46,12 +47,15 @@ from genctl.options import (
     rules_of,
     sampler_of,
     seed_of,
+    steered,
 )
 from genctl.results import FinishReason, Generation, Generations, Sample, choose, is_hopeless
 from genctl.runs import Group, Part, Plan, Run, fingerprint_of
 from genctl.samplers.base import TokenSampler, unconstrained
 from genctl.samplers.masked import greedy, likeliest
 from genctl.samplers.smc import COMPLETE, CUT, DEAD, GAVE_UP, STOPPED, Settings, Trace
+from genctl.steering.base import Stack
+from genctl.steering.model import Steered
 from genctl.views import byte_view, editable_model, fingerprints, infill_view
 
 REASONS: dict[int, FinishReason] = {
@@ -104,6 +108,8 @@ class Model:
         num_return_sequences: int = 1,
         num_particles: int | None = None,
         method: str | TokenSampler = "awrs",
+        steering: Sequence[Any] | None = None,
+        binding: str | None = None,
         critic: Any = None,
         resampling: str = "systematic",
         ess_threshold: float = 0.5,
@@ -132,6 +138,11 @@ class Model:
         method: "awrs" finds tokens by rejection, "masked" by masks, "smc" is "awrs" with 16 particles where no number
             is given; "exact" and "rejection" sample whole texts until so many obey, or max_tries (of each sequence) are
             used up; or a TokenSampler (`genctl.AWRS(...)`). docs/methods.md says which to choose.
+        steering: hooks that change the law of the next token (docs/steering.md), functions of (logits) or of (step,
+            logits), transformers' LogitsProcessors; temperature and filters come behind them.
+        binding: what the hooks are for, to be said where it matters: with a rule, a critic, particles or an exact
+            method. "target" samples the steered model, "tilt" multiplies whole texts by what the hooks add to
+            their tokens, "proposal" only changes how texts are found.
         critic: a rule or function like a predicate, asked only about what was drawn: its log-weights (nats) of prefixes
             guide the particles, its log-weights of whole texts change the target.
         resampling: "systematic", "stratified", "residual", "multinomial", below ess_threshold * N.
@@ -164,23 +175,29 @@ class Model:
         check_number("max_time", max_time or 0.0, 0, math.inf)
         if not do_sample:
             refuse_with_greedy(num_particles=size > 1, num_return_sequences=num_return_sequences > 1, min_ess=min_ess)
-            refuse_with_greedy(critic=critic is not None, method=method not in ("awrs", "masked"))
+            refuse_with_greedy(
+                binding=binding not in (None, "target"),
+                critic=critic is not None,
+                method=method not in ("awrs", "masked"),
+            )
         settings = Settings(
             sampler=sampler_of(method) if do_sample else greedy,
             free=unconstrained if do_sample else likeliest,
             resample=resampler_of(resampling),
             ess_threshold=ess_threshold,
             max_new_tokens=max_new_tokens,
-            hooks=hooks_of(temperature, top_k, top_p, min_p),
-            tilts=getattr(self.language_model, "tilts", ()),
         )
-        exact = exact_of(method, settings.tilts)
+        stack = None if steering is None else Stack(steering)
+        weighted = constraint is not None or critic is not None or size > 1 or method in ("exact", "rejection")
+        hooks = hooks_of(temperature, top_k, top_p, min_p)
+        model = steered(self.language_model, hooks, stack, binding, weighted)
+        exact = exact_of(method, model)
         prompts, batched = prompts_of(prompt)
         rules, critics = rules_of(constraint, prompts, batched), rules_of(critic, prompts, batched)
         seed = _seed(resume, seed, generator)
-        encoded = [self._encoded(one) for one in prompts]
+        encoded = [[int(i) for i in one] if are_ids(one) else model.encode(cast(Prompt, one)) for one in prompts]
         bound = [self._bind(rule, max_new_tokens if wrap_up else None) for rule in rules]
-        hooks = [temperature, top_k, top_p, min_p]
+        law = [temperature, top_k, top_p, min_p, None if stack is None else repr(stack), binding]
         fingerprint = {
             **counts,
             "seed": seed,
@@ -188,7 +205,7 @@ class Model:
             "rules": [repr(rule) for rule in (*rules, *critics)],
             "method": str(method),
             "edits": fingerprints(self.language_model),
-            "options": [wrap_up, do_sample, *hooks, resampling, ess_threshold, min_ess],
+            "options": [wrap_up, do_sample, *law, resampling, ess_threshold, min_ess],
         }
         with _progress(progress, max_new_tokens) as on_step:
             plan = Plan(
@@ -208,7 +225,7 @@ class Model:
                 on_step=on_step,
                 fingerprint=fingerprint,
             )
-            results = self._results(Run(self.language_model, plan, resume), plan, rules, [held for _, held in bound])
+            results = self._results(Run(model, plan, resume), plan, rules, [held for _, held in bound])
         if num_return_sequences == 1:
             singles = [several[0] for several in results]
             return singles if batched else singles[0]
@@ -229,6 +246,15 @@ class Model:
         """
         return Model(byte_view(self.language_model, canonical=canonical, eps=eps))
 
+    def steered(self, hooks: Sequence[Any], binding: str = "target") -> Model:
+        """The same model under hooks, which composes further: rules, particles, byte views, ensembles.
+
+        hooks, binding: as steering and binding of `generate`; docs/steering.md. lm.steered([TopK(50)]).generate(...)
+
+        Raises ArgumentError for hooks in the wrong order, and for those that do not fit the model or the binding.
+        """
+        return Model(Steered(self.language_model, hooks, binding))
+
     def logprob(
         self,
         text: str | builtins.bytes,
@@ -242,6 +268,7 @@ class Model:
         canonical, eps: as for `bytes`; a model of bytes has them already. -inf if the model cannot write the text.
         """
         view = self.language_model
+        refuse_weighted(view, "a log-probability", "ask the models that it was made of")
         if not isinstance(view, ByteModel) or canonical is not None or eps is not None:
             view = byte_view(view, canonical=canonical, eps=eps or 0.0)
         return view.logprob(_raw(text), _raw(given))
@@ -286,11 +313,6 @@ class Model:
 
         with edited(base, edits):
             yield self
-
-    def _encoded(self, prompt: Prompt | Ids) -> list[int]:
-        if are_ids(prompt):
-            return [int(i) for i in prompt]
-        return self.language_model.encode(cast(Prompt, prompt))
 
     def _bind(self, rule: Rule | None, budget: int | None) -> tuple[Constraint | None, Budget | None]:
         """The rule in the model's tokens, held to a budget of tokens; raises where no text of the rule keeps to it."""

@@ -12,14 +12,15 @@ from numpy.random import Generator
 from genctl.constraints.notations import as_rule
 from genctl.constraints.rules import Rule
 from genctl.errors import ArgumentError
-from genctl.kernels.records import F32
-from genctl.models.base import Messages, Prompt
+from genctl.models.base import LanguageModel, Messages, Prompt, is_weighted
 from genctl.models.sets import SetPrompt
 from genctl.samplers.base import TokenSampler
 from genctl.samplers.masked import masked
 from genctl.samplers.rejection import awrs
 from genctl.samplers.resampling import SCHEMES
+from genctl.steering.base import Hook, Stack
 from genctl.steering.basic import MinP, Temperature, TopK, TopP
+from genctl.steering.model import MEANINGS, Steered
 
 Ids: TypeAlias = Sequence[int]
 Batch: TypeAlias = list[str] | list[bytes] | list[Messages] | list[Ids] | list[SetPrompt]
@@ -42,6 +43,8 @@ class Options(TypedDict, total=False):
     min_p: float | None
     num_particles: int | None
     method: str | TokenSampler
+    steering: Sequence[Any] | None
+    binding: str | None
     critic: Any
     resampling: str
     ess_threshold: float
@@ -101,10 +104,10 @@ def sampler_of(method: str | TokenSampler) -> TokenSampler:
     return SAMPLERS.get(method, awrs)
 
 
-def exact_of(method: str | TokenSampler, tilts: Sequence[object]) -> bool | None:
+def exact_of(method: str | TokenSampler, model: LanguageModel[Any]) -> bool | None:
     """Does an exact method learn from what was refuted? None for one that goes symbol by symbol."""
     exact = EXACT.get(method) if isinstance(method, str) else None
-    if exact is not None and tilts:
+    if exact is not None and is_weighted(model):
         raise ArgumentError(
             f"method={method!r} samples the model symbol by symbol, but the law of this model is one of whole texts"
             '\nhint: use method="smc"'
@@ -117,11 +120,9 @@ def resampler_of(resampling: str) -> Callable[[Generator, Any], Any]:
     return SCHEMES[resampling]
 
 
-def hooks_of(
-    temperature: float, top_k: int | None, top_p: float | None, min_p: float | None
-) -> list[Callable[[F32], F32]]:
+def hooks_of(temperature: float, top_k: int | None, top_p: float | None, min_p: float | None) -> list[Hook]:
     """In the order of transformers: temperature first, then the filters."""
-    hooks: list[Callable[[F32], F32]] = [] if temperature == 1 else [Temperature(temperature)]
+    hooks: list[Hook] = [] if temperature == 1 else [Temperature(temperature)]
     if top_k is not None:
         hooks.append(TopK(top_k))
     if top_p is not None:
@@ -129,6 +130,33 @@ def hooks_of(
     if min_p is not None:
         hooks.append(MinP(min_p))
     return hooks
+
+
+def steered(
+    model: LanguageModel[Any],
+    hooks: Sequence[Hook],
+    steering: Sequence[Any] | None,
+    binding: str | None,
+    weighted: bool,
+) -> LanguageModel[Any]:
+    """The model under its hooks. hooks: temperature and filters, which change the law whatever the binding of the
+    others. weighted: are there weights, so that it matters how they are bound?
+    """
+    if steering is None:
+        if binding is not None:
+            raise ArgumentError(f"binding={binding!r} says how steering is bound, but no steering is given")
+        return Steered(model, hooks) if hooks else model
+    if binding is None:
+        if weighted:
+            raise ArgumentError(
+                "steering with a rule, a critic, particles or an exact method needs binding=, since its meanings differ"
+                f"\nhint: {MEANINGS}"
+            )
+        binding = "target"
+    stack = Stack(steering)
+    if binding == "target":
+        return Steered(model, Stack([*stack, *hooks], any_order=stack.any_order))
+    return Steered(Steered(model, hooks) if hooks else model, stack, binding)
 
 
 def prompts_of(prompt: Prompt | Ids | Batch) -> tuple[list[Prompt | Ids], bool]:

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 from genctl.constraints.canonical import CanonicalConstraint
 from genctl.errors import ArgumentError, ModelError, VocabularyError
-from genctl.models.base import LanguageModel
+from genctl.models.base import LanguageModel, refuse_weighted
 from genctl.models.bytes import FIXED, ByteModel
 from genctl.models.fim import Ending, Order, find_style
 
@@ -23,15 +23,25 @@ _CANONICAL: WeakKeyDictionary[Any, CanonicalConstraint] = WeakKeyDictionary()
 def byte_view(model: LanguageModel[Any], *, canonical: bool | None, eps: float) -> ByteModel[Any]:
     """See `Model.bytes`."""
     if isinstance(model, ByteModel):
-        raise ArgumentError("the model is one of bytes already\\nhint: set canonical and eps where its view is made")
-    if getattr(model, "tilts", ()):
-        raise ArgumentError(
-            "the law of this model is one of whole texts, which its view as bytes would not keep\\n"
-            "hint: make an ensemble of the members' views: genctl.ensemble([a.bytes(), b.bytes()], op=...)"
-        )
+        raise ArgumentError("the model is one of bytes already\nhint: set canonical and eps where its view is made")
+    _refuse_what_a_view_loses(model)
     if not hasattr(model, "join"):
         raise ModelError("the model's states cannot be joined, as models/base.py says they can: a byte view needs that")
     return ByteModel(model, _counted(model, canonical), eps=eps)
+
+
+def _refuse_what_a_view_loses(model: LanguageModel[Any]) -> None:
+    """A view asks the model about token sequences as if they were prompts, and adds up their probabilities."""
+    refuse_weighted(
+        model,
+        "its view as bytes",
+        "make the views first: genctl.ensemble([a.bytes(), b.bytes()], op=...), or lm.bytes().steered(...)",
+    )
+    reason = getattr(model, "needs_prompt", None)
+    if reason:
+        raise ArgumentError(
+            f"{reason}, but a view as bytes reads tokens as prompts\nhint: steer the view: lm.bytes().steered(...)"
+        )
 
 
 def infill_view(
@@ -44,6 +54,7 @@ def infill_view(
     eps: float,
 ) -> tuple[ByteModel[Any], list[int]]:
     """The view of a model that ends a text where a hole does, and its prompt. See `Model.infill`."""
+    _refuse_what_a_view_loses(model)
     tokenizer: Any = getattr(model, "tokenizer", None)
     style = None if tokenizer is None else find_style(tokenizer)
     if style is None:
@@ -52,7 +63,9 @@ def infill_view(
             "hint: use one that was trained for it, such as Qwen2.5-Coder or StarCoder"
         )
     fixed, begun = style.prompt(prefix, suffix, lambda text: tokenizer.encode(text, add_special_tokens=False), order)
-    view: ByteModel[Any] = ByteModel(Ending(model, model.vocabulary.eos | style.ends), _counted(model, canonical), eps=eps)
+    view: ByteModel[Any] = ByteModel(
+        Ending(model, model.vocabulary.eos | style.ends), _counted(model, canonical), eps=eps
+    )
     return view, [FIXED + i for i in fixed] + list(begun)
 
 
@@ -64,7 +77,7 @@ def _counted(model: LanguageModel[Any], canonical: bool | None) -> CanonicalCons
     if not canonical:
         return None
     if tokenizer is None:
-        raise VocabularyError("the model has no tokenizer, so no token sequence is canonical\\nhint: canonical=False")
+        raise VocabularyError("the model has no tokenizer, so no token sequence is canonical\nhint: canonical=False")
     if tokenizer not in _CANONICAL:
         _CANONICAL[tokenizer] = CanonicalConstraint(model.vocabulary, tokenizer)
     return _CANONICAL[tokenizer]

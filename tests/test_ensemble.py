@@ -17,7 +17,6 @@ from genctl.compilers.regex import compile_regex
 from genctl.constraints.automaton import AutomatonConstraint
 from genctl.constraints.budget import Budget
 from genctl.errors import ArgumentError, DeadEndError, ModelError, VocabularyError
-from genctl.models.base import host_logits
 from genctl.models.ensemble import OPERATIONS, Ensemble
 from genctl.models.toy import ToyModel
 from genctl.samplers import smc
@@ -27,8 +26,10 @@ from genctl.samplers.rejection import awrs
 from genctl.samplers.resampling import SCHEMES
 from genctl.samplers.streams import seeded
 from genctl.steering.basic import Temperature
+from genctl.steering.model import Steered
 from genctl.vocabulary import Vocabulary
 from tests import naive
+from tests.answers import scores_of
 from tests.statistics import assert_posterior, total_variation
 
 VOCABULARY = Vocabulary((b"a", b"b", b"ab", b"ba", b"", b""), eos=frozenset({4}), unused=frozenset({5}))
@@ -97,7 +98,7 @@ def pair(op, models=(FIRST, SECOND)) -> tuple[Ensemble, Twin]:
 
 
 def laws_of(logits) -> np.ndarray:
-    return np.array([normal(row) for row in host_logits(logits).astype(np.float64).tolist()])
+    return np.array([normal(row) for row in scores_of(logits).astype(np.float64).tolist()])
 
 
 def contexts(longest):
@@ -112,6 +113,7 @@ def test_the_law_of_the_next_symbol_is_the_formula_of_the_operation(op):
     ensemble, twin = pair(op)
     texts = contexts(3)
     found, _ = ensemble.prefill(texts)
+    found = scores_of(found)
     expected = np.array([twin.law(text) for text in texts])
     assert_allclose(found, expected, atol=1e-5)
     if op != "global_product":
@@ -160,7 +162,7 @@ def test_the_order_of_the_members_does_not_matter(op):
     found, _ = Ensemble(models, given, op).prefill(contexts(2))
     for order in ([1, 2, 0], [2, 1, 0]):
         turned = Ensemble([models[i] for i in order], given and [given[i] for i in order], op)
-        assert_allclose(turned.prefill(contexts(2))[0], found, atol=1e-5)
+        assert_allclose(scores_of(turned.prefill(contexts(2))[0]), scores_of(found), atol=1e-5)
 
 
 @pytest.mark.parametrize("op", ["mixture", "bayes"])
@@ -207,9 +209,10 @@ def test_nothing_possible_is_a_dead_end():
     gone = never(FIRST)
     apart = [without(FIRST, B, 2, 3, END), without(SECOND, A)]
     for models, op in [([gone, gone], op) for op in OPERATIONS] + [(apart, "product"), (apart, "min")]:
-        logits, state = Ensemble(models, op=op).prefill([[], [A]])
+        answer, state = Ensemble(models, op=op).prefill([[], [A]])
+        logits = scores_of(answer)
         assert (logits == -np.inf).all()
-        assert (Ensemble(models, op=op).extend(state, np.array([A, B]))[0] == -np.inf).all()
+        assert (scores_of(Ensemble(models, op=op).extend(state, np.array([A, B]))[0]) == -np.inf).all()
         for sampler in WAYS.values():
             draws = sampler(seeded(0, [(0,), (1,)]), logits, by_automaton("[ab]*"), np.array([1, 1]))
             assert (draws.tokens == DEAD_TOKEN).all()
@@ -300,9 +303,9 @@ CONSTRAINTS = {
 }
 
 
-def clouds(model, constraint, sampler, size=PARTICLES, runs=RUNS, hooks=()):
-    """Many independent runs at once, under the model's own tilts."""
-    settings = smc.Settings(sampler, SCHEMES["systematic"], 0.5, LONGEST, hooks, model.tilts)
+def clouds(model, constraint, sampler, size=PARTICLES, runs=RUNS):
+    """Many independent runs at once."""
+    settings = smc.Settings(sampler, SCHEMES["systematic"], 0.5, LONGEST)
     streams = seeded(1, [(g, i) for g in range(runs) for i in range(size)])
     begun = smc.start(streams, model, [[]] * runs, [constraint] * runs, size)
     return smc.run(begun, model, [constraint] * runs, settings)
@@ -341,7 +344,7 @@ def test_local_and_global_products_differ_and_particles_find_the_global_one():
 def test_a_temperature_raises_the_whole_of_a_global_product_to_its_inverse():
     ensemble, twin = pair("global_product")
     hot = Twin(twin.models, twin.op, [weight / 1.6 for weight in twin.weights])
-    cloud = clouds(ensemble, CONSTRAINTS["automaton"](), awrs, hooks=[Temperature(1.6)])
+    cloud = clouds(Steered(ensemble, [Temperature(1.6)]), CONSTRAINTS["automaton"](), awrs)
     assert_posterior(cloud, *naive.posterior(hot, CONSTRAINTS["automaton"](), LONGEST))
 
 
@@ -417,10 +420,10 @@ def test_each_member_reads_the_prompt_as_it_encodes_it(op):
     ids = ensemble.encode("b")
     assert all(i >= len(VOCABULARY) for i in ids)
     found, state = ensemble.prefill([ids, ids])
-    assert_allclose(found, [_law_behind(op, [A, B], [B, B], weights)] * 2, atol=1e-5)
+    assert_allclose(scores_of(found), [_law_behind(op, [A, B], [B, B], weights)] * 2, atol=1e-5)
     more, _ = ensemble.extend(state, np.array([A, B]))
     again, _ = ensemble.prefill([[*ids, A], [*ids, B]])
-    assert_allclose(more, again, atol=1e-5)
+    assert_allclose(scores_of(more), scores_of(again), atol=1e-5)
 
 
 def _law_behind(op, first, second, weights):

@@ -26,6 +26,7 @@ from genctl.samplers.rejection import awrs
 from genctl.samplers.resampling import systematic
 from genctl.samplers.streams import of
 from genctl.steering.basic import Temperature
+from genctl.steering.model import Steered
 from genctl.vocabulary import Vocabulary
 from tests import naive
 from tests.statistics import assert_mean, total_variation
@@ -68,8 +69,8 @@ CONSTRAINTS = {
 }
 
 
-def settings(longest=LONGEST, hooks=()):
-    return smc.Settings(awrs, systematic, 0.5, longest, hooks)
+def settings(longest=LONGEST):
+    return smc.Settings(awrs, systematic, 0.5, longest)
 
 
 def sample(constraint, size, seed=0, *, model=MODEL, longest=LONGEST, prompt=(0,), adaptive=True, **options):
@@ -480,9 +481,9 @@ def test_hooks_change_the_target(adaptive):
     laws |= {pair: MODEL.law(pair) / 2.0 for pair in product(range(4), repeat=2)}
     flat = {c: (law - np.logaddexp.reduce(law)).astype(np.float32) for c, law in laws.items()}
     exact, log_evidence = naive.posterior(ToyModel(VOCABULARY, flat), constraint, LONGEST, given=[0])
-    hot = settings(hooks=[Temperature(2.0)])
+    hot = Steered(MODEL, [Temperature(2.0)])
     rng = np.random.default_rng(0)
-    cloud = sample_exactly(of(rng, size), MODEL, [[0]], [constraint], hot, adaptive=adaptive, max_tries=10**6)
+    cloud = sample_exactly(of(rng, size), hot, [[0]], [constraint], settings(), adaptive=adaptive, max_tries=10**6)
     assert cloud.log_weights[0] == pytest.approx(log_evidence, abs=4 / math.sqrt(size))
     assert_law(cloud.tokens, exact)
 

@@ -31,7 +31,14 @@ if TYPE_CHECKING:
     import torch
 
 # What `model.generate` says, and so does not go into custom_generate(...).
-SAID_THERE = (*OPTIONS, *(name for name in HOOKS if name in KNOWN), "prompt", "constraint", "generation_config", "resume")
+SAID_THERE = (
+    *OPTIONS,
+    *(name for name in HOOKS if name in KNOWN),
+    "prompt",
+    "constraint",
+    "generation_config",
+    "resume",
+)
 EXPECTED = {"attention_mask", "position_ids", "use_cache", "logits_to_keep", "past_key_values", "synced_gpus"}
 
 

@@ -5,23 +5,26 @@
     logits, state = model.extend(state, np.array([5, 7, 7]))       # (3, V)
 
 Laws (tests/laws/test_model.py): extending after selecting equals prefilling the whole sequence; a row does not
-depend on the other rows; a state that was extended is not used again.
+depend on the other rows; a state that was extended is not used again. A model with a reason in `needs_prompt` knows
+where its prompts end: to it the first of these laws says that extending step by step equals extending at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
-from genctl.kernels.records import F32, I64
+from genctl.errors import ArgumentError
+from genctl.kernels.records import F32, F64, I64
 from genctl.models.sets import SetPrompt
 from genctl.vocabulary import Vocabulary
 
 Messages: TypeAlias = Sequence[Mapping[str, Any]]  # [{"role": "user", "content": "..."}]
 Prompt: TypeAlias = str | bytes | Messages | SetPrompt
-Logits: TypeAlias = Any  # (N, V): a torch tensor on the model's device, or a numpy array of a model without torch
+Logits: TypeAlias = Any  # (N, V): a torch tensor on the model's device, a numpy array of a model without torch; Laws
 Tokens: TypeAlias = I64 | Sequence[Sequence[int]]  # (N,), one token a row, or N rows of at least one token each
 
 M = TypeVar("M")
@@ -58,6 +61,40 @@ class LanguageModel(Protocol[M]):
     def join(self, states: Sequence[M], /) -> M:
         """The rows of all states, in order; the states come from one prefill, by whatever way."""
         ...
+
+
+@dataclass(frozen=True)
+class Laws:
+    """What a model answers in place of logits where its texts are weighted: it has `weighted = True`. Each (N, V).
+
+    A sampler draws from `drawn`, and multiplies a particle's weight so that the target is the product of exp(scores).
+    """
+
+    law: F32  # logits, of which the log-probabilities of tokens are reported
+    scores: F32  # nats, no constant is free: log of what the target gives each next token
+    drawn: F32  # logits, -inf only where the scores are
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.law)
+
+
+def is_weighted(model: object) -> bool:
+    """Does the model answer Laws? Then only a sampler that weights its draws knows what it means."""
+    return bool(getattr(model, "weighted", False))
+
+
+def refuse_weighted(model: object, what: str, hint: str) -> None:
+    if is_weighted(model):
+        raise ArgumentError(f"the law of this model is one of whole texts, which {what} would not keep\nhint: {hint}")
+
+
+def log_sum(scores: F64, axis: int) -> F64:
+    """log of the sum of exp along an axis; -inf where all are."""
+    top = scores.max(axis=axis, keepdims=True)
+    top[top == -np.inf] = 0.0
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(np.exp(scores - top).sum(axis=axis)) + top.squeeze(axis))
 
 
 def host_logits(logits: Logits) -> F32:

@@ -22,14 +22,12 @@ import numpy as np
 
 from genctl.errors import ArgumentError, ModelError, VocabularyError
 from genctl.kernels.records import F32, F64, I64
-from genctl.models.base import LanguageModel, Logits, Prompt, Tokens, host_logits
+from genctl.models.base import LanguageModel, Laws, Logits, Prompt, Tokens, host_logits, log_sum, refuse_weighted
+from genctl.models.prompts import Template, given, read_by, templates, woven
 from genctl.models.sets import SetPrompt, no_sets
 from genctl.vocabulary import Vocabulary
 
 Combine: TypeAlias = Callable[[F64], Any]  # (n, N, V) log-probabilities -> (N, V) scores, nats
-Template: TypeAlias = str | Callable[[Prompt], Prompt] | None
-
-PLACE = "{prompt}"  # where a template has the prompt
 
 
 class Beliefs(NamedTuple):
@@ -81,8 +79,10 @@ class Ensemble:
         self.members = tuple(models)
         if not self.members:
             raise ArgumentError("an ensemble needs at least one model")
-        _check_vocabularies([model.vocabulary for model in self.members])
-        self._templates = _templates(prompts, len(self.members))
+        for model in self.members:
+            refuse_weighted(model, "an ensemble", "combine models as they are, and steer or weight the ensemble")
+        check_vocabularies([model.vocabulary for model in self.members])
+        self._templates = templates(prompts, len(self.members))
         self._operation = _operation(op)
         self._weights = self._operation.weights(weights, len(self.members))
         self._vocabulary = self.members[0].vocabulary
@@ -93,9 +93,9 @@ class Ensemble:
         return self._vocabulary
 
     @property
-    def tilts(self) -> tuple[Callable[[F32], F32], ...]:
-        """What samplers have to bind as tilts (`samplers.smc.Settings`): without them a global product is local."""
-        return (unnormalised,) if self._operation.whole_texts else ()
+    def weighted(self) -> bool:
+        """A global product answers Laws: its texts are weighted with what local normalisation would divide by."""
+        return self._operation.whole_texts
 
     def encode(self, prompt: Prompt, /) -> list[int]:
         """The prompt as each member encodes it, begin-of-text and chat template included.
@@ -105,29 +105,29 @@ class Ensemble:
         """
         if isinstance(prompt, SetPrompt):
             raise no_sets(self)
-        size, n = len(self._vocabulary), len(self.members)
+        size = len(self._vocabulary)
         spelled = [
             model.encode(template(prompt)) for model, template in zip(self.members, self._templates, strict=True)
         ]
         alike = all(ids == spelled[0] for ids in spelled) and max(spelled[0], default=0) < size
         if alike and not self._operation.learns:
             return spelled[0]
-        return [size + n * token + m for m, ids in enumerate(spelled) for token in ids]
+        return woven(spelled, size)
 
-    def prefill(self, prompts: Sequence[Sequence[int]], /) -> tuple[F32, EnsembleState]:
+    def prefill(self, prompts: Sequence[Sequence[int]], /) -> tuple[F32 | Laws, EnsembleState]:
         """N prompts of ids as `encode` gives them, symbols of the text behind them -> (N, V) logits, and the state."""
         laws, members = self._prefilled(prompts)
         if not self._operation.learns:
             return self._answer(laws, members, None)
         log_weights = np.repeat(self._weights, len(prompts), axis=1)
-        given = [self._given(row) for row in prompts]
-        texts = [row[count:] for row, count in zip(prompts, given, strict=True)]
+        counts = [given(row, len(self._vocabulary)) for row in prompts]
+        texts = [row[count:] for row, count in zip(prompts, counts, strict=True)]
         if any(texts):
-            first = self._prefilled([row[:count] for row, count in zip(prompts, given, strict=True)])
+            first = self._prefilled([row[:count] for row, count in zip(prompts, counts, strict=True)])
             log_weights = self._judged(log_weights, *first, texts)
         return self._answer(laws, members, log_weights)
 
-    def extend(self, state: EnsembleState, tokens: Tokens, /) -> tuple[F32, EnsembleState]:
+    def extend(self, state: EnsembleState, tokens: Tokens, /) -> tuple[F32 | Laws, EnsembleState]:
         """Symbols for all members. A Bayes mixture reads rows of several symbols one by one."""
         rows = [[int(token) for token in np.atleast_1d(row)] for row in tokens]
         self._check_symbols(rows)
@@ -155,8 +155,9 @@ class Ensemble:
     # -- the members
 
     def _prefilled(self, rows: Sequence[Sequence[int]]) -> tuple[F64, tuple[Any, ...]]:
+        size, n = len(self._vocabulary), len(self.members)
         return self._laws(
-            model.prefill([self._read_by(m, row) for row in rows]) for m, model in enumerate(self.members)
+            model.prefill([read_by(m, n, row, size) for row in rows]) for m, model in enumerate(self.members)
         )
 
     def _extended(self, states: Sequence[Any], tokens: Tokens) -> tuple[F64, tuple[Any, ...]]:
@@ -173,15 +174,6 @@ class Ensemble:
             states.append(state)
         return np.stack(laws), tuple(states)
 
-    def _read_by(self, m: int, row: Sequence[int]) -> list[int]:
-        size, n = len(self._vocabulary), len(self.members)
-        return [i if i < size else (i - size) // n for i in row if i < size or (i - size) % n == m]
-
-    def _given(self, row: Sequence[int]) -> int:
-        """How many ids are a prompt: up to the last that is not for all members."""
-        own = (len(row) - i for i, token in enumerate(reversed(row)) if token >= len(self._vocabulary))
-        return next(own, 0)
-
     def _check_symbols(self, rows: Sequence[Sequence[int]]) -> None:
         for row in rows:
             for token in row:
@@ -193,14 +185,16 @@ class Ensemble:
 
     # -- the ensemble
 
-    def _answer(self, laws: F64, members: tuple[Any, ...], log_weights: F64 | None) -> tuple[F32, EnsembleState]:
+    def _answer(self, laws: F64, members: tuple[Any, ...], log_weights: F64 | None) -> tuple[F32 | Laws, EnsembleState]:
         scores = self._operation.combine(laws, self._weights if log_weights is None else log_weights)
         scores[:, self._unused] = -np.inf
         if not self._operation.whole_texts:
             _normalise(scores)
         with np.errstate(over="ignore"):  # less than float32 can say is impossible
             logits = scores.astype(np.float32)
-        return logits, EnsembleState(members, None if log_weights is None else Beliefs(log_weights, laws))
+        beliefs = None if log_weights is None else Beliefs(log_weights, laws)
+        # Of a global product the scores of symbols multiply to those of whole texts.
+        return Laws(logits, logits, logits) if self.weighted else logits, EnsembleState(members, beliefs)
 
     def _judged(self, log_weights: F64, laws: F64, members: tuple[Any, ...], texts: Sequence[Sequence[int]]) -> F64:
         """(n, N) log-weights before the texts, and the members there -> those behind the texts, by the chain rule."""
@@ -217,22 +211,12 @@ class Ensemble:
         return log_weights
 
 
-def unnormalised(logits: F32) -> F32:
-    """A tilt by the sum of exp(logits) of each row, so that scores of symbols multiply to scores of whole texts.
-
-    Samplers draw from a row's softmax; tilted, the target of each symbol is exp(logit) itself.
-    """
-    totals = _log_sum(logits.astype(np.float64), axis=1)
-    tilted: F32 = logits + totals[:, None].astype(np.float32)
-    return tilted
-
-
 # -- operations
 
 
 def _mixture(laws: F64, log_weights: F64) -> F64:
     """log sum_i w_i P_i."""
-    return _log_sum(laws + log_weights[:, :, None], axis=0)
+    return log_sum(laws + log_weights[:, :, None], axis=0)
 
 
 def _product(laws: F64, exponents: F64) -> F64:
@@ -360,22 +344,14 @@ def _log_probabilities(logits: F32, m: int) -> F64:
 
 def _normalise(scores: F64) -> None:
     """Each row of (N, V) scores, in place, so that exp adds up to 1; rows of -inf stay as they are."""
-    totals = _log_sum(scores, axis=1)
+    totals = log_sum(scores, axis=1)
     scores -= np.where(totals > -np.inf, totals, 0.0)[:, None]
 
 
-def _log_sum(scores: F64, axis: int) -> F64:
-    """log of the sum of exp along an axis; -inf where all are."""
-    top = scores.max(axis=axis, keepdims=True)
-    top[top == -np.inf] = 0.0
-    with np.errstate(divide="ignore"):
-        return np.asarray(np.log(np.exp(scores - top).sum(axis=axis)) + top.squeeze(axis))
+# -- the members' symbols
 
 
-# -- the members' symbols and prompts
-
-
-def _check_vocabularies(vocabularies: Sequence[Vocabulary]) -> None:
+def check_vocabularies(vocabularies: Sequence[Vocabulary]) -> None:
     for m, other in enumerate(vocabularies):
         difference = _difference(vocabularies[0], other)
         if difference is not None:
@@ -399,38 +375,3 @@ def _difference(first: Vocabulary, other: Vocabulary) -> str | None:
     if first.unused != other.unused:
         return f"id {min(first.unused ^ other.unused)} is unused in only one of them"
     return None
-
-
-def _templates(prompts: Sequence[Template] | None, n: int) -> list[Callable[[Prompt], Prompt]]:
-    if prompts is None:
-        return [_as_it_is] * n
-    if isinstance(prompts, str) or len(prompts) != n:
-        given = f"one text {prompts!r}" if isinstance(prompts, str) else f"{len(prompts)}"
-        raise ArgumentError(f"prompts has {given} for {n} models\nhint: give a function, a text or None for each model")
-    return [_template(prompt, m) for m, prompt in enumerate(prompts)]
-
-
-def _template(template: Template, m: int) -> Callable[[Prompt], Prompt]:
-    if template is None:
-        return _as_it_is
-    if callable(template):
-        return template
-    if not isinstance(template, str) or PLACE not in template:
-        raise ArgumentError(
-            f"prompts[{m}] is {template!r}\nhint: give a function of the prompt, a text with {PLACE} in it, or None"
-        )
-
-    def filled(prompt: Prompt) -> Prompt:
-        if isinstance(prompt, str):
-            return template.replace(PLACE, prompt)
-        if isinstance(prompt, bytes):
-            return template.encode().replace(PLACE.encode(), prompt)
-        raise ArgumentError(
-            f"prompts[{m}] is the text {template!r}, into which chat messages do not fit\nhint: give a function"
-        )
-
-    return filled
-
-
-def _as_it_is(prompt: Prompt) -> Prompt:
-    return prompt

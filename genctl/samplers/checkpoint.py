@@ -3,7 +3,8 @@
     saved = saved_cloud(cloud)                                   # plain JSON
     cloud = restored(saved, streams, model, prompts, constraints, critics)
 
-What depends on the model and the rules is built anew from the tokens: the model reads each running prefix once.
+What depends on the model and the rules is built anew from the tokens: the model reads each prompt once, and the tokens
+of each running prefix behind it.
 """
 
 from __future__ import annotations
@@ -53,18 +54,38 @@ def restored(
         raise ArgumentError(f"resume is damaged: {error}") from error
     size = len(streams.keys) // len(prompts)
     running = np.flatnonzero(told.status == RUNNING).tolist()
-    different, rows = told_apart([(*prompts[particle // size], *told.tokens[particle]) for particle in running])
-    read: tuple[Logits, Any] = model.prefill(different) if different else (None, None)
+    logits, state, rows = _read(
+        model, [prompts[particle // size] for particle in running], [told.tokens[particle] for particle in running]
+    )
     return Particles(
         streams=streams,
         **told._asdict(),
         states=_states(constraints, told.tokens, size),
         critic_states=_states(critics, told.tokens, size),
         size=size,
-        state=read[1],
-        logits=read[0],
+        state=state,
+        logits=logits,
         rows=rows,
     )
+
+
+def _read(
+    model: LanguageModel[M], prompts: Sequence[Sequence[int]], texts: Sequence[Sequence[int]]
+) -> tuple[Logits, Any, I64]:
+    """The model behind N prompts and texts, all as long -> logits and state of the different ones, (N,) their rows."""
+    if not prompts:
+        return None, None, np.zeros(0, np.int64)
+    begun, places = told_apart(prompts)
+    logits, state = model.prefill(begun)
+    if not texts[0]:
+        return logits, state, places
+    pairs: dict[tuple[int, tuple[int, ...]], int] = {}
+    rows = [
+        pairs.setdefault((place, tuple(text)), len(pairs)) for place, text in zip(places.tolist(), texts, strict=True)
+    ]
+    held = model.select(state, np.array([place for place, _ in pairs], np.int64))
+    logits, state = model.extend(held, [list(text) for _, text in pairs])
+    return logits, state, np.array(rows, np.int64)
 
 
 class _Told(NamedTuple):

@@ -42,7 +42,7 @@ from genctl.constraints.base import Constraint, unpack
 from genctl.errors import ArgumentError
 from genctl.kernels.records import F32, F64, Bool
 from genctl.kernels.rejection import draw
-from genctl.models.base import LanguageModel
+from genctl.models.base import LanguageModel, host_logits
 from genctl.samplers.base import weigh
 from genctl.samplers.smc import (
     COMPLETE,
@@ -55,7 +55,6 @@ from genctl.samplers.smc import (
     Settings,
     Trace,
     preferred,
-    steered,
 )
 from genctl.samplers.streams import Streams
 
@@ -273,7 +272,7 @@ class Search(Generic[M]):
     ) -> None:
         self.rng, self.model, self.settings, self.adaptive = rng, model, settings, adaptive
         self.logits, self.state = model.prefill(prompts)
-        self.first = steered(self.logits, settings)  # (G, V)
+        self.first = host_logits(self.logits)  # (G, V)
         self.eos = sorted(model.vocabulary.eos)
         self.rows = Rows(row_cache_bytes)
         self.roots: dict[Node, Row] = {}
@@ -330,7 +329,7 @@ class Search(Generic[M]):
             onward: dict[Node, int] = {}
             sources, texts = [], []
             for source, (logits_row, (node, count)) in enumerate(
-                zip(steered(logits, self.settings), waiting.items(), strict=True)
+                zip(host_logits(logits), waiting.items(), strict=True)
             ):
                 row = self._row(node, logits_row)
                 self.visited.append(node)
@@ -455,7 +454,7 @@ def sample_exactly(
     row_cache_bytes: int = ROW_CACHE_BYTES,
 ) -> Particles[M]:
     """N independent texts of the target for each of G prompts; (G N,) streams and rows as in smc.py, deadline too. Of
-    the settings max_new_tokens and hooks are used, and all random numbers are those of the first stream.
+    the settings max_new_tokens is used, and all random numbers are those of the first stream.
 
     adaptive: learn from what was rejected. Prompts that are equal and have the same constraint (the same object) learn
     together, and share one estimate. max_tries: texts that are begun for each prompt. Without a constraint every try

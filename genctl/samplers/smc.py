@@ -28,14 +28,12 @@ import numpy as np
 from numpy.random import Generator
 
 from genctl.constraints.base import Constraint
-from genctl.errors import ArgumentError
 from genctl.kernels.records import F32, F64, I64, Bool
-from genctl.models.base import LanguageModel, Logits, host_logits
+from genctl.models.base import LanguageModel, Laws, Logits, host_logits
 from genctl.samplers.base import Draws, TokenSampler, unconstrained, weigh
 from genctl.samplers.streams import Streams
 
 M = TypeVar("M")
-Hook: TypeAlias = Callable[[F32], F32]  # (N, V) logits -> new ones, row by row
 Rules: TypeAlias = Sequence[Constraint | None]  # one for each prompt
 
 # Status of a particle. STOPPED: the time was up; GAVE_UP: texts ran out that exact samplers may try.
@@ -44,20 +42,12 @@ RUNNING, COMPLETE, CUT, DEAD, STOPPED, GAVE_UP = range(6)
 
 @dataclass(frozen=True)
 class Settings:
-    """How particles are moved.
-
-    hooks change the model's law, and with it the target. tilts multiply the target of each token with exp(new logits -
-    old logits), without normalising. proposals only change how tokens are found: the weights make up for it, so they
-    may not take a token away. free draws where there is no constraint.
-    """
+    """How particles are moved. free draws where there is no constraint."""
 
     sampler: TokenSampler
     resample: Callable[[Generator, F64], I64]
     ess_threshold: float  # resample when the effective sample size falls below this share of N
     max_new_tokens: int
-    hooks: Sequence[Hook] = ()
-    tilts: Sequence[Hook] = ()
-    proposals: Sequence[Hook] = ()
     free: Callable[[Streams, F32], Draws] = unconstrained
 
 
@@ -190,7 +180,7 @@ def step(
 ) -> Particles[M]:
     """One more token for every running particle, then resampling, then one forward of the model for all."""
     critics = critics or [None] * len(constraints)
-    laws = law(cloud.logits, settings)
+    laws = law(cloud.logits)
     if cloud.steps == settings.max_new_tokens:
         return _close(cloud, model, constraints, critics, laws)
     running = np.flatnonzero(cloud.running)
@@ -211,50 +201,29 @@ def step(
     return _forward(moved, model, running, kept)
 
 
-def law(logits: Logits, settings: Settings) -> _Law:
-    """The laws of the rows' next tokens: the target's, as hooks and tilts make it, and the one that is drawn from."""
-    target = steered(logits, settings)
-    if not settings.tilts and not settings.proposals:
+def law(logits: Logits) -> _Law:
+    """The laws of the rows' next tokens: the target's, and the one that is drawn from."""
+    if not isinstance(logits, Laws):
+        target = host_logits(logits)
         return _Law(target, target, None)
-    weights = weigh(target)
-    normalisers = np.array([weights.log_normaliser(n) for n in range(len(target))])
-    scores = np.where(target > -np.inf, target - normalisers[:, None].astype(np.float32), np.float32(-np.inf))
-    tilted = target
-    for tilt in settings.tilts:
-        tilted = tilt(tilted)
-    possible = target > -np.inf
-    scores[possible] += tilted[possible] - target[possible]
-    drawn = scores
-    for proposal in settings.proposals:
-        drawn = proposal(drawn)
-    if ((drawn == -np.inf) & (scores > -np.inf)).any():
-        raise ArgumentError(
-            "a proposal takes away tokens that the target has\nhint: bind hooks that filter tokens as target or tilt"
-        )
-    return _Law(target, drawn, _Tilted(scores, normalisers))
+    weights = weigh(logits.law)
+    normalisers = np.array([weights.log_normaliser(n) for n in range(len(logits))])
+    return _Law(logits.law, logits.drawn, _Weighted(logits.scores, normalisers))
 
 
-def steered(logits: Logits, settings: Settings) -> F32:
-    """The logits of the target: the model's, changed by the hooks."""
-    target = host_logits(logits)
-    for hook in settings.hooks:
-        target = hook(target)
-    return target
-
-
-class _Tilted(NamedTuple):
-    """scores (N, V): of the tilted target, nats, not normalised; normalisers (N,): of the target before."""
+class _Weighted(NamedTuple):
+    """scores (N, V): of the target, nats, not normalised; normalisers (N,): of the law that is reported."""
 
     scores: F32
     normalisers: F64
 
 
 class _Law(NamedTuple):
-    """target, drawn (N, V): logits. tilted: None where the target is what is drawn from."""
+    """target, drawn (N, V): logits. weighted: None where the target is what is drawn from."""
 
     target: F32
     drawn: F32
-    tilted: _Tilted | None
+    weighted: _Weighted | None
 
 
 def _draw(laws: _Law, cloud: Particles[M], constraints: Rules, settings: Settings, running: I64) -> Draws:
@@ -274,16 +243,16 @@ def _draw(laws: _Law, cloud: Particles[M], constraints: Rules, settings: Setting
             parts.append(settings.sampler(mine, logits, constraint, cloud.states[running[members]]))
     order = np.argsort(np.concatenate([np.array(members) for members in together.values()]))
     draws = Draws(*(np.concatenate(column)[order] for column in zip(*parts, strict=True)))
-    return draws if laws.tilted is None else _corrected(draws, laws.target, laws.tilted, cloud.rows)
+    return draws if laws.weighted is None else _corrected(draws, laws.target, laws.weighted, cloud.rows)
 
 
-def _corrected(draws: Draws, target: F32, tilted: _Tilted, rows: I64) -> Draws:
-    """The weights for the tilted target: of the allowed mass of the drawn law, times its share of the target."""
+def _corrected(draws: Draws, target: F32, weighted: _Weighted, rows: I64) -> Draws:
+    """The weights for the weighted target: of the allowed mass of the drawn law, times its share of the target."""
     log_weights, logprobs = draws.log_weights.copy(), draws.logprobs.copy()
     for i, (token, row) in enumerate(zip(draws.tokens.tolist(), rows.tolist(), strict=True)):
         if token >= 0:
-            log_weights[i] += float(tilted.scores[row, token]) - draws.logprobs[i]
-            logprobs[i] = float(target[row, token] - tilted.normalisers[row])
+            log_weights[i] += float(weighted.scores[row, token]) - draws.logprobs[i]
+            logprobs[i] = float(target[row, token] - weighted.normalisers[row])
     return draws._replace(log_weights=log_weights, logprobs=logprobs)
 
 
@@ -423,8 +392,8 @@ def _close(
     eos = sorted(model.vocabulary.eos)
     ends = log_end_mass(laws.target, eos)
     scores = ends
-    if laws.tilted is not None:
-        scores = np.logaddexp.reduce(laws.tilted.scores[:, eos].astype(np.float64), axis=1)
+    if laws.weighted is not None:
+        scores = np.logaddexp.reduce(laws.weighted.scores[:, eos].astype(np.float64), axis=1)
     for particle, row in zip(running.tolist(), cloud.rows.tolist(), strict=True):
         constraint, critic = constraints[particle // cloud.size], critics[particle // cloud.size]
         now = _potential(constraint, cloud.states[particle], True)

@@ -1,40 +1,56 @@
-"""The hooks every generation API has: temperature, top-k, top-p, min-p. They change the target.
+"""The hooks every generation API has: temperature, top-k, top-p, min-p, typical.
 
-    hooks = [Temperature(0.8), TopP(0.95)]
-    for hook in hooks: logits = hook(logits)
+    lm.generate(prompt, temperature=0.8, top_p=0.95)
+    lm.steered([Temperature(0.8), TypicalP(0.9)])
 
-A hook is a pure function from (N, V) float32 logits to new ones, row by row. With a constraint the samples follow
-the steered model conditioned on the rule; a token a filter removes (logit -inf) cannot be drawn.
+With a constraint the samples follow the steered model conditioned on the rule; a token a filter removes (logit -inf)
+cannot be drawn, and a particle whose rule allows none of those that are left has no weight. So filters are for open
+text, or wide.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from genctl.errors import ArgumentError
-from genctl.kernels.records import F32
+from genctl.kernels.records import F32, F64, I64
+from genctl.steering.base import Hook, Slot, Step, log_softmax
+
+IMPOSSIBLE = np.float32(-np.inf)
 
 
 @dataclass(frozen=True)
-class Temperature:
+class Temperature(Hook):
     """Divide the logits: below 1 sharper, above 1 flatter."""
 
     temperature: float
+    slot: ClassVar[Slot] = Slot.TEMPERATURE
 
     def __post_init__(self) -> None:
-        _check_number("temperature", self.temperature)
+        check_number("temperature", self.temperature)
         if not 0 < self.temperature < np.inf:
             hint = "; for the likeliest token use do_sample=False" if self.temperature == 0 else ""
             raise ArgumentError(f"temperature is {self.temperature}, it must be a finite number above 0{hint}")
 
-    def __call__(self, logits: F32) -> F32:
-        return logits / np.float32(self.temperature)
+    def __call__(self, step: Step, scores: F32, /) -> F32:
+        return scores if self.temperature == 1 else scores / np.float32(self.temperature)
+
+
+class Filter(Hook):
+    """A hook that keeps some tokens as they are and makes the others impossible."""
+
+    slot: ClassVar[Slot] = Slot.TRUNCATION
+
+    @property
+    def restricts_support(self) -> bool:
+        return True
 
 
 @dataclass(frozen=True)
-class TopK:
+class TopK(Filter):
     """Keep the k likeliest tokens of each row, and all that are equal to the least of them."""
 
     k: int
@@ -43,59 +59,109 @@ class TopK:
         if isinstance(self.k, bool) or not isinstance(self.k, int | np.integer) or self.k < 1:
             raise ArgumentError(f"top_k is {self.k!r}, it must be an integer of at least 1")
 
-    def __call__(self, logits: F32) -> F32:
-        if self.k >= logits.shape[1]:
-            return logits
-        least = np.partition(logits, -self.k, axis=1)[:, -self.k, None]
-        return np.where(logits >= least, logits, np.float32(-np.inf))
+    def __call__(self, step: Step, scores: F32, /) -> F32:
+        if self.k >= scores.shape[1]:
+            return scores
+        least = np.partition(scores, -self.k, axis=1)[:, -self.k, None]
+        return np.where(scores >= least, scores, IMPOSSIBLE)
 
 
 @dataclass(frozen=True)
-class TopP:
+class TopP(Filter):
     """Keep the smallest set of likeliest tokens with at least this probability (Holtzman et al. 2020)."""
 
     p: float
 
     def __post_init__(self) -> None:
-        _check_number("top_p", self.p)
-        if not 0 < self.p <= 1:
-            raise ArgumentError(f"top_p is {self.p}, it must be in (0, 1]")
+        check_share("top_p", self.p)
 
-    def __call__(self, logits: F32) -> F32:
+    @property
+    def restricts_support(self) -> bool:
+        return self.p < 1
+
+    def __call__(self, step: Step, scores: F32, /) -> F32:
         if self.p == 1:
-            return logits
-        order = np.argsort(-logits, axis=1, kind="stable")
-        probabilities = np.take_along_axis(_softmax(logits), order, axis=1)
-        before = np.cumsum(probabilities, axis=1) - probabilities
-        kept = np.empty(logits.shape, np.bool_)
-        np.put_along_axis(kept, order, before < self.p, axis=1)
-        return np.where(kept, logits, np.float32(-np.inf))
+            return scores
+        kept = np.zeros(scores.shape, np.bool_)
+        for row, probabilities in zip(kept, _softmax(scores), strict=True):
+            # The tokens below this bound have less than 1 - p together: the others need no more to have p.
+            likely = np.flatnonzero(probabilities >= (1 - self.p) / (2 * len(row)))
+            order = likely[np.argsort(-probabilities[likely], kind="stable")]
+            row[_until(order, probabilities, self.p)] = True
+        return np.where(kept, scores, IMPOSSIBLE)
 
 
 @dataclass(frozen=True)
-class MinP:
+class MinP(Filter):
     """Keep the tokens with at least this share of the likeliest one's probability (Nguyen et al. 2024)."""
 
     p: float
 
     def __post_init__(self) -> None:
-        _check_number("min_p", self.p)
+        check_number("min_p", self.p)
         if not 0 <= self.p <= 1:
             raise ArgumentError(f"min_p is {self.p}, it must be in [0, 1]")
 
-    def __call__(self, logits: F32) -> F32:
+    @property
+    def restricts_support(self) -> bool:
+        return self.p > 0
+
+    def __call__(self, step: Step, scores: F32, /) -> F32:
         if self.p == 0:
-            return logits
-        least = logits.max(axis=1, keepdims=True) + np.float32(np.log(self.p))
-        return np.where(logits >= least, logits, np.float32(-np.inf))
+            return scores
+        least = scores.max(axis=1, keepdims=True) + np.float32(np.log(self.p))
+        return np.where(scores >= least, scores, IMPOSSIBLE)
 
 
-def _check_number(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, float | int | np.floating | np.integer):
-        raise ArgumentError(f"{name} is {value!r}, it must be a number")
+@dataclass(frozen=True)
+class TypicalP(Filter):
+    """Keep the tokens whose surprise is nearest to the entropy, until they have this probability (Meister et al. 2023).
+
+    Of equally near ones the lower id comes first.
+    """
+
+    p: float
+
+    def __post_init__(self) -> None:
+        check_share("typical_p", self.p)
+
+    @property
+    def restricts_support(self) -> bool:
+        return self.p < 1
+
+    def __call__(self, step: Step, scores: F32, /) -> F32:
+        if self.p == 1:
+            return scores
+        laws = log_softmax(scores)
+        probabilities = np.exp(laws)
+        surprises = np.where(laws > -np.inf, -laws, 0.0)
+        entropy = (probabilities * surprises).sum(axis=1, keepdims=True)
+        kept = np.zeros(scores.shape, np.bool_)
+        for row, share, distance in zip(kept, probabilities, np.abs(surprises - entropy), strict=True):
+            order = np.argsort(np.where(share > 0, distance, np.inf), kind="stable")
+            row[_until(order, share, self.p)] = True
+        return np.where(kept, scores, IMPOSSIBLE)
+
+
+def _until(order: I64, probabilities: F32 | F64, p: float) -> I64:
+    """The first tokens of an order, up to the one with which they have probability p."""
+    masses = np.cumsum(probabilities[order], dtype=np.float64)
+    return order[: 1 + int(np.searchsorted(masses, p))]
 
 
 def _softmax(logits: F32) -> F32:
-    weights: F32 = np.exp(logits - logits.max(axis=1, keepdims=True))
-    weights /= weights.sum(axis=1, keepdims=True)
+    top = logits.max(axis=1, keepdims=True)
+    weights: F32 = np.exp(logits - np.where(top > -np.inf, top, np.float32(0)))
+    weights /= np.maximum(weights.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
     return weights
+
+
+def check_share(name: str, value: object) -> None:
+    check_number(name, value)
+    if not 0 < value <= 1:  # type: ignore[operator]  # checked to be a number
+        raise ArgumentError(f"{name} is {value}, it must be in (0, 1]")
+
+
+def check_number(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, float | int | np.floating | np.integer):
+        raise ArgumentError(f"{name} is {value!r}, it must be a number")

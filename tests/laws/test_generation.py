@@ -27,6 +27,7 @@ from genctl.samplers.masked import masked
 from genctl.samplers.rejection import AWRS, awrs
 from genctl.samplers.resampling import SCHEMES
 from genctl.samplers.streams import seeded
+from genctl.steering.model import Steered
 from genctl.vocabulary import Vocabulary
 from tests import naive
 from tests.statistics import assert_mean, assert_posterior, total_variation
@@ -85,17 +86,17 @@ EVERYWHERE = list(WAYS)[:7]
 SOME = ["automaton", "late predicate", "automaton & predicate"]
 
 
-def begin(constraints, size, seed, critics=None, prompt=(0,)):
+def begin(constraints, size, seed, critics=None, prompt=(0,), model=MODEL):
     streams = seeded(seed, [(g, i) for g in range(len(constraints)) for i in range(size)])
-    return smc.start(streams, MODEL, [list(prompt)] * len(constraints), constraints, size, critics)
+    return smc.start(streams, model, [list(prompt)] * len(constraints), constraints, size, critics)
 
 
-def clouds(constraint, way, size=PARTICLES, runs=RUNS, seed=1, critic=None, **laws):
+def clouds(constraint, way, size=PARTICLES, runs=RUNS, seed=1, critic=None, model=MODEL):
     """Many independent runs at once: one group of particles each."""
     sampler, scheme, threshold = WAYS[way]
-    settings = smc.Settings(sampler, SCHEMES[scheme], threshold, LONGEST, **laws)
+    settings = smc.Settings(sampler, SCHEMES[scheme], threshold, LONGEST)
     constraints, critics = [constraint] * runs, [critic] * runs
-    return smc.run(begin(constraints, size, seed, critics), MODEL, constraints, settings, critics)
+    return smc.run(begin(constraints, size, seed, critics, model=model), model, constraints, settings, critics)
 
 
 @pytest.mark.parametrize(
@@ -133,11 +134,16 @@ def filtered(logits):
     return np.where(logits >= np.partition(logits, -3, axis=1)[:, -3, None], logits, np.float32(-np.inf))
 
 
-SAME = [lambda logits: logits]
+def half(logits):
+    return logits / 2
 
 
-class Steered(ToyModel):
-    """The toy model under a target hook and a tilt; its laws need not add up to 1."""
+def same(logits):
+    return logits
+
+
+class Twin(ToyModel):
+    """The toy model under a target hook and a tilt, token by token; its laws need not add up to 1."""
 
     def __init__(self, hook, tilt, model=MODEL):
         super().__init__(model.vocabulary, model._laws)
@@ -151,26 +157,30 @@ class Steered(ToyModel):
         return logits
 
 
+BOUND = {
+    "target": (Steered(MODEL, [bias]), Twin(bias, same)),
+    "filtering target": (Steered(MODEL, [filtered]), Twin(filtered, same)),
+    "tilt": (Steered(MODEL, [bias], "tilt"), Twin(same, bias)),
+    "proposal": (Steered(MODEL, [bias], "proposal"), Twin(same, same)),
+    "all three": (
+        Steered(Steered(Steered(MODEL, [filtered]), [bias], "tilt"), [half], "proposal"),
+        Twin(filtered, bias),
+    ),
+}
+
+
 @pytest.mark.parametrize("way", ["awrs", "masked", "geometric"])
 @pytest.mark.parametrize("name", ["automaton", "predicate"])
-@pytest.mark.parametrize("binding", ["target", "filtering target", "tilt", "proposal", "all three"])
+@pytest.mark.parametrize("binding", BOUND)
 def test_hooks_have_their_binding_s_posterior(name, way, binding):
-    hooks, tilts, proposals = {
-        "target": ([bias], [], []),
-        "filtering target": ([filtered], [], []),
-        "tilt": ([], [bias], []),
-        "proposal": ([], [], [bias]),
-        "all three": ([filtered], [bias], [lambda logits: logits / 2]),
-    }[binding]
-    model = Steered((hooks or SAME)[0], (tilts or SAME)[0])
-    exact, log_evidence = naive.posterior(model, CONSTRAINTS[name](), LONGEST, given=[0])
-    cloud = clouds(CONSTRAINTS[name](), way, hooks=hooks, tilts=tilts, proposals=proposals)
-    assert_posterior(cloud, exact, log_evidence)
+    model, twin = BOUND[binding]
+    exact, log_evidence = naive.posterior(twin, CONSTRAINTS[name](), LONGEST, given=[0])
+    assert_posterior(clouds(CONSTRAINTS[name](), way, model=model), exact, log_evidence)
 
 
 def test_a_proposal_that_takes_tokens_away_is_refused():
     with pytest.raises(ArgumentError, match="takes away tokens"):
-        clouds(CONSTRAINTS["automaton"](), "awrs", proposals=[filtered], runs=1)
+        clouds(CONSTRAINTS["automaton"](), "awrs", model=Steered(MODEL, [filtered], "proposal"), runs=1)
 
 
 tokens = st.lists(st.sampled_from([b"a", b"b", b"ab", b"ba", b"aa", b"bb"]), min_size=2, max_size=4, unique=True)
@@ -217,12 +227,12 @@ def test_random_rules_samplers_critics_and_hooks_have_the_enumerated_posterior(w
     constraint, critic = (Both([rule(), judge]) if judged == "rule" else rule()), judge if judged == "critic" else None
     bias = np.random.default_rng(seed).normal(0, 1, len(vocabulary)).astype(np.float32)
     binding = data.draw(st.sampled_from(["none", "target", "tilt", "proposal"]))
-    hook = [lambda logits: logits + bias]
-    laws = {"target": {"hooks": hook}, "tilt": {"tilts": hook}, "proposal": {"proposals": hook}}.get(binding, {})
-    steered = Steered(laws.get("hooks", SAME)[0], laws.get("tilts", SAME)[0], model)
-    exact, log_evidence = naive.posterior(
-        steered, constraint if critic is None else Both([constraint, critic]), longest
-    )
+
+    def hook(logits):
+        return logits + bias
+
+    twin = Twin(hook if binding == "target" else same, hook if binding == "tilt" else same, model)
+    exact, log_evidence = naive.posterior(twin, constraint if critic is None else Both([constraint, critic]), longest)
     dying = judged != "nothing" or getattr(sampler, "max_rejects", None) is not None
     assume(not exact or not dying or log_evidence > math.log(0.05))
     runs, size = 400, data.draw(st.integers(1, 4))
@@ -230,8 +240,9 @@ def test_random_rules_samplers_critics_and_hooks_have_the_enumerated_posterior(w
     scheme = SCHEMES[data.draw(st.sampled_from(sorted(SCHEMES)))]
     streams = seeded(seed, [(g, i) for g in range(runs) for i in range(size)])
     constraints, critics = [constraint] * runs, [critic] * runs
-    begun = smc.start(streams, model, [[]] * runs, constraints, size, critics)
-    cloud = smc.run(begun, model, constraints, smc.Settings(sampler, scheme, threshold, longest, **laws), critics)
+    steered = model if binding == "none" else Steered(model, [hook], binding)
+    begun = smc.start(streams, steered, [[]] * runs, constraints, size, critics)
+    cloud = smc.run(begun, steered, constraints, smc.Settings(sampler, scheme, threshold, longest), critics)
     if not exact:
         assert (cloud.log_weights == -np.inf).all()
         return

@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from genctl.models.base import Prompt, host_logits
+from genctl.models.base import Prompt
 from genctl.models.bytes import ByteModel
 from genctl.models.ensemble import OPERATIONS, Ensemble
 from genctl.models.toy import CORPUS, ToyModel, packaged_toy
+from genctl.steering.base import Auxiliary, Hook, Step
+from genctl.steering.model import BINDINGS, Steered
 from genctl.vocabulary import Vocabulary
+from tests.answers import scores_of
 from tests.tiny_models import CONFIGS, tiny_model
 from tests.toy_canonical import longest_match
 
@@ -49,12 +52,43 @@ def ensemble_of_transformers() -> Ensemble:
     return Ensemble([tiny_model("llama"), tiny_model("mistral")], weights=[1.5, -0.5], op="product")
 
 
+class Blend(Hook):
+    """Reads the context, the model itself once more, and another model."""
+
+    def __init__(self, other: Any) -> None:
+        self.laws = (Auxiliary(), Auxiliary(other))
+
+    @property
+    def auxiliaries(self) -> tuple[Auxiliary, ...]:
+        return self.laws
+
+    def __call__(self, step: Step, scores: Any, /) -> Any:
+        seen = np.array([np.bincount(c, minlength=scores.shape[1]) for c in step.contexts]).reshape(scores.shape)
+        with np.errstate(invalid="ignore"):
+            blend = 2 * scores - 0.3 * step.laws[self.laws[0]] + 0.5 * step.laws[self.laws[1]] - 0.1 * seen
+        return np.where(scores > -np.inf, blend, -np.inf).astype(np.float32)
+
+
+def steered_toy(binding: str = "target") -> Steered:
+    model = packaged_toy()
+    return Steered(model, [Blend(ToyModel(model.vocabulary, {(): model.law([])}))], binding)
+
+
+def steered_transformers() -> Steered:
+    return Steered(tiny_model("llama"), [Blend(tiny_model("mistral"))])
+
+
 # A new implementation goes here: its name and a function that builds it.
 TOYS: dict[str, Callable[[], Any]] = {"toy": packaged_toy, "canonical bytes": canonical_bytes, "all bytes": all_bytes}
 MODELS = dict(TOYS)
 MODELS |= {name: partial(tiny_model, name) for name in CONFIGS}
 MODELS |= {f"ensemble, {op}": partial(ensemble_of_toys, op) for op in OPERATIONS}
 MODELS |= {"ensemble of transformers": ensemble_of_transformers}
+MODELS |= {f"steered toy, {binding}": partial(steered_toy, binding) for binding in BINDINGS}
+MODELS |= {
+    "steered transformers": steered_transformers,
+    "steered bytes": lambda: Steered(all_bytes(), [lambda z: z / 2]),
+}
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -69,7 +103,7 @@ def rng() -> np.random.Generator:
 
 def laws_of(logits: Any) -> np.ndarray:
     """(N, V) logits -> log-probabilities, whatever the constant of each row."""
-    array = host_logits(logits).astype(np.float64)
+    array = scores_of(logits).astype(np.float64)
     return array - np.logaddexp.reduce(array, axis=1, keepdims=True)
 
 
@@ -107,11 +141,11 @@ def test_bytes_of_utf8_encode_as_the_text_does(model: Any) -> None:
 
 def test_logits_are_one_row_a_prompt_and_one_column_an_id(model: Any) -> None:
     logits, _ = model.prefill(prompts_of(model))
-    assert host_logits(logits).shape == (len(TEXTS), len(model.vocabulary))
+    assert scores_of(logits).shape == (len(TEXTS), len(model.vocabulary))
 
 
 def test_unused_ids_are_never_drawn_and_others_have_a_finite_or_no_chance(model: Any) -> None:
-    logits = host_logits(model.prefill(prompts_of(model))[0])
+    logits = scores_of(model.prefill(prompts_of(model))[0])
     assert np.all(logits[:, sorted(model.vocabulary.unused)] == -np.inf)
     assert not np.any(np.isnan(logits))
     assert not np.any(logits == np.inf)
@@ -182,7 +216,7 @@ def test_selecting_no_rows_gives_a_state_that_goes_on_with_no_rows(model: Any) -
     _, state = model.prefill(prompts_of(model))
     state = model.select(state, np.array([], np.int64))
     logits, state = model.extend(state, np.array([], np.int64))
-    assert host_logits(logits).shape == (0, len(model.vocabulary))
+    assert scores_of(logits).shape == (0, len(model.vocabulary))
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -1,0 +1,292 @@
+"""Hooks: pure functions of a step that change the logits of the next token before it is drawn.
+
+    stack = Stack([FrequencyPenalty(0.5), Temperature(0.8), lambda logits: logits])
+    scores = stack(step)                                     # (N, V) float32, from step.raw
+
+Laws (tests/laws/test_hook.py), of every hook:
+
+1. A row depends on its own context, laws and hidden states only; a memo that followed the tokens equals one begun anew.
+2. Permuting, repeating or leaving out rows does the same to the answer.
+3. At neutral strength the scores come back bit by bit.
+4. Nothing that was given is changed.
+5. What is impossible (-inf) stays so.
+6. Never NaN, also where the scores have -inf.
+
+So a hook may be asked about particles that were copied, about prefixes that are only tried, and once more behind a
+checkpoint.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+from itertools import pairwise
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+
+from genctl.errors import ArgumentError
+from genctl.kernels.records import F32, F64, I64
+from genctl.models.base import Logits, Prompt, host_logits, log_sum
+from genctl.vocabulary import Vocabulary
+
+Memo: TypeAlias = Any  # an immutable value
+
+
+class Slot(IntEnum):
+    """The order of a stack. Behind all of it stands the mask of a constraint."""
+
+    PENALTY = 0  # reads raw logits
+    COMBINATION = 1  # of the laws of several models or prompts
+    BIAS = 2
+    TEMPERATURE = 3
+    TRUNCATION = 4
+
+
+@dataclass(frozen=True)
+class Auxiliary:
+    """Another law that a hook reads: of a model, behind a prompt, and the tokens that were generated.
+
+    model: with the same vocabulary; None is the steered model itself, before any hook. prompt: what becomes of the
+    prompt before it is encoded, a function or a text with {prompt} in it; None leaves it as it is.
+    """
+
+    model: Any = None
+    prompt: str | Callable[[Prompt], Prompt] | None = None
+
+    def __repr__(self) -> str:
+        model = "" if self.model is None else type(self.model).__name__
+        prompt = "" if self.prompt is None else name_of(self.prompt)
+        return f"Auxiliary({', '.join(filter(None, (model, prompt)))})"
+
+
+@dataclass(frozen=True)
+class Step:
+    """N rows, each a prefix whose next token is asked for; V tokens. Nothing in it may be changed.
+
+    A hook that keeps a memo finds those of its rows in `memos`. laws: log-probabilities (nats, float64) of the
+    auxiliaries that some hook of the stack reads. hidden: the states (N, d) of the layers that some hook reads, torch.
+    """
+
+    contexts: Sequence[I64]  # N, ids of prompt and text; ids that are no symbols of the vocabulary are left out
+    prompt_lengths: I64  # (N,) of them so many are the prompt's
+    raw: F32  # (N, V) logits of the model
+    laws: Mapping[Auxiliary, F64] = field(default_factory=dict)
+    hidden: Mapping[int, Any] = field(default_factory=dict)
+    memos: Sequence[Memo] = ()
+    device: Any = None  # the torch device that the model answers on; None where it answers numpy arrays
+
+    def texts(self) -> list[I64]:
+        """N, the ids that were generated."""
+        return [c[n:] for c, n in zip(self.contexts, self.prompt_lengths.tolist(), strict=True)]
+
+    @property
+    def positions(self) -> I64:
+        """(N,) how many tokens were generated."""
+        return np.array([len(context) for context in self.contexts], np.int64) - self.prompt_lengths
+
+
+class Hook:
+    """The base of all hooks: frozen dataclasses that override what they need."""
+
+    slot: ClassVar[Slot | None] = None  # None fits anywhere
+    remembers: ClassVar[bool] = False  # has a memo for each row: `begin` and `advance`
+
+    @property
+    def restricts_support(self) -> bool:
+        """May it make tokens impossible that the model finds possible?"""
+        return False
+
+    @property
+    def needs_prompt(self) -> bool:
+        """Does it matter where the prompt ends and the text begins?"""
+        return self.remembers or any(auxiliary.prompt is not None for auxiliary in self.auxiliaries)
+
+    @property
+    def auxiliaries(self) -> tuple[Auxiliary, ...]:
+        return ()
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Whose hidden states it reads, 0 being the first block's."""
+        return ()
+
+    def bind(self, vocabulary: Vocabulary, /) -> Hook:
+        """The hook for a model's tokens. Raises ArgumentError for tokens it does not have."""
+        return self
+
+    def begin(self, prompt: I64, /) -> Memo:
+        """The memo behind a prompt."""
+        raise NotImplementedError
+
+    def advance(self, memo: Memo, token: int, /) -> Memo:
+        raise NotImplementedError
+
+    def __call__(self, step: Step, scores: F32, /) -> F32:
+        """(N, V) -> new scores, or the same array where nothing changes."""
+        raise NotImplementedError
+
+
+class Stack(Sequence[Hook]):
+    """Hooks that are applied from first to last.
+
+    any_order: keep an order that is no ascending order of slots, as it is.
+    Raises ArgumentError for two hooks in the wrong order, and for what is no hook.
+    """
+
+    def __init__(self, hooks: Sequence[Any] | Stack, *, any_order: bool = False) -> None:
+        if isinstance(hooks, str) or not isinstance(hooks, Sequence):
+            raise ArgumentError(f"steering is {hooks!r}, it must be a list of hooks")
+        self._hooks = tuple(as_hook(hook) for hook in hooks)
+        self.any_order: bool = any_order or (isinstance(hooks, Stack) and hooks.any_order)
+        if not self.any_order:
+            _check_order(self._hooks)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._hooks[index]
+
+    def __len__(self) -> int:
+        return len(self._hooks)
+
+    def __iter__(self) -> Iterator[Hook]:
+        return iter(self._hooks)
+
+    def __repr__(self) -> str:
+        return repr(list(self._hooks))
+
+    def bind(self, vocabulary: Vocabulary) -> Stack:
+        return Stack([hook.bind(vocabulary) for hook in self._hooks], any_order=True)
+
+    def begin(self, prompt: I64) -> tuple[Memo, ...]:
+        """One memo for each hook."""
+        return tuple(hook.begin(prompt) if hook.remembers else None for hook in self._hooks)
+
+    def advance(self, memos: Sequence[Memo], tokens: Sequence[int]) -> tuple[Memo, ...]:
+        after = []
+        for hook, memo in zip(self._hooks, memos, strict=True):
+            for token in tokens if hook.remembers else ():
+                memo = hook.advance(memo, token)
+            after.append(memo)
+        return tuple(after)
+
+    def __call__(self, step: Step) -> F32:
+        """step.memos: for each row one for each hook -> (N, V) float32 scores."""
+        scores = step.raw
+        for h, hook in enumerate(self._hooks):
+            mine = replace(step, memos=[memos[h] for memos in step.memos]) if hook.remembers else step
+            scores = hook(mine, scores)
+        return scores
+
+
+def _check_order(hooks: Sequence[Hook]) -> None:
+    slotted = [hook for hook in hooks if hook.slot is not None]
+    for first, second in pairwise(slotted):
+        if first.slot is not None and second.slot is not None and first.slot > second.slot:
+            order = ", ".join(slot.name.lower() for slot in Slot)
+            raise ArgumentError(
+                f"{first!r} ({first.slot.name.lower()}) stands before {second!r} ({second.slot.name.lower()}), "
+                f"but the order is {order}\nhint: change their places, or keep yours with Stack(hooks, any_order=True)"
+            )
+
+
+def as_hook(given: Any) -> Hook:
+    """A hook, a transformers LogitsProcessor, or a function of (logits) or of (step, logits).
+
+    Raises ArgumentError for anything else.
+    """
+    if isinstance(given, Hook):
+        return given
+    if isinstance(given, type) or not callable(given):
+        hint = "call the class with its arguments" if isinstance(given, type) else "see docs/steering.md"
+        raise ArgumentError(f"{given!r} is no hook\nhint: {hint}")
+    if any(cls.__name__ == "LogitsProcessor" and "transformers" in cls.__module__ for cls in type(given).__mro__):
+        from genctl.steering.processors import from_processor
+
+        return from_processor(given)
+    try:
+        count = len(inspect.signature(given).parameters)
+    except (TypeError, ValueError):  # of a function that is not written in Python
+        count = 1
+    if count not in (1, 2):
+        raise ArgumentError(
+            f"{name_of(given)} takes {count} arguments\nhint: a hook is a function of (logits) or of (step, logits)"
+        )
+    return Function(given, of_step=count == 2)
+
+
+@dataclass(frozen=True)
+class Function(Hook):
+    """A function of the (N, V) logits, torch where the model answers torch, or of the step and the logits.
+
+    It gets a copy, and what it returns is checked: a pure function, row by row, that makes nothing possible.
+    """
+
+    function: Callable[..., Any]
+    of_step: bool = False
+
+    @property
+    def needs_prompt(self) -> bool:
+        """Nobody knows what it reads of a step."""
+        return self.of_step
+
+    def __repr__(self) -> str:
+        return f"Function({name_of(self.function)})"
+
+    def __call__(self, step: Step, scores: F32, /) -> F32:
+        given = like_the_model(step, scores.copy())
+        answer = self.function(step, given) if self.of_step else self.function(given)
+        return checked(name_of(self.function), scores, answer)
+
+
+def like_the_model(step: Step, scores: F32) -> Any:
+    """A tensor on the model's device where it answers tensors; on the CPU it shares the array's memory."""
+    if step.device is None:
+        return scores
+    import torch
+
+    return torch.from_numpy(scores).to(step.device)
+
+
+def checked(name: str, scores: F32, answer: Logits) -> F32:
+    """The new scores. Raises ArgumentError for a wrong shape, NaN, +inf, or what makes the impossible possible."""
+    if not hasattr(answer, "shape") or tuple(answer.shape) != scores.shape:
+        found = tuple(answer.shape) if hasattr(answer, "shape") else type(answer).__name__
+        raise ArgumentError(f"the hook {name} returned {found}, expected logits of the shape {scores.shape}")
+    after = host_logits(answer)
+    if not (after < np.inf).all():  # NaN is not below either
+        raise ArgumentError(f"the hook {name} returned NaN or +inf\nhint: -inf less -inf is NaN; leave -inf as it is")
+    grown = (scores == -np.inf) & (after > -np.inf)
+    if grown.any():
+        token = int(np.argwhere(grown)[0, 1])
+        raise ArgumentError(f"the hook {name} gives token {token} a logit, which was impossible before (-inf)")
+    return after
+
+
+def name_of(given: Any) -> str:
+    """A text that tells it from others: where it was defined if it has a name there, else its repr."""
+    name = getattr(given, "__qualname__", None)
+    return repr(given) if name is None or "<" in name else f"{given.__module__}.{name}"
+
+
+# -- log-probabilities
+
+
+def log_normalisers(scores: F32) -> F64:
+    """(N, V) -> (N, 1) log of the sum of exp of each row, nats; 0 for a row of -inf."""
+    totals = log_sum(scores.astype(np.float64), axis=1)
+    return np.where(totals > -np.inf, totals, 0.0)[:, None]
+
+
+def log_softmax(scores: F32) -> F64:
+    """(N, V) logits -> log-probabilities, nats; a row of -inf stays one."""
+    law: F64 = scores - log_normalisers(scores)
+    return law
+
+
+def entropies(scores: F32) -> F64:
+    """(N, V) logits -> (N,) entropy of each row, nats; 0 for a row of -inf."""
+    law = log_softmax(scores)
+    finite = np.where(law > -np.inf, law, 0.0)
+    return np.asarray(-(np.exp(law) * finite).sum(axis=1))
