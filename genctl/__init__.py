@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         VocabularyError,
     )
     from genctl.generate import Model, ensemble, load
+    from genctl.integrations.custom_generate import custom_generate
     from genctl.integrations.transformers import processor
     from genctl.models.sets import SetPrompt
     from genctl.results import Generation, Generations
@@ -57,6 +58,7 @@ _HOMES = {
         "VocabularyError",
     ),
     "genctl.generate": ("Model", "ensemble", "load"),
+    "genctl.integrations.custom_generate": ("custom_generate",),
     "genctl.integrations.transformers": ("processor",),
     "genctl.models.sets": ("SetPrompt",),
     "genctl.results": ("Generation", "Generations"),
@@ -90,6 +92,7 @@ __all__ = [
     "__version__",
     "after",
     "choice",
+    "custom_generate",
     "ensemble",
     "gbnf",
     "json",

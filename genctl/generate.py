@@ -26,7 +26,7 @@ from genctl.errors import ArgumentError, ConstraintError, DeadEndError, GenctlEr
 from genctl.models.base import LanguageModel, Prompt, refuse_weighted
 from genctl.models.bytes import ByteModel
 from genctl.models.ensemble import Combine, Ensemble
-from genctl.models.fim import Order
+from genctl.models.fim import Ending, Order
 from genctl.models.prompts import Template
 from genctl.models.toy import packaged_toy
 from genctl.options import (
@@ -122,6 +122,7 @@ class Model:
         seed: int | None = None,
         generator: Any = None,
         progress: Progress = False,
+        generation_config: Any = None,
         **unknown: Any,
     ) -> Generation | Generations | list[Generation] | list[Generations]:
         """Sample texts of the model conditioned on a rule.
@@ -153,6 +154,8 @@ class Model:
         resume: the checkpoint of a run of the same call that was interrupted or out of time.
         seed, or generator (numpy's, or torch's): the same one gives the same texts on the same machine.
         progress: True draws a progress bar, a function is called with (tokens made, tokens there may be).
+        generation_config: a transformers.GenerationConfig or a dict of its fields; each is honoured, or refused by name
+            (docs/transformers.md). Fields that are None say nothing.
 
         Returns one Generation; Generations if several sequences were asked for; a list with one of these for each
         prompt exactly if a list was given. Raises ConstraintError for a rule that cannot be enforced, ArgumentError
@@ -160,6 +163,9 @@ class Model:
         end where no token is allowed; at Ctrl-C Interrupted, a KeyboardInterrupt with a checkpoint.
         """
         refuse_unknown(unknown, KNOWN)
+        if generation_config is not None:
+            given = {name: value for name, value in locals().items() if name in KNOWN}
+            return cast(Generation, self._configured(generation_config, given))
         size = num_particles if num_particles is not None else SMC_PARTICLES if method == "smc" else 1
         counts = {
             "max_new_tokens": max_new_tokens,
@@ -204,7 +210,7 @@ class Model:
             "prompts": encoded,
             "rules": [repr(rule) for rule in (*rules, *critics)],
             "method": str(method),
-            "edits": fingerprints(self.language_model),
+            "edits": fingerprints(model),
             "options": [wrap_up, do_sample, *law, resampling, ess_threshold, min_ess],
         }
         with _progress(progress, max_new_tokens) as on_step:
@@ -314,6 +320,24 @@ class Model:
         with edited(base, edits):
             yield self
 
+    def _configured(self, config: Any, given: dict[str, Any]) -> Any:
+        """`generate` with the given arguments, and what the config says besides."""
+        from genctl.integrations.generation_config import arguments_of
+
+        lm = self.language_model
+        told = arguments_of(config, lm.vocabulary, getattr(lm, "tokenizer", None))
+        for name in told.names:
+            if name in KNOWN and given[name] != DEFAULTS[name]:
+                raise ArgumentError(f"{name} is given twice: as an argument, and in generation_config")
+        model = self if told.eos is None else Model(Ending(lm, told.eos))
+        if told.hooks and given["binding"] in (None, "target"):  # in the order of transformers
+            own = given["steering"] or ()
+            given |= {"steering": Stack([*told.penalties, *Stack(own), *told.filters], any_order=True)}
+            given |= {} if own else {"binding": "target"}
+        elif told.hooks:
+            model = model.steered(Stack(told.hooks, any_order=True))
+        return model.generate(**{**given, **told.options, "generation_config": None})
+
     def _bind(self, rule: Rule | None, budget: int | None) -> tuple[Constraint | None, Budget | None]:
         """The rule in the model's tokens, held to a budget of tokens; raises where no text of the rule keeps to it."""
         if rule is None:
@@ -402,7 +426,9 @@ def _no_text_found(trace: Trace) -> str:
     )
 
 
-KNOWN = [name for name in inspect.signature(Model.generate).parameters if name not in ("self", "unknown")]
+PARAMETERS = inspect.signature(Model.generate).parameters
+KNOWN = [name for name in PARAMETERS if name not in ("self", "unknown")]
+DEFAULTS = {name: PARAMETERS[name].default for name in KNOWN}
 
 
 def _seed(resume: Mapping[str, Any] | None, seed: int | None, generator: Any) -> int:

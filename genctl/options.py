@@ -57,6 +57,7 @@ class Options(TypedDict, total=False):
     seed: int | None
     generator: Any
     progress: Progress
+    generation_config: Any
 
 
 def refuse_unknown(unknown: Mapping[str, Any], known: Sequence[str]) -> None:

@@ -15,6 +15,9 @@ from genctl.errors import ArgumentError, ModelError, VocabularyError
 from genctl.models.base import LanguageModel, refuse_weighted
 from genctl.models.bytes import FIXED, ByteModel
 from genctl.models.fim import Ending, Order, find_style
+from genctl.steering.model import Steered
+
+VIEWS = (ByteModel, Ending, Steered)  # have one model behind them
 
 # Takes seconds for a large vocabulary, so it is kept while the tokenizer is.
 _CANONICAL: WeakKeyDictionary[Any, CanonicalConstraint] = WeakKeyDictionary()
@@ -59,7 +62,7 @@ def infill_view(
     style = None if tokenizer is None else find_style(tokenizer)
     if style is None:
         raise ModelError(
-            "the model has no control tokens for filling in\\n"
+            "the model has no control tokens for filling in\n"
             "hint: use one that was trained for it, such as Qwen2.5-Coder or StarCoder"
         )
     fixed, begun = style.prompt(prefix, suffix, lambda text: tokenizer.encode(text, add_special_tokens=False), order)
@@ -85,13 +88,15 @@ def _counted(model: LanguageModel[Any], canonical: bool | None) -> CanonicalCons
 
 def behind(model: LanguageModel[Any]) -> list[Any]:
     """The models that a view or an ensemble asks in the end: itself, where it is none."""
-    inner = getattr(model, "members", None) or ([model.model] if isinstance(model, ByteModel | Ending) else [])
+    inner = getattr(model, "members", None) or ([model.model] if isinstance(model, VIEWS) else [])
     return [one for part in inner for one in behind(part)] or [model]
 
 
 def fingerprints(model: LanguageModel[Any]) -> list[str]:
-    """Of the edits that hold in the models behind it, "" for none."""
-    return [getattr(one, "fingerprint", "") for one in behind(model)]
+    """Of the edits that hold in the models behind it, "" for none; those that hooks read come last."""
+    hooks = model.stack if isinstance(model, Steered) else []
+    read = [one.model for hook in hooks for one in hook.auxiliaries if one.model is not None]
+    return [getattr(one, "fingerprint", "") for part in (model, *read) for one in behind(part)]
 
 
 def editable_model(model: LanguageModel[Any]) -> Any:

@@ -23,7 +23,7 @@ from genctl.errors import ArgumentError
 from genctl.generate import KNOWN, Model
 from genctl.integrations.generation_config import HOOKS, OPTIONS, Forbidden, asked_for, eos_of
 from genctl.models.fim import Ending
-from genctl.options import refuse_unknown
+from genctl.options import Ids, refuse_unknown
 from genctl.results import Generation
 from genctl.steering.base import Hook, Stack, as_hook
 
@@ -43,11 +43,11 @@ EXPECTED = {"attention_mask", "position_ids", "use_cache", "logits_to_keep", "pa
 
 
 def custom_generate(constraint: Any, tokenizer: Any, **options: Any) -> RuleLoop:
-    """For `model.generate(..., custom_generate=...)`: its texts obey the rule, and are weighted as those of `generate`.
+    """For `model.generate(..., custom_generate=...)`: texts that obey the rule, weighted as those of `generate`.
 
-    constraint: as in `generate`, or a list with one rule for each prompt of the batch. options: those of `generate` that
-    `model.generate` has no word for: num_particles, method, critic, steering, binding, seed ... Without a seed torch's
-    generator is asked, so torch.manual_seed holds. `return_dict_in_generate=True` gives the weights too.
+    constraint: as in `generate`, or a list with one rule for each prompt of the batch. options: of `generate`, those
+    that `model.generate` has no word for: num_particles, method, critic, steering, binding, seed ... Without a seed
+    torch's generator is asked, so torch.manual_seed holds. `return_dict_in_generate=True` gives the weights too.
 
     Raises ConstraintError or ArgumentError when it is made; VocabularyError or ModelError where it is used with a model
     that does not go with the tokenizer, or that genctl cannot run; ArgumentError for what it cannot honour.
@@ -119,7 +119,7 @@ class RuleLoop:
 
 
 def _refuse_what_is_not_passed_on(frame: Any) -> None:
-    """transformers keeps these arguments of `model.generate` from a custom_generate, which would ignore them unknowing."""
+    """transformers keeps these arguments of `model.generate` from a custom_generate, which would so ignore them."""
     if frame.f_code.co_name != "generate":
         return
     for name in ("streamer", "assistant_model", "negative_prompt_ids"):
@@ -127,7 +127,7 @@ def _refuse_what_is_not_passed_on(frame: Any) -> None:
             raise ArgumentError(f"model.generate(..., {name}=...) cannot be honoured by genctl.custom_generate")
 
 
-def _prompts(input_ids: torch.Tensor, given: dict[str, Any]) -> list[list[int]]:
+def _prompts(input_ids: torch.Tensor, given: dict[str, Any]) -> list[Ids]:
     """The rows without their padding."""
     for name, value in given.items():
         if name not in EXPECTED and value is not None:
@@ -173,7 +173,7 @@ def _limits(criteria: Iterable[Any], length: int) -> _Limits:
             eos += one.eos_token_id.reshape(-1).tolist()
         else:
             raise ArgumentError(
-                f"genctl.custom_generate cannot stop by {name}\nhint: give a rule, such as genctl.until, or max_new_tokens"
+                f"genctl.custom_generate cannot stop by {name}\nhint: give a rule (genctl.until), or max_new_tokens"
             )
     return _Limits(min(tokens), max(min(seconds), 0.0) if seconds else None, eos or None)
 

@@ -1,7 +1,7 @@
 """What a GenerationConfig of transformers asks for: each of its fields is honoured, or refused by name.
 
-    options, hooks, eos = arguments_of({"temperature": 0.7, "repetition_penalty": 1.1}, vocabulary)
-    print(table())                                                # the table of docs/transformers.md
+    told = arguments_of({"temperature": 0.7, "repetition_penalty": 1.1}, vocabulary)
+    print(table())                                              # the table of docs/transformers.md
 
 A field that is None asks for nothing. A field that is in no table here is refused too, so that what a later version
 of transformers adds is never lost.
@@ -61,7 +61,7 @@ class Forbidden(Hook):
         if not len(early):
             return scores
         after = scores.copy()
-        after[np.ix_(early, self.tokens)] = -np.inf
+        after[np.ix_(early, np.array(self.tokens, np.int64))] = -np.inf
         return after
 
 
@@ -178,11 +178,20 @@ REFUSED: dict[str, Refused] = {
 
 
 class Arguments(NamedTuple):
-    """options: arguments of `generate`. hooks: in transformers' order. eos: the ids that end a text, None as ever."""
+    """options: arguments of `generate`. names: of the fields that ask for something. eos: None as ever.
 
+    penalties, filters: hooks in transformers' order; a user's own stand between them.
+    """
+
+    names: list[str]
     options: dict[str, Any]
-    hooks: list[Hook]
+    penalties: list[Hook]
+    filters: list[Hook]
     eos: Eos | None
+
+    @property
+    def hooks(self) -> list[Hook]:
+        return [*self.penalties, *self.filters]
 
 
 def arguments_of(config: Any, vocabulary: Vocabulary, tokenizer: Any = None) -> Arguments:
@@ -196,7 +205,9 @@ def arguments_of(config: Any, vocabulary: Vocabulary, tokenizer: Any = None) -> 
     own = getattr(tokenizer, "bos_token_id", None)
     if "bos_token_id" in asked and asked["bos_token_id"] != own:
         raise _refusal("bos_token_id", asked["bos_token_id"], f"an empty prompt begins with the tokenizer's own, {own}")
-    return Arguments(options, hooks_of(asked, vocabulary.eos if eos is None else eos), eos)
+    ends = vocabulary.eos if eos is None else eos
+    penalties, filters = (hooks_of(asked, ends, sampling=sampling) for sampling in (False, True))
+    return Arguments(list(asked), options, penalties, filters if asked.get("do_sample", True) else [], eos)
 
 
 def asked_for(config: Any, inside: bool = False) -> dict[str, Any]:
@@ -219,11 +230,11 @@ def asked_for(config: Any, inside: bool = False) -> dict[str, Any]:
     return asked
 
 
-def hooks_of(asked: Mapping[str, Any], eos: Eos) -> list[Hook]:
+def hooks_of(asked: Mapping[str, Any], eos: Eos, *, sampling: bool) -> list[Hook]:
     """In transformers' order. Raises ArgumentError for a value that transformers or genctl refuses."""
     hooks = []
     for name, made in HOOKS.items():
-        if name in asked and not (made.sampling and asked.get("do_sample") is False):
+        if name in asked and made.sampling == sampling:
             try:
                 hooks.append(made.hook(asked[name], eos))
             except (TypeError, ValueError) as error:

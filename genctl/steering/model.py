@@ -28,6 +28,7 @@ from genctl.kernels.records import F32, F64, I64
 from genctl.models.base import LanguageModel, Laws, Logits, Prompt, Tokens, host_logits, is_weighted, refuse_weighted
 from genctl.models.ensemble import check_vocabularies
 from genctl.models.prompts import given, read_by, template_of, woven
+from genctl.models.sets import SetPrompt, no_sets
 from genctl.steering.base import Auxiliary, Memo, Stack, Step, log_normalisers, log_softmax
 from genctl.vocabulary import Vocabulary
 
@@ -104,7 +105,11 @@ class Steered(Generic[M]):
         if len(spelled) == 1:
             return ids
         alike = all(other == ids for other in spelled) and max(ids, default=0) < len(self.vocabulary)
-        return ids if alike and not self._changes_prompts else woven(spelled, len(self.vocabulary))
+        if alike and not self._changes_prompts:
+            return ids
+        if isinstance(prompt, SetPrompt):
+            raise no_sets(self)
+        return woven(spelled, len(self.vocabulary))
 
     def prefill(self, prompts: Sequence[Sequence[int]], /) -> tuple[Logits | Laws, SteeredState[M]]:
         """N prompts of ids as `encode` gives them -> the answer and the state.
@@ -203,7 +208,7 @@ class Steered(Generic[M]):
 
     def _symbols(self, row: Sequence[int]) -> I64:
         ids = np.array(row, np.int64)
-        return ids[ids < len(self.vocabulary)]
+        return ids[(ids >= 0) & (ids < len(self.vocabulary))]
 
 
 def _repeated(tokens: Tokens, times: int) -> Tokens:
