@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias, TypedDict, TypeGuard, cast
 
 import numpy as np
@@ -60,11 +60,11 @@ class Options(TypedDict, total=False):
     generation_config: Any
 
 
-def refuse_unknown(unknown: Mapping[str, Any], known: Sequence[str]) -> None:
+def refuse_unknown(unknown: Iterable[str], known: Sequence[str], function: str = "generate") -> None:
     for name in unknown:
         near = difflib.get_close_matches(name, known, 1)
         hint = f"did you mean {near[0]}?" if near else "known are " + ", ".join(known)
-        raise ArgumentError(f"generate() has no argument {name!r}\nhint: {hint}")
+        raise ArgumentError(f"{function}() has no argument {name!r}\nhint: {hint}")
 
 
 def check_counts(counts: Mapping[str, object]) -> None:

@@ -30,15 +30,8 @@ from genctl.steering.base import Hook, Stack, as_hook
 if TYPE_CHECKING:
     import torch
 
-# What `model.generate` says, and so does not go into custom_generate(...).
-SAID_THERE = (
-    *OPTIONS,
-    *(name for name in HOOKS if name in KNOWN),
-    "prompt",
-    "constraint",
-    "generation_config",
-    "resume",
-)
+SAID_THERE = {*OPTIONS, *HOOKS, "prompt", "constraint", "generation_config", "resume"}  # by `model.generate`
+SAID_HERE = [name for name in KNOWN if name not in SAID_THERE]
 EXPECTED = {"attention_mask", "position_ids", "use_cache", "logits_to_keep", "past_key_values", "synced_gpus"}
 
 
@@ -52,7 +45,7 @@ def custom_generate(constraint: Any, tokenizer: Any, **options: Any) -> RuleLoop
     Raises ConstraintError or ArgumentError when it is made; VocabularyError or ModelError where it is used with a model
     that does not go with the tokenizer, or that genctl cannot run; ArgumentError for what it cannot honour.
     """
-    refuse_unknown(options, [name for name in KNOWN if name not in SAID_THERE])
+    refuse_unknown([name for name in options if name not in SAID_HERE], SAID_HERE, "custom_generate")
     rules = constraint if isinstance(constraint, list) else [constraint]
     return RuleLoop([as_rule(one) for one in rules], tokenizer, options)
 
