@@ -117,7 +117,8 @@ def test_what_transformers_fills_in_by_default_asks_for_top_50_and_nothing_else(
 
 
 def test_the_table_of_the_docs_is_made_of_these_tables() -> None:
-    assert table() in Path("docs/transformers.md").read_text()
+    page = Path(__file__).parents[1] / "docs" / "transformers.md"
+    assert table() in page.read_text(encoding="utf-8"), table()
 
 
 # -- the laws
