@@ -260,15 +260,45 @@ def test_a_state_is_refused_under_other_edits_with_both_named(model: Any) -> Non
     model.extend(plain, more)
 
 
-def test_edits_that_change_while_the_model_runs_are_an_error(model: Any) -> None:
+@pytest.mark.parametrize("leave", [True, False], ids=["and are left again", "and stay"])
+def test_edits_that_begin_while_the_model_runs_are_an_error(model: Any, leave: bool) -> None:
+    """As another thread might."""
     manager = edited(model, [AddVector(2, VECTOR)])
-    handle = model.layers[0].register_forward_hook(lambda *_: manager.__enter__() and None)
+
+    def enter(*_: Any) -> None:
+        manager.__enter__()
+        if leave:
+            manager.__exit__(None, None, None)
+
+    handle = model.layers[0].register_forward_hook(enter)
     try:
         with pytest.raises(ModelError, match="while it was running"):
             logits_of(model)
     finally:
         handle.remove()
-        manager.__exit__(None, None, None)
+        if not leave:
+            manager.__exit__(None, None, None)
+    assert not EDITED
+
+
+@pytest.mark.parametrize("which", EDITS)
+def test_hidden_states_that_hooks_read_are_those_of_the_edited_model(model: Any, which: str) -> None:
+    ids, layers = model.encode(TEXT), [0, 1, 2]
+    plain, _ = model.with_hidden(layers).prefill([ids])
+    with edited(model, EDITS[which]):
+        found, state = model.with_hidden(layers).prefill([ids])
+        assert_same_laws(found.logits, laws_of(logits_of(model)))
+        for layer in (1, 2):
+            assert not torch.allclose(found.states[layer], plain.states[layer], atol=1e-3)
+    with pytest.raises(ModelError, match="another model's"):
+        model.with_hidden(layers).extend(state, np.array([9]))
+
+
+def test_hidden_states_of_an_edited_layer_have_the_vector(model: Any) -> None:
+    plain, _ = model.with_hidden([0, 2]).prefill([model.encode(TEXT)])
+    with edited(model, [AddVector(0, VECTOR, 2.0)]):
+        found, _ = model.with_hidden([0, 2]).prefill([model.encode(TEXT)])
+    assert_allclose(found.states[0] - plain.states[0], 2 * torch.tensor(VECTOR[None], dtype=torch.float32), atol=1e-5)
 
 
 def test_every_difference_between_edits_shows_in_their_fingerprints() -> None:
@@ -402,10 +432,11 @@ def test_edits_that_mean_nothing_are_refused_when_they_are_made(make: Any, messa
 def test_edits_that_do_not_fit_or_may_look_ahead_are_refused_before_anything_changes(
     model: Any, edits: Any, message: str
 ) -> None:
+    hooks = hooks_of(model)
     with pytest.raises(ArgumentError, match=message), edited(model, edits):
         pass
     assert not EDITED
-    assert hooks_of(model) == 0
+    assert hooks_of(model) == hooks
 
 
 def test_attention_that_takes_no_masks_of_floats_is_refused_by_name() -> None:

@@ -79,6 +79,14 @@ class Laws:
         return len(self.law)
 
 
+@dataclass(frozen=True)
+class Hidden:
+    """What a model answers that was asked for hidden states (`with_hidden(layers)`): they come with the logits."""
+
+    logits: Logits
+    states: Mapping[int, Any]  # layer -> (N, d) tensor behind the last token of each row; 0 is the first block
+
+
 def is_weighted(model: object) -> bool:
     """Does the model answer Laws? Then only a sampler that weights its draws knows what it means."""
     return bool(getattr(model, "weighted", False))

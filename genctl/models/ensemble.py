@@ -226,11 +226,11 @@ def _product(laws: F64, exponents: F64) -> F64:
         if exponent > 0:
             scores += exponent * law
         elif exponent < 0:
-            scores += exponent * _floored(law)
+            scores += exponent * floored(law)
     return scores
 
 
-def _floored(law: F64) -> F64:
+def floored(law: F64) -> F64:
     """(N, V) log-probabilities with the smallest finite one of the row for -inf, or 0 if there is none."""
     possible = law > -np.inf
     least = np.where(possible, law, np.inf).min(axis=1, keepdims=True)

@@ -14,6 +14,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
@@ -24,7 +25,7 @@ import torch
 from genctl.errors import ArgumentError, ModelError, VocabularyError
 from genctl.kernels.records import I64
 from genctl.models import gguf
-from genctl.models.base import Prompt, Tokens
+from genctl.models.base import Hidden, Prompt, Tokens
 from genctl.models.cache import CacheState, Pass, empty_state, extended, joined, merged, selected
 from genctl.models.sets import Part, SetParts, SetPrompt, marked, parts_of
 from genctl.vocabulary import Vocabulary
@@ -35,6 +36,10 @@ SLOTTED = frozenset({"DynamicLayer", "DynamicSlidingWindowLayer", "DummyLayer"})
 
 # Keyword arguments of `from_pretrained` that say where a model is, so that they say where its tokenizer is as well.
 WHERE = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token", "trust_remote_code")
+
+# What some models do to the logits of their head, by the name in their config; and the last norm's names.
+AFTER_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
+LAST_NORMS = ("norm", "ln_f", "final_layernorm", "final_layer_norm")
 
 SHARED = 32  # tokens that reading a common beginning once must save: one more pass of the model costs as much
 
@@ -54,6 +59,7 @@ class Edits(Protocol):
 
 # By the first decoder layer of the edited model: edits hold for whatever models share its layers.
 EDITED: WeakKeyDictionary[torch.nn.Module, Edits] = WeakKeyDictionary()
+TIMES_EDITED: WeakKeyDictionary[torch.nn.Module, int] = WeakKeyDictionary()
 
 
 class TransformersModel:
@@ -80,6 +86,7 @@ class TransformersModel:
         self._unused = torch.tensor(sorted(self._vocabulary.unused), dtype=torch.long)
         self._single_bytes = frozenset(token[0] for token in self._vocabulary.tokens if len(token) == 1)
         self._keeps_logits = "logits_to_keep" in parameters
+        self._width = len(self._vocabulary)  # of what a pass gives for a row
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -89,6 +96,10 @@ class TransformersModel:
     def edits(self) -> Edits | None:
         """Those that hold now."""
         return EDITED.get(self.layers[0]) if self.layers else None
+
+    @property
+    def _times_edited(self) -> int:
+        return TIMES_EDITED.get(self.layers[0], 0) if self.layers else 0
 
     @property
     def fingerprint(self) -> str:
@@ -178,14 +189,14 @@ class TransformersModel:
         rows = _rows(tokens)
         counts = np.array([len(row) for row in rows], np.int64)
         self._check_rows(rows, counts, state)
-        edits = self.edits
+        edits = self.edits, self._times_edited
         _check_edits(state.store.edits, self.fingerprint)
-        logits = torch.empty(len(rows), len(self._vocabulary), dtype=self.model.dtype, device=self.model.device)
+        logits = torch.empty(len(rows), self._width, dtype=self.model.dtype, device=self.model.device)
         with state.store.lock:
             longer, passes = extended(state, counts)
             for one in passes:
-                logits[torch.from_numpy(one.rows)] = self._run(one, [rows[i] for i in one.rows], edits)
-        if self.edits is not edits:
+                logits[torch.from_numpy(one.rows)] = self._run(one, [rows[i] for i in one.rows])
+        if (self.edits, self._times_edited) != edits:
             raise ModelError("the model was edited while it was running, in another thread")
         return logits.index_fill_(1, self._unused.to(logits.device), -torch.inf), longer
 
@@ -209,8 +220,38 @@ class TransformersModel:
             raise ArgumentError("states can only be joined if they come from one prefill")
         return joined(states)
 
-    def _run(self, one: Pass, rows: Sequence[Sequence[int]], edits: Edits | None) -> torch.Tensor:
+    def with_hidden(self, layers: Sequence[int]) -> HiddenModel:
+        """The same model, which answers Hidden: its states are behind the last token of each row.
+
+        Raises ArgumentError for a layer that it does not have.
+        """
+        return HiddenModel(self, layers)
+
+    def head(self, states: torch.Tensor, *, norm: bool = False) -> torch.Tensor:
+        """(N, d) hidden states -> (N, V) logits. norm: apply the norm in front of the head first.
+
+        Raises ModelError where logits are more than a linear map of the last state, or no norm is found.
+        """
+        config = self.model.config.get_text_config(decoder=True)
+        more = [name for name in AFTER_HEAD if getattr(config, name, None) not in (None, 1, 1.0)]
+        if more:
+            raise ModelError(f"this model's logits are its head's with {more[0]}, which hidden states do not have")
+        with torch.inference_mode():
+            if norm:
+                states = _last_norm(self.model)(states)
+            logits: torch.Tensor = self.model.get_output_embeddings()(states)
+        return logits.index_fill(1, self._unused.to(logits.device), -torch.inf)
+
+    def _run(self, one: Pass, rows: Sequence[Sequence[int]]) -> torch.Tensor:
         """n rows of new tokens -> (n, V) logits after the last of each."""
+        output, kept, last = self._forward(one, rows)
+        logits: torch.Tensor = output.logits[kept, last]
+        return logits
+
+    def _forward(
+        self, one: Pass, rows: Sequence[Sequence[int]], **wanted: bool
+    ) -> tuple[Any, torch.Tensor, torch.Tensor]:
+        """What the model gives, the rows, and where among the logits those behind the last token of each row are."""
         ids = np.zeros(one.positions.shape, np.int64)
         for row, tokens in zip(ids, rows, strict=True):
             row[: len(tokens)] = tokens
@@ -219,12 +260,12 @@ class TransformersModel:
         if self._keeps_logits:
             arguments["logits_to_keep"], last = np.unique(last, return_inverse=True)
         on_device = {name: torch.from_numpy(value).to(self.model.device) for name, value in arguments.items()}
-        masks = None if edits is None else edits.masks(one, self.model.dtype, self.model.device)
+        masks = None if self.edits is None else self.edits.masks(one, self.model.dtype, self.model.device)
         if masks is not None:
             on_device["attention_mask"] = masks
         with torch.inference_mode():
-            logits: torch.Tensor = self.model(**on_device, past_key_values=one.cache(), use_cache=True).logits
-        return logits[torch.arange(len(last)), torch.from_numpy(last)]
+            output = self.model(**on_device, past_key_values=one.cache(), use_cache=True, **wanted)
+        return output, torch.arange(len(last)), torch.from_numpy(last)
 
     def _encode_text(self, text: str) -> list[int]:
         _check_unicode(text)
@@ -307,6 +348,53 @@ class TransformersModel:
                 f"a row of {behind_sets} tokens with a set in it does not fit into the model's attention window of "
                 f"{self.window}, and beyond that the order of the set would show"
             )
+
+
+class HiddenModel:
+    """A model and the hidden states of some layers: they travel as more columns of its logits."""
+
+    def __init__(self, model: TransformersModel, layers: Sequence[int]) -> None:
+        config = model.model.config.get_text_config(decoder=True)
+        count = int(config.num_hidden_layers)
+        for layer in layers:
+            if isinstance(layer, bool) or not isinstance(layer, int | np.integer) or not 0 <= layer < count:
+                raise ArgumentError(f"layer {layer!r} is none of the model's {count}, 0 to {count - 1}")
+        self._model, self._layers = copy(model), tuple(dict.fromkeys(int(layer) for layer in layers))
+        self._size = int(config.hidden_size)
+        self._model._width = len(model.vocabulary) + self._size * len(self._layers)
+        self._model._run = self._run  # type: ignore[method-assign]  # a copy, whose passes give more
+        self.tokenizer, self.vocabulary = model.tokenizer, model.vocabulary
+        self.encode, self.select, self.join, self.head = model.encode, model.select, model.join, model.head
+
+    def prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[Hidden, CacheState]:
+        wide, state = self._model.prefill(prompts)
+        return self._split(wide), state
+
+    def extend(self, state: CacheState, tokens: Tokens) -> tuple[Hidden, CacheState]:
+        wide, longer = self._model.extend(state, tokens)
+        return self._split(wide), longer
+
+    def _run(self, one: Pass, rows: Sequence[Sequence[int]]) -> torch.Tensor:
+        output, kept, last = self._model._forward(one, rows, output_hidden_states=True)
+        ends = torch.from_numpy(one.counts - 1)
+        states = [output.hidden_states[layer + 1][kept, ends] for layer in self._layers]  # [0] are the embeddings
+        return torch.cat([output.logits[kept, last], *states], dim=1)
+
+    def _split(self, wide: torch.Tensor) -> Hidden:
+        width = len(self.vocabulary)
+        places = [width + i * self._size for i in range(len(self._layers))]
+        states = [wide[:, place : place + self._size] for place in places]
+        return Hidden(wide[:, :width], dict(zip(self._layers, states, strict=True)))
+
+
+def _last_norm(model: Any) -> Any:
+    """The norm between the last block and the head."""
+    for module in (model, model.base_model):
+        for name in LAST_NORMS:
+            norm = getattr(getattr(module, "decoder", module), name, None)
+            if norm is not None:
+                return norm
+    raise ModelError(f"{type(model).__name__} has no norm before its head under a known name: {', '.join(LAST_NORMS)}")
 
 
 # Rows of tokens.

@@ -56,6 +56,9 @@ class Auxiliary:
     model: Any = None
     prompt: str | Callable[[Prompt], Prompt] | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "model", getattr(self.model, "language_model", self.model))
+
     def __repr__(self) -> str:
         model = "" if self.model is None else type(self.model).__name__
         prompt = "" if self.prompt is None else name_of(self.prompt)
@@ -75,6 +78,7 @@ class Step:
     raw: F32  # (N, V) logits of the model
     laws: Mapping[Auxiliary, F64] = field(default_factory=dict)
     hidden: Mapping[int, Any] = field(default_factory=dict)
+    head: Any = None  # (N, d) hidden states -> (N, V) logits, where there are any
     memos: Sequence[Memo] = ()
     device: Any = None  # the torch device that the model answers on; None where it answers numpy arrays
 
@@ -93,6 +97,7 @@ class Hook:
 
     slot: ClassVar[Slot | None] = None  # None fits anywhere
     remembers: ClassVar[bool] = False  # has a memo for each row: `begin` and `advance`
+    layers: Sequence[int] = ()  # whose hidden states it reads, 0 being the first block's
 
     @property
     def restricts_support(self) -> bool:
@@ -106,11 +111,6 @@ class Hook:
 
     @property
     def auxiliaries(self) -> tuple[Auxiliary, ...]:
-        return ()
-
-    @property
-    def layers(self) -> tuple[int, ...]:
-        """Whose hidden states it reads, 0 being the first block's."""
         return ()
 
     def bind(self, vocabulary: Vocabulary, /) -> Hook:
@@ -273,7 +273,7 @@ def name_of(given: Any) -> str:
 # -- log-probabilities
 
 
-def log_normalisers(scores: F32) -> F64:
+def log_normalisers(scores: F32 | F64) -> F64:
     """(N, V) -> (N, 1) log of the sum of exp of each row, nats; 0 for a row of -inf."""
     totals = log_sum(scores.astype(np.float64), axis=1)
     return np.where(totals > -np.inf, totals, 0.0)[:, None]
@@ -289,4 +289,4 @@ def entropies(scores: F32) -> F64:
     """(N, V) logits -> (N,) entropy of each row, nats; 0 for a row of -inf."""
     law = log_softmax(scores)
     finite = np.where(law > -np.inf, law, 0.0)
-    return np.asarray(-(np.exp(law) * finite).sum(axis=1))
+    return np.asarray(np.maximum(-(np.exp(law) * finite).sum(axis=1), 0.0))

@@ -18,6 +18,7 @@ import numpy as np
 from genctl.errors import ArgumentError
 from genctl.kernels.records import F32, F64, I64
 from genctl.steering.base import Hook, Slot, Step, log_softmax
+from genctl.steering.checks import check_count, check_number, check_share, check_within
 
 IMPOSSIBLE = np.float32(-np.inf)
 
@@ -56,8 +57,7 @@ class TopK(Filter):
     k: int
 
     def __post_init__(self) -> None:
-        if isinstance(self.k, bool) or not isinstance(self.k, int | np.integer) or self.k < 1:
-            raise ArgumentError(f"top_k is {self.k!r}, it must be an integer of at least 1")
+        check_count("top_k", self.k)
 
     def __call__(self, step: Step, scores: F32, /) -> F32:
         if self.k >= scores.shape[1]:
@@ -98,9 +98,7 @@ class MinP(Filter):
     p: float
 
     def __post_init__(self) -> None:
-        check_number("min_p", self.p)
-        if not 0 <= self.p <= 1:
-            raise ArgumentError(f"min_p is {self.p}, it must be in [0, 1]")
+        check_within("min_p", self.p, 0, 1)
 
     @property
     def restricts_support(self) -> bool:
@@ -154,14 +152,3 @@ def _softmax(logits: F32) -> F32:
     weights: F32 = np.exp(logits - np.where(top > -np.inf, top, np.float32(0)))
     weights /= np.maximum(weights.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
     return weights
-
-
-def check_share(name: str, value: object) -> None:
-    check_number(name, value)
-    if not 0 < value <= 1:  # type: ignore[operator]  # checked to be a number
-        raise ArgumentError(f"{name} is {value}, it must be in (0, 1]")
-
-
-def check_number(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, float | int | np.floating | np.integer):
-        raise ArgumentError(f"{name} is {value!r}, it must be a number")

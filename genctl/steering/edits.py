@@ -25,7 +25,7 @@ import torch
 
 from genctl.errors import ArgumentError, ModelError
 from genctl.models.cache import Pass
-from genctl.models.transformers import EDITED, TransformersModel, layer_windows
+from genctl.models.transformers import EDITED, TIMES_EDITED, TransformersModel, layer_windows
 
 ADDITIVE = frozenset({"eager", "sdpa"})  # implementations of attention that add a mask of floats to the logits
 
@@ -125,6 +125,7 @@ def edited(model: TransformersModel, edits: Sequence[Edit]) -> Iterator[None]:
         for index, layer in enumerate(model.layers):
             applied.attach(stack, first, layer, index)
         stack.callback(EDITED.pop, first, None)  # comes first when the block is left: hooks do nothing from then on
+        TIMES_EDITED[first] = TIMES_EDITED.get(first, 0) + 1
         EDITED[first] = applied
         yield
 
@@ -156,7 +157,8 @@ class _Applied:
             return bound.args, bound.kwargs
 
         if vectors:
-            stack.callback(layer.register_forward_hook(add).remove)
+            # Before the hooks by which transformers keeps hidden states: these are to be the edited ones.
+            stack.callback(layer.register_forward_hook(add, prepend=True).remove)
         if self._scales:
             stack.callback(layer.register_forward_pre_hook(mask, with_kwargs=True).remove)
 

@@ -25,7 +25,17 @@ import numpy as np
 
 from genctl.errors import ArgumentError
 from genctl.kernels.records import F32, F64, I64
-from genctl.models.base import LanguageModel, Laws, Logits, Prompt, Tokens, host_logits, is_weighted, refuse_weighted
+from genctl.models.base import (
+    Hidden,
+    LanguageModel,
+    Laws,
+    Logits,
+    Prompt,
+    Tokens,
+    host_logits,
+    is_weighted,
+    refuse_weighted,
+)
 from genctl.models.ensemble import check_vocabularies
 from genctl.models.prompts import given, read_by, template_of, woven
 from genctl.models.sets import SetPrompt, no_sets
@@ -74,6 +84,7 @@ class Steered(Generic[M]):
             refuse_weighted(one.model, "a hook", "give the models that it was made of")
         if self._own:
             refuse_weighted(model, "another prompt of it", "steer the models that it was made of")
+        self._reader = _reader(model, self.stack)
         self._templates = [template_of(one.prompt, "prompt") for one in (*self._own, *self._foreign)]
 
     @property
@@ -124,7 +135,7 @@ class Steered(Generic[M]):
             for m in range(members)
         ]
         mine = 1 + len(self._own)
-        answer, base = self.model.prefill([row for rows in read[:mine] for row in rows])
+        answer, base = self._reader.prefill([row for rows in read[:mine] for row in rows])
         foreign = [one.model.prefill(rows) for one, rows in zip(self._foreign, read[mine:], strict=True)]
         contexts = [self._symbols(row) for row in read[0]]
         state = SteeredState(
@@ -138,7 +149,7 @@ class Steered(Generic[M]):
 
     def extend(self, state: SteeredState[M], tokens: Tokens, /) -> tuple[Logits | Laws, SteeredState[M]]:
         more = [np.atleast_1d(np.asarray(row, np.int64)) for row in tokens]
-        answer, base = self.model.extend(state.base, _repeated(tokens, 1 + len(self._own)))
+        answer, base = self._reader.extend(state.base, _repeated(tokens, 1 + len(self._own)))
         foreign = [one.model.extend(held, tokens) for one, held in zip(self._foreign, state.others, strict=True)]
         longer = SteeredState(
             base,
@@ -176,7 +187,10 @@ class Steered(Generic[M]):
     # -- the answer
 
     def _answer(self, answer: Logits, foreign: Iterable[Logits], state: SteeredState[M]) -> F32 | Laws:
-        count = len(state.contexts)
+        count, hidden = len(state.contexts), {}
+        if isinstance(answer, Hidden):
+            hidden = {layer: states[:count] for layer, states in answer.states.items()}
+            answer = answer.logits
         device = getattr(answer, "device", None) if not isinstance(answer, np.ndarray | Laws) else None
         rows = answer.scores if isinstance(answer, Laws) else host_logits(answer)
         own = [rows[m * count : (m + 1) * count] for m in range(1, 1 + len(self._own))]
@@ -184,7 +198,16 @@ class Steered(Generic[M]):
             one: log_softmax(host_logits(logits))
             for one, logits in zip((*self._own, *self._foreign), (*own, *foreign), strict=True)
         }
-        step = Step(state.contexts, state.prompt_lengths, rows[:count], laws, {}, state.memos, device)
+        step = Step(
+            contexts=state.contexts,
+            prompt_lengths=state.prompt_lengths,
+            raw=rows[:count],
+            laws=laws,
+            hidden=hidden,
+            head=getattr(self._reader, "head", None),
+            memos=state.memos,
+            device=device,
+        )
         steered = self.stack(step)
         if isinstance(answer, Laws):
             return _again(answer, steered, self.binding, self.stack)
@@ -209,6 +232,20 @@ class Steered(Generic[M]):
     def _symbols(self, row: Sequence[int]) -> I64:
         ids = np.array(row, np.int64)
         return ids[(ids >= 0) & (ids < len(self.vocabulary))]
+
+
+def _reader(model: LanguageModel[Any], stack: Stack) -> Any:
+    """The model, or where hooks read hidden states the same one with them."""
+    layers = list(dict.fromkeys(layer for hook in stack for layer in hook.layers))
+    if not layers:
+        return model
+    if not hasattr(model, "with_hidden"):
+        hook = next(hook for hook in stack if hook.layers)
+        raise ArgumentError(
+            f"{hook!r} reads hidden states, which {type(model).__name__} does not give"
+            "\nhint: models of transformers do, unsteered and not as bytes"
+        )
+    return model.with_hidden(layers)
 
 
 def _repeated(tokens: Tokens, times: int) -> Tokens:

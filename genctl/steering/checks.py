@@ -1,0 +1,63 @@
+"""Checks of the arguments of hooks, when they are made; of tokens and strings, when they are bound to a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from genctl.errors import ArgumentError
+from genctl.kernels.records import I64
+from genctl.vocabulary import Vocabulary
+
+
+def check_number(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, float | int | np.floating | np.integer) or np.isnan(value):
+        raise ArgumentError(f"{name} is {value!r}, it must be a number")
+
+
+def check_finite(name: str, value: object) -> None:
+    check_number(name, value)
+    if not np.isfinite(value):  # type: ignore[call-overload]  # it is a number
+        raise ArgumentError(f"{name} is {value}, it must be finite")
+
+
+def check_within(name: str, value: object, least: float, most: float) -> None:
+    check_number(name, value)
+    if not least <= value <= most:  # type: ignore[operator]  # it is a number
+        raise ArgumentError(f"{name} is {value}, it must be in [{least:g}, {most:g}]")
+
+
+def check_share(name: str, value: object) -> None:
+    check_number(name, value)
+    if not 0 < value <= 1:  # type: ignore[operator]  # it is a number
+        raise ArgumentError(f"{name} is {value}, it must be in (0, 1]")
+
+
+def check_count(name: str, value: object, least: int = 1) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ArgumentError(f"{name} is {value!r}, it must be an integer of at least {least}")
+
+
+def tokens_of(words: Sequence[str | int], vocabulary: Vocabulary) -> I64:
+    """The ids of tokens: ids as they are, for a word all tokens whose bytes are exactly those of the word.
+
+    Raises ArgumentError for a word that no token is, and an id that the vocabulary does not use.
+    """
+    found: set[int] = set()
+    for word in words:
+        ids = [word] if isinstance(word, int) else _spelling(word, vocabulary)
+        if isinstance(word, int) and (not 0 <= word < len(vocabulary) or word in vocabulary.unused):
+            raise ArgumentError(f"the model has no token {word}")
+        if not ids:
+            raise ArgumentError(
+                f"no token of the model is exactly {word!r}\nhint: StringBias finds a string however it is spelled;"
+                " a blank before a word belongs to it: ' wait' is another token than 'wait'"
+            )
+        found.update(ids)
+    return np.array(sorted(found), np.int64)
+
+
+def _spelling(word: str, vocabulary: Vocabulary) -> list[int]:
+    data = word.encode()
+    return [i for i, token in enumerate(vocabulary.tokens) if token == data and data]

@@ -1,0 +1,170 @@
+"""Log-linear combinations of models and prompts: log p(x) = sum_i w_i log p_i(x) - log Z.
+
+    lm.steered([guidance(1.5, prompt="{prompt}")])
+    lm.steered([contrastive(small)])
+    lm.steered([LogLinear(1.0, [Term(Auxiliary(expert), 0.5), Term(Auxiliary(novice), -0.5)])])
+
+Each law is normalised before it is weighted, so a constant in a model's logits changes nothing. A token that the model
+itself, or a law of positive weight, finds impossible is impossible; to a law of negative weight an impossible token is
+as unlikely as the least likely one that it finds possible. Bound as "target" the sum is normalised at each token (a
+steered model); as "tilt" it is not (a product of whole texts): two different laws, docs/steering.md.
+
+A law costs one forward: of its model, or a row more in the model's own forward where it is another prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from genctl.errors import ArgumentError
+from genctl.kernels.records import F32, F64
+from genctl.models.ensemble import floored
+from genctl.models.prompts import Template
+from genctl.steering.base import Auxiliary, Hook, Slot, Step, log_normalisers, log_softmax
+from genctl.steering.basic import Filter, MinP, TopP
+from genctl.steering.checks import check_finite, check_within
+
+
+class Term(NamedTuple):
+    """weight: the exponent of the law; temperature: of the law, before it is normalised."""
+
+    auxiliary: Auxiliary
+    weight: float
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True)
+class LogLinear(Hook):
+    """own: the weight of the model's own law, as the hooks before it left it. keep: a filter of that law; what it takes
+    away is impossible to the combination.
+    """
+
+    own: float
+    terms: Sequence[Term]
+    keep: Filter | None = None
+    slot: ClassVar[Slot] = Slot.COMBINATION
+
+    def __post_init__(self) -> None:
+        check_finite("own", self.own)
+        object.__setattr__(self, "terms", tuple(Term(*term) for term in self.terms))
+        for i, term in enumerate(self.terms):
+            check_finite(f"the weight of terms[{i}]", term.weight)
+            if not isinstance(term.auxiliary, Auxiliary) or not 0 < term.temperature < np.inf:
+                raise ArgumentError(f"terms[{i}] is {term!r}, it must be Term(Auxiliary(...), weight, temperature)")
+
+    @property
+    def restricts_support(self) -> bool:
+        return self.keep is not None and self.keep.restricts_support
+
+    @property
+    def auxiliaries(self) -> tuple[Auxiliary, ...]:
+        return tuple(term.auxiliary for term in self.terms if term.weight)
+
+    def __call__(self, step: Step, scores: F32, /) -> F32:
+        combined = scores if self.own == 1 and not self.auxiliaries else self._combined(step, scores)
+        return combined if self.keep is None else _kept(self.keep(step, scores), combined)
+
+    def _combined(self, step: Step, scores: F32) -> F32:
+        """With the constant of the scores, so that adding one to them adds one to the answer."""
+        totals = log_normalisers(scores)
+        sums = _weighted(self.own, scores - totals)
+        for term in self.terms:
+            if term.weight:
+                sums += _weighted(term.weight, _cooled(step.laws[term.auxiliary], term.temperature))
+        answer = np.where(scores > -np.inf, sums + totals, -np.inf)
+        with np.errstate(over="ignore"):  # less than float32 can say is impossible
+            return answer.astype(np.float32)
+
+
+def _weighted(weight: float, law: F64) -> F64:
+    """weight * law, 0 for a weight of 0; finite for a negative one."""
+    if weight == 0:
+        return np.zeros(law.shape)
+    return weight * (law if weight > 0 else floored(law))
+
+
+def _cooled(law: F64, temperature: float) -> F64:
+    if temperature == 1:
+        return law
+    logits = law / temperature
+    return logits - log_normalisers(logits)
+
+
+def _kept(filtered: F32, combined: F32) -> F32:
+    return np.where(filtered > -np.inf, combined, np.float32(-np.inf))
+
+
+def guidance(scale: float, prompt: Template) -> LogLinear:
+    """Classifier-free guidance (Sanchez et al. 2023): scale * log p - (scale - 1) * log p behind the other prompt.
+
+    1 is no guidance. prompt: what the prompt becomes without the condition, a function or a text with {prompt} in it.
+    """
+    check_finite("scale", scale)
+    _check_prompt(prompt)
+    return LogLinear(scale, [Term(Auxiliary(prompt=prompt), 1 - scale)])
+
+
+def context_aware(alpha: float, prompt: Template) -> LogLinear:
+    """Context-aware decoding (Shi et al. 2023): (1 + alpha) log p - alpha log p behind the prompt without context."""
+    check_finite("alpha", alpha)
+    return guidance(1 + alpha, prompt)
+
+
+def dexperts(expert: Any, anti: Any, alpha: float, top_p: float | None = 0.9) -> LogLinear:
+    """DExperts (Liu et al. 2021): log p + alpha (log p_expert - log p_anti), over the nucleus of p."""
+    terms = [Term(Auxiliary(expert), alpha), Term(Auxiliary(anti), -alpha)]
+    return LogLinear(1.0, terms, None if top_p is None else TopP(top_p))
+
+
+def proxy(tuned: Any, untuned: Any, alpha: float = 1.0) -> LogLinear:
+    """Proxy tuning (Liu et al. 2024): what tuning did to a small model, done to this one."""
+    return dexperts(tuned, untuned, alpha, top_p=None)
+
+
+def contrastive(amateur: Any, weight: float = 1.0, plausible: float = 0.1, temperature: float = 0.5) -> LogLinear:
+    """Contrastive decoding (Li et al. 2023): log p - weight * log p_amateur, over the tokens with at least the share
+    `plausible` of the likeliest one's probability. temperature: of the amateur.
+    """
+    check_within("plausible", plausible, 0, 1)
+    return LogLinear(1.0, [Term(Auxiliary(amateur), -weight, temperature)], MinP(plausible))
+
+
+def _check_prompt(prompt: Template) -> None:
+    if prompt is None:
+        raise ArgumentError("the other prompt is None, which is the prompt itself\nhint: a function of the prompt")
+
+
+@dataclass(frozen=True)
+class Forget(Hook):
+    """Away from a model that was trained further on what is to be forgotten (Eldan & Russinovich 2023).
+
+    log p - alpha * max(0, log p_reinforced - log p): tokens that the reinforced model likes better become less likely,
+    no logit is raised. Both laws are normalised first; the paper's formula is one of raw logits, and depends on a
+    constant between the two models.
+    """
+
+    reinforced: Any
+    alpha: float
+    slot: ClassVar[Slot] = Slot.COMBINATION
+
+    def __post_init__(self) -> None:
+        check_within("alpha", self.alpha, 0, np.inf)
+        check_finite("alpha", self.alpha)
+        if not isinstance(self.reinforced, Auxiliary):
+            object.__setattr__(self, "reinforced", Auxiliary(self.reinforced))
+
+    @property
+    def auxiliaries(self) -> tuple[Auxiliary, ...]:
+        return (self.reinforced,) if self.alpha else ()
+
+    def __call__(self, step: Step, scores: F32, /) -> F32:
+        if not self.alpha:
+            return scores
+        possible = scores > -np.inf
+        law = np.where(possible, log_softmax(scores), 0.0)
+        excess = np.maximum(step.laws[self.reinforced] - law, 0.0)
+        return np.where(possible, scores - self.alpha * excess, -np.inf).astype(np.float32)
