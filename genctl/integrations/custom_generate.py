@@ -26,6 +26,7 @@ from genctl.models.fim import Ending
 from genctl.options import Ids, refuse_unknown
 from genctl.results import Generation
 from genctl.steering.base import Hook, Stack, as_hook
+from genctl.steering.penalties import RepetitionPenalty
 
 if TYPE_CHECKING:
     import torch
@@ -180,8 +181,8 @@ def _hook(processor: Any, length: int) -> Hook:
         return Forbidden(_ids(processor.eos_token_id), processor.min_new_tokens)
     if name == "SuppressTokensAtBeginLogitsProcessor":
         return Forbidden(_ids(processor.begin_suppress_tokens), processor.begin_index - length + 1)
-    if name == "RepetitionPenaltyLogitsProcessor":
-        return as_hook(type(processor)(processor.penalty))  # which had been told how much of each row is padding
+    if name == "RepetitionPenaltyLogitsProcessor" and not isinstance(processor.prompt_ignore_length, int):
+        return RepetitionPenalty(processor.penalty)  # without how much of each row is padding
     return as_hook(processor)
 
 

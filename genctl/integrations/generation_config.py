@@ -10,6 +10,7 @@ of transformers adds is never lost.
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -19,7 +20,8 @@ import numpy as np
 from genctl.errors import ArgumentError
 from genctl.kernels.records import F32
 from genctl.steering.base import Hook, Step, as_hook
-from genctl.steering.basic import MinP, Temperature, TopK, TopP
+from genctl.steering.basic import MinP, Temperature, TopK, TopP, TypicalP
+from genctl.steering.penalties import NoRepeat, RepetitionPenalty
 from genctl.vocabulary import Vocabulary
 
 Eos = frozenset[int]
@@ -43,10 +45,16 @@ class Refused(NamedTuple):
 
 @dataclass(frozen=True)
 class Forbidden(Hook):
-    """Tokens that may not come among the first `before` tokens of a text."""
+    """Tokens that may not come, or not among the first `before` tokens of a text."""
 
     tokens: tuple[int, ...]
-    before: int
+    before: int = sys.maxsize
+
+    def bind(self, vocabulary: Vocabulary, /) -> Forbidden:
+        for token in self.tokens:
+            if not 0 <= token < len(vocabulary):
+                raise ArgumentError(f"token {token} is outside the vocabulary of {len(vocabulary)} ids")
+        return self
 
     @property
     def restricts_support(self) -> bool:
@@ -90,20 +98,18 @@ OPTIONS = {
 # In the order in which transformers applies them.
 HOOKS: dict[str, Made] = {
     "sequence_bias": Made((), "a hook, of transformers", _of_transformers("SequenceBiasLogitsProcessor")),
-    "repetition_penalty": Made(
-        (1.0,), "a hook, of transformers, without padding", _of_transformers("RepetitionPenaltyLogitsProcessor")
-    ),
-    "no_repeat_ngram_size": Made((0,), "a hook, of transformers", _of_transformers("NoRepeatNGramLogitsProcessor")),
+    "repetition_penalty": Made((1.0,), "a hook", lambda value, _: RepetitionPenalty(value)),
+    "no_repeat_ngram_size": Made((0,), "a hook", lambda n, _: NoRepeat(n)),
     "bad_words_ids": Made((), "a hook, of transformers", _bad_words),
     "min_new_tokens": Made((0,), "a hook: no end before", lambda n, eos: Forbidden(tuple(sorted(eos)), n)),
-    "suppress_tokens": Made((), "a hook, of transformers", _of_transformers("SuppressTokensLogitsProcessor")),
+    "suppress_tokens": Made((), "a hook", lambda ids, _: Forbidden(tuple(ids))),
     "begin_suppress_tokens": Made((), "a hook: not as the first token", lambda ids, _: Forbidden(tuple(ids), 1)),
     "temperature": Made((1.0,), "a hook", lambda value, _: Temperature(value), sampling=True),
     "top_h": Made((), "a hook, of transformers", _of_transformers("TopHLogitsWarper"), sampling=True),
     "top_k": Made((0,), "a hook, before the rule", lambda value, _: TopK(value), sampling=True),
     "top_p": Made((1.0,), "a hook, before the rule", lambda value, _: TopP(value), sampling=True),
     "min_p": Made((0.0,), "a hook, before the rule", lambda value, _: MinP(value), sampling=True),
-    "typical_p": Made((1.0,), "a hook, of transformers", _of_transformers("TypicalLogitsWarper"), sampling=True),
+    "typical_p": Made((1.0,), "a hook", lambda value, _: TypicalP(value), sampling=True),
     "epsilon_cutoff": Made((0.0,), "a hook, of transformers", _of_transformers("EpsilonLogitsWarper"), sampling=True),
     "eta_cutoff": Made((0.0,), "a hook, of transformers", _of_transformers("EtaLogitsWarper"), sampling=True),
 }
