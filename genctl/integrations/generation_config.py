@@ -62,7 +62,7 @@ class Forbidden(Hook):
 
     @property
     def needs_prompt(self) -> bool:
-        return True
+        return self.before < sys.maxsize
 
     def __call__(self, step: Step, scores: F32, /) -> F32:
         early = np.flatnonzero(step.positions < self.before)
