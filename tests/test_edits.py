@@ -468,3 +468,37 @@ def test_a_model_with_two_lists_of_as_many_layers_is_refused() -> None:
     with pytest.raises(ModelError, match="not one list of 3 layers"), edited(model, [AddVector(0, VECTOR)]):
         pass
     logits_of(model)
+
+
+# -- the packaged model
+
+
+@pytest.mark.real
+def test_the_packaged_model_is_edited_and_left_as_it_was() -> None:
+    lm = genctl.load()
+    model, rng = lm.language_model, np.random.default_rng(0)
+    vector = rng.normal(size=model.model.config.hidden_size)
+    before = logits_of(model, "The sky is")
+    edits = [AddVector(12, vector, 4.0, keep_norm=True), FirstTokenScale(0.5, layers=range(10), heads=[0, 3])]
+
+    def work() -> None:
+        ids = model.encode("The sky is blue, and the sea")
+        whole, _ = model.prefill([ids])
+        _, state = model.prefill([ids[:3]])
+        step, _ = model.extend(state, [ids[3:]])
+        assert_same_laws(step, laws_of(whole))
+        assert not np.allclose(logits_of(model, "The sky is"), before, atol=0.1)
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt), lm.edit(*edits):
+        work()
+    np.testing.assert_array_equal(logits_of(model, "The sky is"), before)
+
+
+@pytest.mark.real
+def test_the_packaged_model_does_not_see_the_order_of_a_set() -> None:
+    model = genctl.load().language_model
+    members = [" red and warm", " green", " blue as the sea"]
+    prompts = [genctl.SetPrompt("Colours:", order, " The sky is") for order in (members, members[::-1])]
+    first, second = (laws_of(model.prefill([model.encode(prompt)])[0]) for prompt in prompts)
+    assert_allclose(first, second, atol=2e-4)
