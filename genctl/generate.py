@@ -47,6 +47,7 @@ from genctl.options import (
     rules_of,
     sampler_of,
     seed_of,
+    selector_of,
     steered,
 )
 from genctl.results import FinishReason, Generation, Generations, Sample, choose, is_hopeless
@@ -56,6 +57,7 @@ from genctl.samplers.masked import greedy, likeliest
 from genctl.samplers.smc import COMPLETE, CUT, DEAD, GAVE_UP, STOPPED, Settings, Trace
 from genctl.steering.base import Stack
 from genctl.steering.model import Steered
+from genctl.steering.observers import Confidence, Divergence
 from genctl.views import byte_view, editable_model, fingerprints, infill_view
 
 REASONS: dict[int, FinishReason] = {
@@ -111,6 +113,7 @@ class Model:
         steering: Sequence[Any] | None = None,
         binding: str | None = None,
         critic: Any = None,
+        select: str | Callable[[Any], float] | None = None,
         resampling: str = "systematic",
         ess_threshold: float = 0.5,
         min_ess: float | None = None,
@@ -146,6 +149,8 @@ class Model:
             their tokens, "proposal" only changes how texts are found.
         critic: a rule or function like a predicate, asked only about what was drawn: its log-weights (nats) of prefixes
             guide the particles, its log-weights of whole texts change the target.
+        select: ranks the num_return_sequences texts, the best first: "confidence", "kl", a selector of
+            steering/observers.py, which scores by the model without steering and rule, or a function of a Generation.
         resampling: "systematic", "stratified", "residual", "multinomial", below ess_threshold * N.
         min_ess: go on with as many particles again until the effective sample size is this large, or max_particles are
             spent.
@@ -198,10 +203,11 @@ class Model:
         hooks = hooks_of(temperature, top_k, top_p, min_p)
         model = steered(self.language_model, hooks, stack, binding, weighted)
         exact = exact_of(method, model)
+        selector = selector_of(select, num_return_sequences)
         prompts, batched = prompts_of(prompt)
         rules, critics = rules_of(constraint, prompts, batched), rules_of(critic, prompts, batched)
         seed = _seed(resume, seed, generator)
-        encoded = [[int(i) for i in one] if are_ids(one) else model.encode(cast(Prompt, one)) for one in prompts]
+        encoded = [_encoded(model, one) for one in prompts]
         bound = [self._bind(rule, max_new_tokens if wrap_up else None) for rule in rules]
         law = [temperature, top_k, top_p, min_p, None if stack is None else repr(stack), binding]
         fingerprint = {
@@ -232,6 +238,8 @@ class Model:
                 fingerprint=fingerprint,
             )
             results = self._results(Run(model, plan, resume), plan, rules, [held for _, held in bound])
+        if selector is not None:
+            results = [self._ranked(several, one, selector) for several, one in zip(results, prompts, strict=True)]
         if num_return_sequences == 1:
             singles = [several[0] for several in results]
             return singles if batched else singles[0]
@@ -364,6 +372,17 @@ class Model:
             results.append(Generations(items))
         return results
 
+    def _ranked(self, several: Generations, prompt: Prompt | Ids, selector: Any) -> Generations:
+        if isinstance(selector, Confidence | Divergence):
+            ids, texts = _encoded(self.language_model, prompt), [g.tokens for g in several]
+            scores = selector(self.language_model, ids, texts)
+        else:
+            scores = [float(selector(g)) for g in several]
+        if any(map(math.isnan, scores)):
+            worst = next(g for g, score in zip(several, scores, strict=True) if math.isnan(score))
+            raise ArgumentError(f"select scored {worst.text!r} with NaN")
+        return several.ranked(scores)
+
     def _generation(
         self,
         parts: Sequence[Part],
@@ -410,6 +429,10 @@ class Model:
             + (f"; the model wanted {wanted}" if wanted else "")
             + "\nhint: use more particles, a rule that judges prefixes earlier, or a wider top_k, top_p, min_p"
         )
+
+
+def _encoded(model: LanguageModel[Any], prompt: Prompt | Ids) -> list[int]:
+    return [int(i) for i in prompt] if are_ids(prompt) else model.encode(cast(Prompt, prompt))
 
 
 def _raw(text: str | builtins.bytes) -> builtins.bytes:

@@ -21,6 +21,7 @@ from genctl.samplers.resampling import SCHEMES
 from genctl.steering.base import Hook, Stack
 from genctl.steering.basic import MinP, Temperature, TopK, TopP
 from genctl.steering.model import MEANINGS, Steered
+from genctl.steering.observers import SELECTORS, Confidence, Divergence
 
 Ids: TypeAlias = Sequence[int]
 Batch: TypeAlias = list[str] | list[bytes] | list[Messages] | list[Ids] | list[SetPrompt]
@@ -46,6 +47,7 @@ class Options(TypedDict, total=False):
     steering: Sequence[Any] | None
     binding: str | None
     critic: Any
+    select: str | Callable[[Any], float] | None
     resampling: str
     ess_threshold: float
     min_ess: float | None
@@ -158,6 +160,18 @@ def steered(
     if binding == "target":
         return Steered(model, Stack([*stack, *hooks], any_order=stack.any_order))
     return Steered(Steered(model, hooks) if hooks else model, stack, binding)
+
+
+def selector_of(select: object, sequences: int) -> Any:
+    """A selector (steering/observers.py), a function of a Generation, or None."""
+    if select is None:
+        return None
+    if sequences == 1:
+        raise ArgumentError("select= ranks several texts\nhint: num_return_sequences=8, say")
+    if isinstance(select, Confidence | Divergence) or callable(select):
+        return select
+    check_choice("select", select, SELECTORS)
+    return SELECTORS[cast(str, select)]
 
 
 def prompts_of(prompt: Prompt | Ids | Batch) -> tuple[list[Prompt | Ids], bool]:

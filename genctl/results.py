@@ -163,10 +163,19 @@ class Generation(WeightedSamples):
 
 
 class Generations(WeightedSamples, Sequence[Generation]):
-    """Several generations for one prompt: a sequence of them, whose estimates pool all their particles."""
+    """Several generations for one prompt: a sequence of them, whose estimates pool all their particles.
 
-    def __init__(self, items: Sequence[Generation]) -> None:
+    scores: those of `select`, for each, if they were ranked by it: the best comes first.
+    """
+
+    def __init__(self, items: Sequence[Generation], scores: Sequence[float] | None = None) -> None:
         self._items = tuple(items)
+        self.scores = None if scores is None else tuple(scores)
+
+    def ranked(self, scores: Sequence[float]) -> Generations:
+        """The best first; texts that do not count (a log-weight of -inf) behind all others."""
+        order = sorted(range(len(self)), key=lambda i: (self[i].log_weight > -math.inf, scores[i]), reverse=True)
+        return Generations([self[i] for i in order], [scores[i] for i in order])
 
     @property
     def samples(self) -> Sequence[Sample]:
@@ -183,7 +192,9 @@ class Generations(WeightedSamples, Sequence[Generation]):
     @overload
     def __getitem__(self, index: slice) -> Generations: ...
     def __getitem__(self, index: int | slice) -> Generation | Generations:
-        return Generations(self._items[index]) if isinstance(index, slice) else self._items[index]
+        if isinstance(index, slice):
+            return Generations(self._items[index], None if self.scores is None else self.scores[index])
+        return self._items[index]
 
     def __repr__(self) -> str:
         return f"Generations({list(self._items)!r})"

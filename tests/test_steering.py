@@ -222,7 +222,7 @@ def test_target_and_tilt_are_different_posteriors_and_particles_find_each():
 
     twin = Twin(vocabulary, model._laws)
     exact = {}
-    options = {"num_particles": 4, "num_return_sequences": 1000, "max_new_tokens": 4, "seed": 0, "batch_size": 4000}
+    options = {"num_particles": 4, "num_return_sequences": 500, "max_new_tokens": 4, "seed": 0, "batch_size": 2000}
     for binding, twin.normalised in (("target", True), ("tilt", False)):
         exact[binding], log_evidence = naive.posterior(twin, rule.bind(vocabulary), 4, given=[0])
         runs = genctl.load(model).generate("a", rule, steering=[lambda z: z + bias], binding=binding, **options)

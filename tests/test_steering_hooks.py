@@ -363,7 +363,7 @@ def test_the_entropy_of_k_equal_tokens_is_log_k():
     raw = np.full((3, 8), -np.inf, np.float32)
     for row, k in enumerate((1, 3, 8)):
         raw[row, :k] = 1.5
-    assert_allclose(entropies(raw), np.log([1, 3, 8]), atol=1e-12)
+    assert_allclose(entropies(raw), np.log([1, 3, 8]), atol=1e-6)
 
 
 def test_the_temperature_follows_the_entropy_with_its_sign():

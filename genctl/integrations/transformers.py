@@ -22,6 +22,7 @@ from genctl.errors import ArgumentError, DeadEndError, VocabularyError
 from genctl.kernels.records import DEAD, I64, Bool
 from genctl.models.base import host_logits
 from genctl.steering.base import Stack, Step
+from genctl.steering.model import check_meanings
 from genctl.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -173,6 +174,7 @@ def processor(
     stack = Stack(steering or [])
     if not rules or (None in rules and not len(stack)):
         raise ArgumentError("processor() needs a rule for every prompt, not None, or steering")
+    check_meanings(stack, "target")
     for hook in stack:
         if hook.auxiliaries or hook.layers:
             raise ArgumentError(

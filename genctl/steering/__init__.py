@@ -18,16 +18,23 @@ from genctl.steering.combine import (
     proxy,
 )
 from genctl.steering.entropy import AdaptiveTemperature
+from genctl.steering.forcing import BudgetForcing
 from genctl.steering.layers import LayerMix
 from genctl.steering.model import Steered
+from genctl.steering.observers import Confidence, Divergence, branching_factor, observe, shift
 from genctl.steering.penalties import FrequencyPenalty, NoRepeat, PresencePenalty, RepetitionPenalty
+from genctl.steering.routing import ByEntropy, Routed
 from genctl.steering.schedules import ConstantBias, CyclicReflex, WindowBias
 
 __all__ = [
     "AdaptiveTemperature",
     "Auxiliary",
+    "BudgetForcing",
+    "ByEntropy",
+    "Confidence",
     "ConstantBias",
     "CyclicReflex",
+    "Divergence",
     "Forget",
     "FrequencyPenalty",
     "Hook",
@@ -37,6 +44,7 @@ __all__ = [
     "NoRepeat",
     "PresencePenalty",
     "RepetitionPenalty",
+    "Routed",
     "Slot",
     "Stack",
     "Steered",
@@ -49,9 +57,12 @@ __all__ = [
     "TopP",
     "TypicalP",
     "WindowBias",
+    "branching_factor",
     "context_aware",
     "contrastive",
     "dexperts",
     "guidance",
+    "observe",
     "proxy",
+    "shift",
 ]

@@ -29,7 +29,7 @@ import numpy as np
 
 from genctl.errors import ArgumentError
 from genctl.kernels.records import F32, F64, I64
-from genctl.models.base import Logits, Prompt, host_logits, log_sum
+from genctl.models.base import Logits, Prompt, host_logits
 from genctl.vocabulary import Vocabulary
 
 Memo: TypeAlias = Any  # an immutable value
@@ -108,6 +108,11 @@ class Hook:
     def needs_prompt(self) -> bool:
         """Does it matter where the prompt ends and the text begins?"""
         return self.remembers or any(auxiliary.prompt is not None for auxiliary in self.auxiliaries)
+
+    @property
+    def binding(self) -> str | None:
+        """The only binding that it has a meaning under; None for a hook that has one under each."""
+        return None
 
     @property
     def auxiliaries(self) -> tuple[Auxiliary, ...]:
@@ -275,11 +280,12 @@ def name_of(given: Any) -> str:
 
 def log_normalisers(scores: F32 | F64) -> F64:
     """(N, V) -> (N, 1) log of the sum of exp of each row, nats; 0 for a row of -inf."""
-    totals = log_sum(scores.astype(np.float64), axis=1)
-    return np.where(totals > -np.inf, totals, 0.0)[:, None]
+    top = _tops(scores)
+    sums: F64 = np.exp(scores - top).sum(axis=1, dtype=np.float64, keepdims=True)
+    return np.asarray(np.log(np.where(sums > 0, sums, 1.0)) + top)
 
 
-def log_softmax(scores: F32) -> F64:
+def log_softmax(scores: F32 | F64) -> F64:
     """(N, V) logits -> log-probabilities, nats; a row of -inf stays one."""
     law: F64 = scores - log_normalisers(scores)
     return law
@@ -287,6 +293,17 @@ def log_softmax(scores: F32) -> F64:
 
 def entropies(scores: F32) -> F64:
     """(N, V) logits -> (N,) entropy of each row, nats; 0 for a row of -inf."""
-    law = log_softmax(scores)
-    finite = np.where(law > -np.inf, law, 0.0)
-    return np.asarray(np.maximum(-(np.exp(law) * finite).sum(axis=1), 0.0))
+    below = scores - _tops(scores)
+    weights = np.exp(below)
+    totals = np.maximum(weights.sum(axis=1, dtype=np.float64), 1.0)
+    means = (weights * np.maximum(below, LEAST)).sum(axis=1, dtype=np.float64) / totals
+    return np.asarray(np.maximum(np.log(totals) - means, 0.0))
+
+
+LEAST = np.float32(-200.0)  # nats: exp of less is 0 in single precision
+
+
+def _tops(scores: F32 | F64) -> F32 | F64:
+    """(N, 1) the largest of each row, 0 for a row of -inf."""
+    top: F32 | F64 = scores.max(axis=1, keepdims=True, initial=-np.inf)
+    return np.where(top > -np.inf, top, top.dtype.type(0))

@@ -16,8 +16,8 @@ from typing import ClassVar
 import numpy as np
 
 from genctl.errors import ArgumentError
-from genctl.kernels.records import F32, F64, I64
-from genctl.steering.base import Hook, Slot, Step, log_softmax
+from genctl.kernels.records import F32, I64
+from genctl.steering.base import Hook, Slot, Step, entropies, log_normalisers
 from genctl.steering.checks import check_count, check_number, check_share, check_within
 
 IMPOSSIBLE = np.float32(-np.inf)
@@ -83,11 +83,11 @@ class TopP(Filter):
         if self.p == 1:
             return scores
         kept = np.zeros(scores.shape, np.bool_)
-        for row, probabilities in zip(kept, _softmax(scores), strict=True):
+        laws = scores - log_normalisers(scores).astype(np.float32)
+        for row, logits, probabilities in zip(kept, scores, np.exp(laws), strict=True):
             # The tokens below this bound have less than 1 - p together: the others need no more to have p.
             likely = np.flatnonzero(probabilities >= (1 - self.p) / (2 * len(row)))
-            order = likely[np.argsort(-probabilities[likely], kind="stable")]
-            row[_until(order, probabilities, self.p)] = True
+            row[likely[_first(-logits[likely], probabilities[likely], self.p)]] = True
         return np.where(kept, scores, IMPOSSIBLE)
 
 
@@ -130,25 +130,24 @@ class TypicalP(Filter):
     def __call__(self, step: Step, scores: F32, /) -> F32:
         if self.p == 1:
             return scores
-        laws = log_softmax(scores)
-        probabilities = np.exp(laws)
-        surprises = np.where(laws > -np.inf, -laws, 0.0)
-        entropy = (probabilities * surprises).sum(axis=1, keepdims=True)
+        surprises = log_normalisers(scores).astype(np.float32) - scores
         kept = np.zeros(scores.shape, np.bool_)
-        for row, share, distance in zip(kept, probabilities, np.abs(surprises - entropy), strict=True):
-            order = np.argsort(np.where(share > 0, distance, np.inf), kind="stable")
-            row[_until(order, share, self.p)] = True
+        for row, surprise, entropy in zip(kept, surprises, entropies(scores), strict=True):
+            possible = np.flatnonzero(surprise < np.inf)
+            distances = np.abs(surprise[possible] - np.float32(entropy))
+            row[possible[_first(distances, np.exp(-surprise[possible]), self.p)]] = True
         return np.where(kept, scores, IMPOSSIBLE)
 
 
-def _until(order: I64, probabilities: F32 | F64, p: float) -> I64:
-    """The first tokens of an order, up to the one with which they have probability p."""
+def _first(keys: F32, probabilities: F32, p: float) -> I64:
+    """The places of the smallest keys, up to the one with which they have probability p; of equal keys the first."""
+    if not len(keys):
+        return np.zeros(0, np.int64)
+    order = np.argsort(keys)  # equal ones in any order, which is much faster
     masses = np.cumsum(probabilities[order], dtype=np.float64)
-    return order[: 1 + int(np.searchsorted(masses, p))]
-
-
-def _softmax(logits: F32) -> F32:
-    top = logits.max(axis=1, keepdims=True)
-    weights: F32 = np.exp(logits - np.where(top > -np.inf, top, np.float32(0)))
-    weights /= np.maximum(weights.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    return weights
+    edge = keys[order[min(int(np.searchsorted(masses, p)), len(order) - 1)]]
+    below = int(np.searchsorted(keys[order], edge))
+    equal = np.flatnonzero(keys == edge)
+    missing = p - (masses[below - 1] if below else 0.0)
+    count = 1 + int(np.searchsorted(np.cumsum(probabilities[equal], dtype=np.float64), missing))
+    return np.concatenate([order[:below], equal[:count]])

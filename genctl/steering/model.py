@@ -74,6 +74,7 @@ class Steered(Generic[M]):
             )
         self.model, self.binding = model, binding
         self.stack = Stack(hooks).bind(model.vocabulary)
+        check_meanings(self.stack, binding)
         if binding == "proposal":
             _check_covers(self.stack)
         auxiliaries = dict.fromkeys(one for hook in self.stack for one in hook.auxiliaries)
@@ -302,6 +303,12 @@ def _again(answer: Laws, steered: F32, binding: str, stack: Stack) -> Laws:
         return Laws(steered, steered, steered)
     _check_support(answer.scores, steered, stack)
     return Laws(answer.law, answer.scores, steered)
+
+
+def check_meanings(stack: Stack, binding: str) -> None:
+    for hook in stack:
+        if hook.binding not in (None, binding):
+            raise ArgumentError(f"{hook!r} is bound as {hook.binding!r}, not as {binding!r}\nhint: {MEANINGS}")
 
 
 def _check_covers(stack: Stack) -> None:
