@@ -116,7 +116,7 @@ def cases(lm: genctl.Model, pirate: dict[tuple[int, ...], list[int]]) -> list[Ca
     ends = dict.fromkeys(vocabulary.eos, 4.0)
     with_digits = "share of tokens with a digit"
     return [
-        Case("TokenBias(+2 on digits)", with_digits, share_of(digits), [TokenBias(dict.fromkeys(digits, 2.0))]),
+        Case("TokenBias(+4 on digits)", with_digits, share_of(digits), [TokenBias(dict.fromkeys(digits, 4.0))]),
         Case(
             "AdaptiveTemperature(strength=0.5)", "entropy, nats", entropy, [AdaptiveTemperature(0.0, 1.0, strength=0.5)]
         ),
