@@ -15,6 +15,7 @@ import genctl
 from genctl.errors import ArgumentError, ModelError
 from genctl.models.base import host_logits
 from genctl.models.transformers import EDITED, TransformersModel
+from genctl.steering.combine import contrastive
 from genctl.steering.edits import AddVector, FirstTokenScale, _added, edited
 from tests.laws.test_model import assert_same_laws, from_scratch, laws_of
 from tests.test_cache import wander
@@ -330,6 +331,22 @@ def test_edits_reach_the_model_behind_a_view_as_bytes(lm: genctl.Model, model: A
         with pytest.raises(ModelError, match="edited already"), lm.edit(AddVector(1, VECTOR)):
             pass
     assert view.logprob("mat", "the ") != pytest.approx(expected.logprob("mat", "the "), abs=1e-2)
+
+
+def test_edits_reach_the_model_under_hooks_and_a_checkpoint_knows_those_of_models_that_hooks_read(
+    lm: genctl.Model, model: Any
+) -> None:
+    other = TransformersModel(tiny_causal_lm("llama", initializer_range=0.3), tiny_tokenizer())
+    steered = lm.steered([contrastive(other, plausible=0.0)])
+    before = host_logits(steered.language_model.prefill([model.encode(TEXT)])[0])
+    with steered.edit(AddVector(0, VECTOR)):
+        assert not np.allclose(host_logits(steered.language_model.prefill([model.encode(TEXT)])[0]), before, atol=1e-3)
+        with pytest.raises(ModelError, match="edited already"), lm.edit(AddVector(0, VECTOR)):
+            pass
+    with edited(other, [AddVector(0, VECTOR)]):
+        cut = steered.generate("the ", max_time=0.0, seed=0, max_new_tokens=3)
+    with pytest.raises(ArgumentError, match="another edits"):
+        steered.generate("the ", resume=cut.checkpoint, max_new_tokens=3)
 
 
 def test_a_second_wrapper_of_the_same_model_knows_of_the_edits(lm: genctl.Model, model: Any) -> None:

@@ -16,7 +16,9 @@ from genctl.errors import ArgumentError, ModelError
 from genctl.models.base import host_logits
 from genctl.models.sets import CLOSE, NEXT, OPEN, marked, parts_of, plain_ids
 from genctl.models.transformers import TransformersModel
+from genctl.steering.combine import guidance
 from genctl.steering.edits import AddVector, FirstTokenScale, edited
+from genctl.steering.penalties import FrequencyPenalty
 from tests.laws.test_model import assert_same_laws, laws_of
 from tests.tiny_models import tiny_causal_lm, tiny_model, tiny_tokenizer
 
@@ -242,3 +244,38 @@ def test_models_that_cannot_read_a_set_are_refused_by_name() -> None:
     ]:
         with pytest.raises(ModelError, match=f"a {name} cannot read a SetPrompt"):
             one.generate(prompt_of(), max_new_tokens=3)
+
+
+# -- under hooks
+
+
+def test_hooks_count_the_tokens_of_a_set_and_the_order_does_not_show() -> None:
+    lm = genctl.Model(tiny_model("llama")).steered([FrequencyPenalty(1.5, prompt=True)])
+    plain = tiny_model("llama")
+    row = plain.encode(prompt_of())
+    logits, _ = lm.language_model.prefill([row])
+    expected = logits_of(plain, row)[0].copy()
+    for token in plain_ids(row):
+        expected[token] -= 1.5
+    assert_allclose(logits[0], expected, atol=1e-4)
+    runs = [lm.generate(prompt_of(list(m)), max_new_tokens=6, seed=2).tokens for m in permutations(MEMBERS)]
+    assert len(set(runs)) == 1
+
+
+def test_a_hook_that_reads_another_prompt_refuses_a_set_of_which_it_makes_another_prompt() -> None:
+    lm = genctl.Model(tiny_model("llama"))
+    again = guidance(1.5, prompt="again: {prompt}")
+    with pytest.raises((ArgumentError, ModelError), match=r"SetPrompt|text"):
+        lm.steered([again]).generate(prompt_of(), max_new_tokens=3)
+    other = guidance(1.5, prompt=lambda prompt: "the cat")
+    with pytest.raises(ModelError, match="a Steered cannot read a SetPrompt"):
+        lm.steered([other]).generate(prompt_of(), max_new_tokens=3)
+
+
+@pytest.mark.parametrize("method", ["exact", "masked", "smc"])
+def test_every_method_samples_behind_a_set(method: str) -> None:
+    lm, rule = genctl.Model(tiny_model("llama")), genctl.regex("[a-z]|[^a-z]{1,9}")
+    runs = [
+        lm.generate(prompt_of(list(m)), rule, method=method, max_new_tokens=4, seed=5) for m in permutations(MEMBERS)
+    ]
+    assert len({g.text for g in runs}) == 1
