@@ -1,4 +1,4 @@
-"""A rule inside `model.generate` of transformers: one processor for a batch, for beams, and for the next call.
+"""A rule inside `model.generate` of transformers: as a processor for batches and beams, or as genctl's own loop.
 
 python examples/04_transformers.py            # a tiny random model: the rule holds, the words are noise
 python examples/04_transformers.py --real     # the packaged model
@@ -41,3 +41,10 @@ inputs = tokenizer(["The date is ", "It ended on "], return_tensors="pt", paddin
 for how in ({"do_sample": True, "top_k": 0}, {"num_beams": 3, "do_sample": False}):
     ids = model.generate(**inputs, logits_processor=[date], max_new_tokens=16, **how)
     print(how, tokenizer.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
+
+loop = genctl.custom_generate(genctl.regex("[0-9]{4}-[0-9]{2}-[0-9]{2}"), tokenizer, num_particles=4, seed=0)
+out = model.generate(
+    **inputs, custom_generate=loop, do_sample=True, top_k=0, max_new_tokens=16, return_dict_in_generate=True
+)
+texts = tokenizer.batch_decode(out.sequences[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+print("weighted particles", texts, [round(x, 2) for x in out.log_evidence.tolist()])

@@ -30,8 +30,11 @@ if TYPE_CHECKING:
         VocabularyError,
     )
     from genctl.generate import Model, ensemble, load
+    from genctl.integrations.custom_generate import custom_generate
     from genctl.integrations.transformers import processor
+    from genctl.models.sets import SetPrompt
     from genctl.results import Generation, Generations
+    from genctl.steering.edits import AddVector, FirstTokenScale
     from genctl.vocabulary import Vocabulary
 
 __version__ = "0.1.0"
@@ -55,18 +58,23 @@ _HOMES = {
         "VocabularyError",
     ),
     "genctl.generate": ("Model", "ensemble", "load"),
+    "genctl.integrations.custom_generate": ("custom_generate",),
     "genctl.integrations.transformers": ("processor",),
+    "genctl.models.sets": ("SetPrompt",),
     "genctl.results": ("Generation", "Generations"),
     "genctl.samplers.rejection": ("AWRS",),
+    "genctl.steering.edits": ("AddVector", "FirstTokenScale"),
     "genctl.vocabulary": ("Vocabulary",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AWRS",
+    "AddVector",
     "ArgumentError",
     "ConstraintError",
     "DeadEndError",
+    "FirstTokenScale",
     "GenctlError",
     "GenctlWarning",
     "Generation",
@@ -76,6 +84,7 @@ __all__ = [
     "Model",
     "ModelError",
     "Rule",
+    "SetPrompt",
     "ToolCall",
     "UnsatisfiableError",
     "Vocabulary",
@@ -83,6 +92,7 @@ __all__ = [
     "__version__",
     "after",
     "choice",
+    "custom_generate",
     "ensemble",
     "gbnf",
     "json",

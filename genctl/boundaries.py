@@ -45,14 +45,14 @@ def at_boundaries(
     if exact is False or reason or isinstance(model, ByteModel):
         return model, [model.encode(prompt) for prompt in prompts]
     if exact and not all(isinstance(prompt, str | bytes) for prompt in prompts):
-        raise ArgumentError("exact_boundary is True, but a prompt is chat messages, whose answer begins anew")
-    encoded = [_encoded(model, prompt) for prompt in prompts]
-    texts = [text for text, prompt in zip(encoded, prompts, strict=True) if isinstance(prompt, str | bytes)]
+        raise ArgumentError("exact_boundary is True, but a prompt is no text: chat messages and sets end where they do")
+    encoded = [_text(model, one) if isinstance(one, str | bytes) else model.encode(one) for one in prompts]
+    texts = [one for one in encoded if isinstance(one, _Text)]
     read = None
-    if exact is None:
+    if texts and exact is None:
         read, texts = _late(model, texts)
     openings = {text.tokens: opening for text in texts if (opening := _opening(model, text, bool(exact)))}
-    return Boundary(model, openings, read), [list(text.tokens) for text in encoded]
+    return Boundary(model, openings, read), [list(one.tokens) if isinstance(one, _Text) else one for one in encoded]
 
 
 def _why_tokens(model: LanguageModel[Any]) -> str | None:
@@ -68,10 +68,10 @@ def _why_tokens(model: LanguageModel[Any]) -> str | None:
     return f"its tokenizer has {reason}, so it cannot be told how texts are cut into tokens" if reason else None
 
 
-def _encoded(model: LanguageModel[Any], prompt: Prompt) -> _Text:
-    """A prompt of bytes may end inside a character, whose bytes become tokens of one byte."""
+def _text(model: LanguageModel[Any], prompt: str | bytes) -> _Text:
+    """Bytes may end inside a character, whose bytes become tokens of one byte."""
     rest = _inside(prompt) if isinstance(prompt, bytes) else b""
-    whole = prompt[: len(prompt) - len(rest)] if rest else prompt
+    whole = prompt[: len(prompt) - len(rest)]
     tokens = (*model.encode(whole), *(_single(model, byte) for byte in rest))
     control = [place for place, token in enumerate(tokens) if not model.vocabulary.tokens[token]]
     fixed = 1 + max(control, default=-1)

@@ -27,7 +27,7 @@ from genctl.errors import ArgumentError, ConstraintError, DeadEndError, GenctlEr
 from genctl.models.base import LanguageModel, Prompt, is_weighted
 from genctl.models.boundary import Boundary
 from genctl.models.ensemble import Combine, Ensemble
-from genctl.models.fim import Order
+from genctl.models.fim import Ending, Order
 from genctl.models.prompts import Template
 from genctl.models.toy import packaged_toy
 from genctl.options import (
@@ -59,7 +59,7 @@ from genctl.samplers.smc import COMPLETE, CUT, DEAD, GAVE_UP, STOPPED, Settings,
 from genctl.steering.base import Stack
 from genctl.steering.model import Steered
 from genctl.steering.observers import Confidence, Divergence
-from genctl.views import byte_logprob, byte_view, infill_view
+from genctl.views import byte_logprob, byte_view, editable_model, fingerprints, infill_view
 
 REASONS: dict[int, FinishReason] = {
     COMPLETE: "complete",
@@ -80,7 +80,12 @@ class Model:
     # Type checkers cannot tell num_return_sequences=1 from more: given at all, it reads as several.
     @overload
     def generate(
-        self, prompt: Prompt | Ids, constraint: Any = ..., *, num_return_sequences: int, **options: Unpack[Options]
+        self,
+        prompt: Prompt | Ids,
+        constraint: Any = ...,
+        *,
+        num_return_sequences: int,
+        **options: Unpack[Options],
     ) -> Generations: ...
     @overload
     def generate(self, prompt: Prompt | Ids, constraint: Any = ..., **options: Unpack[Options]) -> Generation: ...
@@ -122,11 +127,12 @@ class Model:
         seed: int | None = None,
         generator: Any = None,
         progress: Progress = False,
+        generation_config: Any = None,
         **unknown: Any,
     ) -> Generation | Generations | list[Generation] | list[Generations]:
         """Sample texts of the model conditioned on a rule.
 
-        prompt: text, bytes, chat messages, token ids, or a list of such prompts, which run together.
+        prompt: text, bytes, chat messages, token ids, a `SetPrompt`, or a list of such prompts, which run together.
         constraint: a rule (`genctl.regex`, `genctl.json`, joined by &), a re.Pattern, a type, a JSON Schema as a
             dict, a function (text, done) -> bool | float, None, or a list with one of these for each prompt.
         max_new_tokens: tokens of the text, its end not counted. wrap_up: refuse tokens after which a text of the rule
@@ -158,6 +164,8 @@ class Model:
         resume: the checkpoint of a run of the same call that was interrupted or out of time.
         seed, or generator (numpy's, or torch's): the same one gives the same texts on the same machine.
         progress: True draws a progress bar, a function is called with (tokens made, tokens there may be).
+        generation_config: a transformers.GenerationConfig or a dict of its fields; each is honoured, or refused by name
+            (docs/transformers.md). Fields that are None say nothing.
 
         Returns one Generation; Generations if several sequences were asked for; a list with one of these for each
         prompt exactly if a list was given. Raises ConstraintError for a rule that cannot be enforced, ArgumentError
@@ -165,6 +173,9 @@ class Model:
         end where no token is allowed; at Ctrl-C Interrupted, a KeyboardInterrupt with a checkpoint.
         """
         refuse_unknown(unknown, KNOWN)
+        if generation_config is not None:
+            given = {name: value for name, value in locals().items() if name in KNOWN}
+            return cast(Generation, self._configured(generation_config, given))
         size = num_particles if num_particles is not None else SMC_PARTICLES if method == "smc" else 1
         counts = {
             "max_new_tokens": max_new_tokens,
@@ -215,6 +226,7 @@ class Model:
             "prompts": encoded,
             "rules": [repr(rule) for rule in (*rules, *critics)],
             "method": str(method),
+            "edits": fingerprints(model),
             "options": [wrap_up, do_sample, *law, resampling, ess_threshold, min_ess],
         }
         with _progress(progress, max_new_tokens) as on_step:
@@ -321,6 +333,43 @@ class Model:
             return self, None
         model, encoded = at_boundaries(self.language_model, cast(Sequence[Prompt], prompts), exact)
         return Model(model), encoded
+
+    @contextmanager
+    def edit(self, *edits: Any) -> Iterator[Model]:
+        """Inside the block the model is another one: `genctl.AddVector`, `genctl.FirstTokenScale` (docs/edits.md).
+
+            with lm.edit(genctl.AddVector(layer=12, vector=v)):
+                lm.generate(...)
+
+        They hold for all that share the model, its views as bytes and ensembles too, and for every thread; afterwards,
+        and after an exception or Ctrl-C, the model is what it was, bit by bit.
+
+        Raises ArgumentError for what is no edit or does not fit, ModelError for a model that is edited already, or that
+        cannot be edited exactly (no model of transformers, an ensemble, compiled, attention that takes no masks).
+        """
+        base = editable_model(self.language_model)
+        from genctl.steering.edits import edited
+
+        with edited(base, edits):
+            yield self
+
+    def _configured(self, config: Any, given: dict[str, Any]) -> Any:
+        """`generate` with the given arguments, and what the config says besides."""
+        from genctl.integrations.generation_config import arguments_of
+
+        lm = self.language_model
+        told = arguments_of(config, lm.vocabulary, getattr(lm, "tokenizer", None))
+        for name in told.names:
+            if name in KNOWN and given[name] != DEFAULTS[name]:
+                raise ArgumentError(f"{name} is given twice: as an argument, and in generation_config")
+        model = self if told.eos is None else Model(Ending(lm, told.eos))
+        if told.hooks and given["binding"] in (None, "target"):  # in the order of transformers
+            own = given["steering"] or ()
+            given |= {"steering": Stack([*told.penalties, *Stack(own), *told.filters], any_order=True)}
+            given |= {} if own else {"binding": "target"}
+        elif told.hooks:
+            model = model.steered(Stack(told.hooks, any_order=True))
+        return model.generate(**{**given, **told.options, "generation_config": None})
 
     def _bind(self, rule: Rule | None, budget: int | None) -> tuple[Constraint | None, Budget | None]:
         """The rule in the model's tokens, held to a budget of tokens; raises where no text of the rule keeps to it."""
@@ -438,7 +487,9 @@ def _no_text_found(trace: Trace) -> str:
     )
 
 
-KNOWN = [name for name in inspect.signature(Model.generate).parameters if name not in ("self", "unknown")]
+PARAMETERS = inspect.signature(Model.generate).parameters
+KNOWN = [name for name in PARAMETERS if name not in ("self", "unknown")]
+DEFAULTS = {name: PARAMETERS[name].default for name in KNOWN}
 
 
 def _seed(resume: Mapping[str, Any] | None, seed: int | None, generator: Any) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias, TypedDict, TypeGuard, cast
 
 import numpy as np
@@ -13,6 +13,7 @@ from genctl.constraints.notations import as_rule
 from genctl.constraints.rules import Rule
 from genctl.errors import ArgumentError
 from genctl.models.base import LanguageModel, Messages, Prompt, is_weighted
+from genctl.models.sets import SetPrompt
 from genctl.samplers.base import TokenSampler
 from genctl.samplers.masked import masked
 from genctl.samplers.rejection import awrs
@@ -23,7 +24,7 @@ from genctl.steering.model import MEANINGS, Steered
 from genctl.steering.observers import SELECTORS, Confidence, Divergence
 
 Ids: TypeAlias = Sequence[int]
-Batch: TypeAlias = list[str] | list[bytes] | list[Messages] | list[Ids]
+Batch: TypeAlias = list[str] | list[bytes] | list[Messages] | list[Ids] | list[SetPrompt]
 Progress: TypeAlias = bool | Callable[[int, int], None]  # called with (tokens made, most tokens there may be)
 
 SAMPLERS: dict[str, TokenSampler] = {"awrs": awrs, "smc": awrs, "masked": masked}
@@ -59,13 +60,14 @@ class Options(TypedDict, total=False):
     seed: int | None
     generator: Any
     progress: Progress
+    generation_config: Any
 
 
-def refuse_unknown(unknown: Mapping[str, Any], known: Sequence[str]) -> None:
+def refuse_unknown(unknown: Iterable[str], known: Sequence[str], function: str = "generate") -> None:
     for name in unknown:
         near = difflib.get_close_matches(name, known, 1)
         hint = f"did you mean {near[0]}?" if near else "known are " + ", ".join(known)
-        raise ArgumentError(f"generate() has no argument {name!r}\nhint: {hint}")
+        raise ArgumentError(f"{function}() has no argument {name!r}\nhint: {hint}")
 
 
 def check_counts(counts: Mapping[str, object]) -> None:
@@ -175,8 +177,10 @@ def selector_of(select: object, sequences: int) -> Any:
 
 def prompts_of(prompt: Prompt | Ids | Batch) -> tuple[list[Prompt | Ids], bool]:
     """The prompts, and whether a list of them was given, as against one text, list of messages or of token ids."""
+    if isinstance(prompt, SetPrompt):
+        return [prompt], False
     if not isinstance(prompt, Sequence):
-        kinds = "text, bytes, chat messages, a list of token ids, or a list of those"
+        kinds = "text, bytes, chat messages, a list of token ids, a SetPrompt, or a list of those"
         raise ArgumentError(f"prompt is {type(prompt).__name__}; give {kinds}")
     if isinstance(prompt, str | bytes) or are_ids(prompt) or are_messages(prompt):
         return [cast(Prompt, prompt)], False

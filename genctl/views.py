@@ -1,6 +1,7 @@
 """What a model is seen as: a model of bytes, one that fills a hole, several models as one.
 
 view = byte_view(model, canonical=None, eps=0.0)
+editable_model(view), fingerprints(view)            # the model of transformers behind it, and what edits it has
 view, prompt = infill_view(model, "def f(x):\\n    ret", "\\n", order=None, canonical=None, eps=0.0)
 """
 
@@ -16,11 +17,14 @@ import numpy as np
 from genctl.constraints.canonical import CanonicalConstraint
 from genctl.errors import ArgumentError, ModelError, VocabularyError
 from genctl.models.base import LanguageModel, host_logits, refuse_weighted
+from genctl.models.boundary import Boundary
 from genctl.models.bytes import FIXED, VOCABULARY, ByteModel
 from genctl.models.fim import Ending, Order, find_style
 from genctl.models.prompts import given
+from genctl.steering.model import Steered
 
 PROBES = ("", "a", "0")  # prompts that most models can read
+VIEWS = (Boundary, ByteModel, Ending, Steered)  # have one model behind them
 
 # Takes seconds for a large vocabulary, so it is kept while the tokenizer is.
 _CANONICAL: WeakKeyDictionary[Any, CanonicalConstraint] = WeakKeyDictionary()
@@ -111,7 +115,9 @@ def infill_view(
             "hint: use one that was trained for it, such as Qwen2.5-Coder or StarCoder"
         )
     fixed, begun = style.prompt(prefix, suffix, lambda text: tokenizer.encode(text, add_special_tokens=False), order)
-    view: ByteModel[Any] = ByteModel(Ending(model, style.ends), _counted(model, canonical), eps=eps)
+    view: ByteModel[Any] = ByteModel(
+        Ending(model, model.vocabulary.eos | style.ends), _counted(model, canonical), eps=eps
+    )
     return view, [FIXED + i for i in fixed] + list(begun)
 
 
@@ -139,3 +145,35 @@ def canonical_of(model: Any) -> CanonicalConstraint:
     if model.tokenizer not in _CANONICAL:
         _CANONICAL[model.tokenizer] = CanonicalConstraint(model.vocabulary, model.tokenizer)
     return _CANONICAL[model.tokenizer]
+
+
+def layers(model: LanguageModel[Any]) -> Iterator[Any]:
+    """The model, and all that it asks in the end if it is a view or an ensemble."""
+    yield model
+    for part in getattr(model, "members", None) or ([model.model] if isinstance(model, VIEWS) else []):
+        yield from layers(part)
+
+
+def behind(model: LanguageModel[Any]) -> list[Any]:
+    """Those of its layers that are no views and no ensembles."""
+    return [one for one in layers(model) if not isinstance(one, VIEWS) and not getattr(one, "members", None)]
+
+
+def fingerprints(model: LanguageModel[Any]) -> list[str]:
+    """Of the edits that hold in the models behind it, "" for none; those that hooks read come last."""
+    hooks = [hook for one in layers(model) if isinstance(one, Steered) for hook in one.stack]
+    read = [one.model for hook in hooks for one in hook.auxiliaries if one.model is not None]
+    return [getattr(one, "fingerprint", "") for part in (model, *read) for one in behind(part)]
+
+
+def editable_model(model: LanguageModel[Any]) -> Any:
+    """The model of transformers behind a view. Raises ModelError where there is none, or not only one."""
+    models = behind(model)
+    if len(models) > 1:
+        raise ModelError(
+            f"the model is an ensemble of {len(models)}, and edits are of one\n"
+            "hint: edit the member: `with a.edit(...): both.generate(...)`"
+        )
+    if not hasattr(models[0], "fingerprint"):
+        raise ModelError(f"{type(models[0]).__name__} has no layers to edit: edits are of models of transformers")
+    return models[0]

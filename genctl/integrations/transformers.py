@@ -1,17 +1,17 @@
-"""A rule inside `model.generate` of transformers.
+"""A rule, and hooks, inside `model.generate` of transformers.
 
-    processor = genctl.processor(Trip, tokenizer)
+    processor = genctl.processor(Trip, tokenizer, steering=[FrequencyPenalty(0.5)])
     model.generate(**inputs, logits_processor=[processor], num_beams=4, max_new_tokens=80)
 
 Masking and renormalising is what such a processor can do: the samples are not weighted. For samples of the model
-conditioned on the rule use `genctl.load(model, tokenizer=tokenizer).generate(...)`.
+conditioned on the rule use `genctl.load(model, tokenizer=tokenizer).generate(...)`, or `genctl.custom_generate`.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from genctl.constraints.notations import as_rule
 from genctl.constraints.rules import Rule
 from genctl.errors import ArgumentError, DeadEndError, VocabularyError
 from genctl.kernels.records import DEAD, I64, Bool
+from genctl.models.base import host_logits
+from genctl.steering.base import Stack, Step
+from genctl.steering.model import check_meanings
 from genctl.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -28,8 +31,18 @@ if TYPE_CHECKING:
 FINISHED = -1  # a row that has ended; transformers pads it
 
 
+class _Row(NamedTuple):
+    """What is known of a row of ids."""
+
+    which: int  # of the rules
+    state: int  # of its constraint; FINISHED behind an end
+    padding: int  # ids before the prompt
+    prompt: int  # ids of the prompt
+    memos: tuple[Any, ...]  # one for each hook
+
+
 class RuleProcessor:
-    """A transformers LogitsProcessor: sets the logits of tokens that the rule forbids to -inf.
+    """A transformers LogitsProcessor: steers logits, then sets those of tokens that the rule forbids to -inf.
 
     The state of a row is looked up by its ids, so beams may be re-ordered, rows of a batch are independent, and
     the processor may be used again. A call whose rows do not all continue rows of the calls before begins a new
@@ -37,8 +50,8 @@ class RuleProcessor:
     that is the old prompt with an allowed text behind it: call `restart` before that.)
     """
 
-    def __init__(self, rules: Sequence[Rule], vocabulary: Vocabulary) -> None:
-        self._rules = rules
+    def __init__(self, rules: Sequence[Rule | None], vocabulary: Vocabulary, stack: Stack, pad: int | None) -> None:
+        self._rules, self._unbound, self._pad = rules, stack, pad
         self._bind(vocabulary)
 
     def restart(self) -> None:
@@ -49,15 +62,17 @@ class RuleProcessor:
         """input_ids (R, t), scores (R, V) -> new scores (R, V)."""
         self._fit(scores.shape[-1])
         rows = input_ids.detach().cpu().numpy().astype(np.int64)
-        states = self._continued(rows) or self._begun(rows)
-        allowed = np.stack([self._allowed(which, state) for which, state in states])
-        keep = scores.new_tensor(allowed).bool()
+        known = self._continued(rows) or self._begun(rows)
+        if len(self._stack):
+            scores = self._steered(rows, known, scores)
+        keep = scores.new_tensor(np.stack([self._allowed(row.which, row.state) for row in known])).bool()
         return scores.masked_fill(~keep, -float("inf"))
 
     def _bind(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
-        self._constraints: list[Constraint] = [rule.bind(vocabulary) for rule in self._rules]
-        self._states: dict[bytes, tuple[int, int]] = {}  # key of a row's ids -> (which constraint, its state)
+        self._constraints: list[Constraint | None] = [rule.bind(vocabulary) if rule else None for rule in self._rules]
+        self._stack = self._unbound.bind(vocabulary)
+        self._known: dict[bytes, _Row] = {}  # by the key of a row's ids
 
     def _fit(self, width: int) -> None:
         """The model's logits may be wider than the tokenizer; the width is known at the first call."""
@@ -67,35 +82,54 @@ class RuleProcessor:
         if missing:
             self._bind(self._vocabulary.padded(width))
 
-    def _continued(self, rows: I64) -> list[tuple[int, int]] | None:
-        """States of rows that continue known ones, None if any does not."""
-        states: list[tuple[int, int]] = []
-        for row in rows:
-            known = self._states.get(_key(row[:-1]))
-            if known is None:
-                return None
-            which, state = known
-            states.append((which, self._advance(which, state, int(row[-1]))))
-        self._remember(rows, states)
-        return states
+    def _continued(self, rows: I64) -> list[_Row] | None:
+        """What is known of rows that continue known ones, None if any does not."""
+        before = [self._known.get(_key(row[:-1])) for row in rows]
+        if None in before:
+            return None
+        known = [self._advance(one, int(row[-1])) for one, row in zip(before, rows, strict=True) if one is not None]
+        self._remember(rows, known)
+        return known
 
-    def _begun(self, rows: I64) -> list[tuple[int, int]]:
+    def _begun(self, rows: I64) -> list[_Row]:
         if len(rows) % len(self._constraints):
             raise ArgumentError(f"{len(self._constraints)} rules for {len(rows)} rows of input_ids")
         each = len(rows) // len(self._constraints)  # beams and returned sequences of a prompt are neighbours
         self.restart()
-        states = [(i // each, self._constraints[i // each].start()) for i in range(len(rows))]
-        self._remember(rows, states)
-        return states
+        known = []
+        for i, row in enumerate(rows):
+            constraint = self._constraints[i // each]
+            padding = 0 if self._pad is None else int(np.argmin(np.append(row, -1) == self._pad))
+            memos = self._stack.begin(row[padding:])
+            known.append(_Row(i // each, constraint.start() if constraint else 1, padding, len(row) - padding, memos))
+        self._remember(rows, known)
+        return known
 
-    def _remember(self, rows: I64, states: list[tuple[int, int]]) -> None:
-        for row, state in zip(rows, states, strict=True):
-            self._states[_key(row)] = state
+    def _remember(self, rows: I64, known: Sequence[_Row]) -> None:
+        self._known.update((_key(row), one) for row, one in zip(rows, known, strict=True))
 
-    def _advance(self, which: int, state: int, token: int) -> int:
-        if state == FINISHED or token in self._vocabulary.eos:
-            return FINISHED
-        return self._constraints[which].advance(state, token)
+    def _advance(self, row: _Row, token: int) -> _Row:
+        if row.state == FINISHED or token in self._vocabulary.eos:
+            return row._replace(state=FINISHED)
+        constraint = self._constraints[row.which]
+        state = constraint.advance(row.state, token) if constraint else row.state
+        return row._replace(state=state, memos=self._stack.advance(row.memos, [token]))
+
+    def _steered(self, rows: I64, known: Sequence[_Row], scores: torch.Tensor) -> torch.Tensor:
+        """The stack's scores for the rows that go on."""
+        going = [i for i, row in enumerate(known) if row.state != FINISHED]
+        if not going:
+            return scores
+        step = Step(
+            contexts=[rows[i, known[i].padding :] for i in going],
+            prompt_lengths=np.array([known[i].prompt for i in going], np.int64),
+            raw=host_logits(scores[going]),
+            memos=[known[i].memos for i in going],
+            device=scores.device,
+        )
+        steered = scores.clone()
+        steered[going] = scores.new_tensor(self._stack(step))
+        return steered
 
     def _allowed(self, which: int, state: int) -> Bool:
         """(V,) bool. A finished row, or a beam that was carried on with a score of -inf, may only end."""
@@ -104,8 +138,11 @@ class RuleProcessor:
             allowed = np.zeros(size, np.bool_)
             allowed[list(self._vocabulary.eos)] = True
             return allowed
+        constraint = self._constraints[which]
+        if constraint is None:
+            return np.ones(size, np.bool_)
         mask = np.zeros(words(size), np.uint32)
-        self._constraints[which].mask(state, mask)
+        constraint.mask(state, mask)
         if not mask.any():
             raise DeadEndError(
                 "no token is allowed after what was generated\nhint: make the rule judge prefixes earlier"
@@ -117,16 +154,32 @@ def _key(ids: I64) -> bytes:
     return hashlib.blake2b(ids.tobytes(), digest_size=16).digest()
 
 
-def processor(constraint: Any, tokenizer: Any, *, eos_token_id: int | Sequence[int] | None = None) -> RuleProcessor:
-    """A LogitsProcessor for `model.generate` that enforces a rule; see `RuleProcessor`.
+def processor(
+    constraint: Any,
+    tokenizer: Any,
+    *,
+    steering: Sequence[Any] | None = None,
+    eos_token_id: int | Sequence[int] | None = None,
+) -> RuleProcessor:
+    """A LogitsProcessor for `model.generate` that steers and enforces a rule; see `RuleProcessor`.
 
-    constraint: as in `generate`, or a list with one rule for each prompt of the batch.
+    constraint: as in `generate`, or a list with one rule for each prompt of the batch. None only with steering.
+    steering: hooks (docs/steering.md), which see what transformers' own penalties left, and come before the rule. They
+        see a row without the padding tokens it begins with. Under beams scores are log-probabilities.
     eos_token_id: the ids that end a text, where the model has others than the tokenizer says.
-    Raises ConstraintError or VocabularyError when it is made, not in the middle of a generation.
+
+    Raises ConstraintError, ArgumentError or VocabularyError when it is made, not in the middle of a generation.
     """
     rules = [as_rule(one) for one in (constraint if isinstance(constraint, list) else [constraint])]
-    kept = [rule for rule in rules if rule is not None]
-    if not kept or len(kept) < len(rules):
-        raise ArgumentError("processor() needs a rule for every prompt, not None")
+    stack = Stack(steering or [])
+    if not rules or (None in rules and not len(stack)):
+        raise ArgumentError("processor() needs a rule for every prompt, not None, or steering")
+    check_meanings(stack, "target")
+    for hook in stack:
+        if hook.auxiliaries or hook.layers:
+            raise ArgumentError(
+                f"{hook!r} reads another model, another prompt or hidden states, which a LogitsProcessor does not see"
+                "\nhint: genctl.load(model, tokenizer=tokenizer).generate(..., steering=...)"
+            )
     eos = [eos_token_id] if isinstance(eos_token_id, int) else eos_token_id
-    return RuleProcessor(kept, Vocabulary.from_tokenizer(tokenizer, eos=eos))
+    return RuleProcessor(rules, Vocabulary.from_tokenizer(tokenizer, eos=eos), stack, tokenizer.pad_token_id)

@@ -19,10 +19,11 @@ import numpy as np
 
 from genctl.errors import ArgumentError
 from genctl.kernels.records import F32, F64, I64
+from genctl.models.sets import SetPrompt
 from genctl.vocabulary import Vocabulary
 
 Messages: TypeAlias = Sequence[Mapping[str, Any]]  # [{"role": "user", "content": "..."}]
-Prompt: TypeAlias = str | bytes | Messages
+Prompt: TypeAlias = str | bytes | Messages | SetPrompt
 Logits: TypeAlias = Any  # (N, V): a torch tensor on the model's device, a numpy array of a model without torch; Laws
 Tokens: TypeAlias = I64 | Sequence[Sequence[int]]  # (N,), one token a row, or N rows of at least one token each
 
@@ -39,7 +40,10 @@ class LanguageModel(Protocol[M]):
     def vocabulary(self) -> Vocabulary: ...
 
     def encode(self, prompt: Prompt, /) -> list[int]:
-        """Token ids of a prompt: begin-of-text and chat template included, as the model was trained."""
+        """Token ids of a prompt: begin-of-text and chat template included, as the model was trained.
+
+        Raises ModelError for a SetPrompt where the model cannot read one.
+        """
         ...
 
     def prefill(self, prompts: Sequence[Sequence[int]], /) -> tuple[Logits, M]:

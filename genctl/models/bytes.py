@@ -38,6 +38,7 @@ from genctl.kernels.cover import child, next_masses
 from genctl.kernels.records import F32, F64, I64
 from genctl.models.base import LanguageModel, Prompt, Tokens, host_logits
 from genctl.models.covers import NODES, Covers, Plan
+from genctl.models.sets import SetPrompt, no_sets
 from genctl.vocabulary import Vocabulary
 
 M = TypeVar("M")
@@ -171,6 +172,8 @@ class ByteModel(Generic[M]):
         Messages are fixed as the chat template has them. A text is bytes behind the special tokens that open a text;
         bytes need not be whole characters.
         """
+        if isinstance(prompt, SetPrompt):
+            raise no_sets(self)
         if not isinstance(prompt, str | bytes):
             return [FIXED + token for token in self.model.encode(prompt)]
         data = prompt.encode() if isinstance(prompt, str) else prompt

@@ -11,7 +11,8 @@ tokens and gather those of its rows, so a joined copy exists for one layer and o
 
 What a pass gathers is padded on both sides so that the last old token of every row stands in the same place: distances
 between places are distances between positions, which attention windows need. Padding on the left is hidden by the
-mask, padding on the right by causality.
+mask, padding on the right by causality. (Behind a set, `merged`, a row has more places than positions; a model with
+attention windows is then held to rows that fit into them.)
 """
 
 from __future__ import annotations
@@ -38,10 +39,14 @@ LOGITS = 256  # rows times places that logits are asked for
 
 
 class Store:
-    """The keys and values of all slots, (heads, slots, dim) a layer. Whoever extends holds the lock."""
+    """The keys and values of all slots, (heads, slots, dim) a layer. Whoever extends holds the lock.
 
-    def __init__(self) -> None:
+    edits: what was changed in the model that made them; they are of no use to the model without it.
+    """
+
+    def __init__(self, edits: str = "") -> None:
         self.lock = Lock()
+        self.edits = edits
         self._layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._capacity = 0
         self._free = np.empty(0, np.int64)
@@ -100,29 +105,50 @@ class CacheState:
     store: Store
     slots: I64  # (N, longest)
     lengths: I64  # (N,)
+    shifts: I64  # (N,) the next token of a row has the position length - shift: 0 but behind a set
 
 
-def empty_state(count: int) -> CacheState:
-    return CacheState(Store(), np.empty((count, 0), np.int64), np.zeros(count, np.int64))
+def empty_state(count: int, edits: str = "") -> CacheState:
+    return CacheState(Store(edits), np.empty((count, 0), np.int64), *np.zeros((2, count), np.int64))
 
 
 def selected(state: CacheState, rows: I64) -> CacheState:
     """(M,) indices of rows -> their state."""
     lengths = state.lengths[rows]
     slots = state.slots[rows, : lengths.max(initial=0)]
-    return CacheState(state.store, state.store.hold(slots), lengths)
+    return CacheState(state.store, state.store.hold(slots), lengths, state.shifts[rows])
 
 
 def joined(states: Sequence[CacheState]) -> CacheState:
     """The rows of all states, in order; they have one store."""
     lengths = np.concatenate([state.lengths for state in states])
+    shifts = np.concatenate([state.shifts for state in states])
     slots = np.zeros((len(lengths), lengths.max(initial=0)), np.int64)
     row = 0
     for state in states:
         width = min(slots.shape[1], state.slots.shape[1])  # a state may keep room that none of its rows needs
         slots[row : row + len(state.lengths), :width] = state.slots[:, :width]
         row += len(state.lengths)
-    return CacheState(states[0].store, states[0].store.hold(slots), lengths)
+    return CacheState(states[0].store, states[0].store.hold(slots), lengths, shifts)
+
+
+def merged(state: CacheState, sets: Sequence[tuple[int, I64]]) -> CacheState:
+    """For each (shared, rows) one row: what the rows have in common, `shared` tokens, then the rest of each.
+
+    The rows do not see each other, and each of them starts behind what they share; the next token stands behind the
+    longest. So a row may end with members of a set, in an order that only sums of floats can tell.
+    """
+    lists = [
+        [state.slots[rows[0], :shared], *(state.slots[row, shared : state.lengths[row]] for row in rows)]
+        for shared, rows in sets
+    ]
+    lengths = np.array([sum(map(len, parts)) for parts in lists], np.int64)
+    slots = np.zeros((len(lists), lengths.max(initial=0)), np.int64)
+    for row, parts in zip(slots, lists, strict=True):
+        whole = np.concatenate(parts)
+        row[: len(whole)] = whole
+    positions = np.array([state.lengths[rows].max() for _, rows in sets], np.int64)
+    return CacheState(state.store, state.store.hold(slots), lengths, lengths - positions)
 
 
 def extended(state: CacheState, counts: I64) -> tuple[CacheState, list[Pass]]:
@@ -134,7 +160,7 @@ def extended(state: CacheState, counts: I64) -> tuple[CacheState, list[Pass]]:
     new = (places >= state.lengths[:, None]) & (places < lengths[:, None])
     slots[new] = state.store.take(int(counts.sum()))
     passes = [_pass(state, slots, counts, rows) for rows in _together(state.lengths, counts)]
-    return CacheState(state.store, state.store.hold(slots), lengths), passes
+    return CacheState(state.store, state.store.hold(slots), lengths, state.shifts), passes
 
 
 def _together(lengths: I64, counts: I64) -> Iterator[I64]:
@@ -203,7 +229,7 @@ def _pass(state: CacheState, slots: I64, counts: I64, rows: I64) -> Pass:
     return Pass(
         rows=rows,
         counts=counts,
-        positions=inside[:, past:],
+        positions=inside[:, past:] - state.shifts[rows, None],
         mask=(positions >= 0).astype(np.int64),
         store=state.store,
         slots=np.take_along_axis(slots[rows], inside, axis=1),

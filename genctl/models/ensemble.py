@@ -24,6 +24,7 @@ from genctl.errors import ArgumentError, ModelError, VocabularyError
 from genctl.kernels.records import F32, F64, I64
 from genctl.models.base import LanguageModel, Laws, Logits, Prompt, Tokens, host_logits, log_sum, refuse_weighted
 from genctl.models.prompts import Template, given, read_by, templates, woven
+from genctl.models.sets import SetPrompt, no_sets
 from genctl.vocabulary import Vocabulary
 
 Combine: TypeAlias = Callable[[F64], Any]  # (n, N, V) log-probabilities -> (N, V) scores, nats
@@ -107,6 +108,8 @@ class Ensemble:
         An id below V is a symbol for all members; V + n t + m is token t for members[m] alone. Where members encode
         alike these are the ids themselves, but not in a Bayes mixture: there symbols are text, which moves the weights.
         """
+        if isinstance(prompt, SetPrompt):
+            raise no_sets(self)
         size = len(self._vocabulary)
         spelled = [
             model.encode(template(prompt)) for model, template in zip(self.members, self._templates, strict=True)

@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from genctl.errors import ArgumentError
 from genctl.kernels.records import I64
-from genctl.models.base import LanguageModel, Logits, Prompt, Tokens
+from genctl.models.base import LanguageModel, Logits, Prompt, Tokens, is_weighted
 
 Order: TypeAlias = Literal["psm", "spm"]  # prefix, suffix, middle; suffix, prefix and middle
 Encode: TypeAlias = Callable[[str], Sequence[int]]  # without special tokens
@@ -114,12 +114,23 @@ def _text(part: str | bytes, name: str) -> str:
 
 
 class Ending:
-    """A language model for which further tokens end a text."""
+    """A language model for which other tokens end a text."""
 
-    def __init__(self, model: LanguageModel[Any], ends: frozenset[int]) -> None:
+    def __init__(self, model: LanguageModel[Any], eos: frozenset[int]) -> None:
         self.model = model
-        known = model.vocabulary
-        self.vocabulary = replace(known, eos=known.eos | ends)
+        self.vocabulary = replace(model.vocabulary, eos=eos)
+
+    @property
+    def tokenizer(self) -> Any:
+        return getattr(self.model, "tokenizer", None)
+
+    @property
+    def weighted(self) -> bool:
+        return is_weighted(self.model)
+
+    @property
+    def needs_prompt(self) -> str | None:
+        return getattr(self.model, "needs_prompt", None)
 
     def encode(self, prompt: Prompt, /) -> list[int]:
         return self.model.encode(prompt)

@@ -19,6 +19,7 @@ import numpy as np
 from genctl.errors import ArgumentError
 from genctl.kernels.records import F32, F64, I64
 from genctl.models.base import Prompt, Tokens
+from genctl.models.sets import SetPrompt, no_sets
 from genctl.vocabulary import Vocabulary
 
 Context: TypeAlias = tuple[int, ...]
@@ -85,6 +86,8 @@ class ToyModel:
 
     def encode(self, prompt: Prompt, /) -> list[int]:
         """The longest token first; messages are their contents, one a line."""
+        if isinstance(prompt, SetPrompt):
+            raise no_sets(self)
         if not isinstance(prompt, str | bytes):
             prompt = "".join(f"{message['content']}\n" for message in prompt)
         rest = prompt.encode() if isinstance(prompt, str) else prompt

@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -25,7 +26,8 @@ from genctl.errors import ArgumentError, ModelError, VocabularyError
 from genctl.kernels.records import I64
 from genctl.models import gguf
 from genctl.models.base import Hidden, Prompt, Tokens
-from genctl.models.cache import CacheState, Pass, empty_state, extended, joined, selected
+from genctl.models.cache import CacheState, Pass, empty_state, extended, joined, merged, selected
+from genctl.models.sets import Part, SetParts, SetPrompt, marked, parts_of
 from genctl.vocabulary import Vocabulary
 
 # Cache layers that hold nothing but keys and values by slot, or nothing at all because they use another layer's. A
@@ -42,10 +44,30 @@ LAST_NORMS = ("norm", "ln_f", "final_layernorm", "final_layer_norm")
 SHARED = 32  # tokens that reading a common beginning once must save: one more pass of the model costs as much
 
 
+class Edits(Protocol):
+    """What is changed in a model for a while (`genctl.steering.edits`), as far as a pass has to know."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for edits that give equal keys and values."""
+        ...
+
+    def masks(self, one: Pass, dtype: torch.dtype, device: torch.device, /) -> Any:
+        """What the model takes as attention_mask, or None for what it makes itself."""
+        ...
+
+
+# By the first decoder layer of the edited model: edits hold for whatever models share its layers.
+EDITED: WeakKeyDictionary[torch.nn.Module, Edits] = WeakKeyDictionary()
+TIMES_EDITED: WeakKeyDictionary[torch.nn.Module, int] = WeakKeyDictionary()
+
+
 class TransformersModel:
     """A loaded `PreTrainedModel` and its tokenizer as a `LanguageModel`; logits in the model's dtype on its device.
 
-    context: the most tokens a row may have, or None where the model states no limit.
+    context: the most tokens a row may have, or None where the model states no limit. window: how many of the last
+    tokens the layers attend to that attend to fewest, or None. layers: the decoder layers, none where they were not
+    found.
 
     Raises ModelError for a model without a key/value cache that rows can be taken from (recurrent state, encoder), and
     VocabularyError for a tokenizer that does not belong to the model.
@@ -58,6 +80,8 @@ class TransformersModel:
         _check_tokenizer(tokenizer)
         self.model, self.tokenizer = model.eval(), tokenizer
         self.context: int | None = getattr(config, "max_position_embeddings", None)
+        self.window: int | None = min(filter(None, layer_windows(config)), default=None)
+        self.layers = _decoder_layers(model, config)
         self._vocabulary = _vocabulary(model, config, tokenizer)
         self._unused = torch.tensor(sorted(self._vocabulary.unused), dtype=torch.long)
         self._single_bytes = frozenset(token[0] for token in self._vocabulary.tokens if len(token) == 1)
@@ -68,15 +92,33 @@ class TransformersModel:
     def vocabulary(self) -> Vocabulary:
         return self._vocabulary
 
+    @property
+    def edits(self) -> Edits | None:
+        """Those that hold now."""
+        return EDITED.get(self.layers[0]) if self.layers else None
+
+    @property
+    def _times_edited(self) -> int:
+        return TIMES_EDITED.get(self.layers[0], 0) if self.layers else 0
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the edits that hold now; "" for none."""
+        edits = self.edits
+        return "" if edits is None else edits.fingerprint
+
     def encode(self, prompt: Prompt) -> list[int]:
         """Token ids of a text, of UTF-8 bytes or of chat messages, as the model was trained to see them.
 
         A text gets the special tokens that the tokenizer adds by itself, messages the chat template with the mark that
-        opens the answer. An empty text becomes the begin-of-text token, or else the end-of-text token.
+        opens the answer. An empty text becomes the begin-of-text token, or else the end-of-text token. A SetPrompt has
+        marks around its members.
 
         Raises ArgumentError for bytes that are no UTF-8, malformed messages, characters the tokenizer has no token for
         and an empty prompt that nothing can begin; ModelError for messages without a chat template.
         """
+        if isinstance(prompt, SetPrompt):
+            return self._encode_set(prompt)
         if isinstance(prompt, bytes):
             prompt = _decoded(prompt)
         ids = self._encode_text(prompt) if isinstance(prompt, str) else self._encode_messages(prompt)
@@ -86,19 +128,54 @@ class TransformersModel:
     def prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, CacheState]:
         """N prompts of at least one token each -> (N, V) logits of the next token, and the state.
 
-        Raises ArgumentError for an empty prompt, an id outside the vocabulary and a prompt longer than `context`.
+        A row that has a set, as `encode` gives it, is read as models/sets.py says.
+
+        Raises ArgumentError for an empty prompt, an id outside the vocabulary, a prompt longer than `context`, and a
+        set that does not fit into the model's attention window.
         """
         rows = _rows(prompts)
-        self._check_rows(rows, np.array([len(row) for row in rows], np.int64), np.zeros(len(rows), np.int64))
+        parts = {index: part for index, row in enumerate(rows) if (part := parts_of(row)) is not None}
+        begun = [list(parts[index].prefix) if index in parts else row for index, row in enumerate(rows)]
+        logits, state = self._read(begun)
+        return self._with_sets(parts, logits, state) if parts else (logits, state)
+
+    def _read(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, CacheState]:
+        """What rows begin with alike is read once."""
+        self._check_rows(rows, np.array([len(row) for row in rows], np.int64), empty_state(len(rows)))
         heads = [row[:length] for row, length in zip(rows, _shared(rows), strict=True)]
         numbers = {head: number for number, head in enumerate(dict.fromkeys(map(tuple, heads)))}
         places = np.array([numbers[tuple(head)] for head in heads], np.int64)
-        logits, state = self.extend(empty_state(len(numbers)), list(numbers))
+        logits, state = self.extend(empty_state(len(numbers), self.fingerprint), list(numbers))
         longer = [index for index, row in enumerate(rows) if len(row) > len(heads[index])]
         if longer:
             more, behind = self.extend(self.select(state, places[longer]), [rows[i][len(heads[i]) :] for i in longer])
             places[longer] = len(numbers) + np.arange(len(longer))
             logits, state = torch.cat([logits, more]), self.join([state, behind])
+        return self._arranged(logits, state, places)
+
+    def _with_sets(
+        self, parts: Mapping[int, SetParts], logits: torch.Tensor, state: CacheState
+    ) -> tuple[torch.Tensor, CacheState]:
+        """parts: of the rows that have a set, of which the state holds the prefix so far."""
+        sets = {(one.prefix, one.members): row for row, one in parts.items()}  # equal ones are read once
+        members = [(row, member) for (_, several), row in sets.items() for member in several]
+        _, apart = self.extend(self.select(state, np.array([row for row, _ in members])), [m for _, m in members])
+        ends = np.cumsum([len(several) for _, several in sets])
+        joint = merged(
+            apart,
+            [
+                (len(prefix), np.arange(end - len(several), end))
+                for (prefix, several), end in zip(sets, ends, strict=True)
+            ],
+        )
+        numbers = {one: number for number, one in enumerate(sets)}
+        which = np.array([numbers[one.prefix, one.members] for one in parts.values()])
+        more, behind = self.extend(self.select(joint, which), [one.rest for one in parts.values()])
+        places = np.arange(len(state.lengths))
+        places[list(parts)] = len(places) + np.arange(len(parts))
+        return self._arranged(torch.cat([logits, more]), self.join([state, behind]), places)
+
+    def _arranged(self, logits: torch.Tensor, state: CacheState, places: I64) -> tuple[torch.Tensor, CacheState]:
         if np.array_equal(places, np.arange(len(state.lengths))):
             return logits, state
         return logits[torch.from_numpy(places).to(logits.device)], self.select(state, places)
@@ -106,16 +183,21 @@ class TransformersModel:
     def extend(self, state: CacheState, tokens: Tokens) -> tuple[torch.Tensor, CacheState]:
         """(N,) token ids, or N rows of at least one -> (N, V) logits of the next token, and the new state.
 
-        Raises ArgumentError as `prefill`; the state that was given stays as it was.
+        Raises ArgumentError as `prefill`, and ModelError for a state that was made under other edits than hold now; the
+        state that was given stays as it was.
         """
         rows = _rows(tokens)
         counts = np.array([len(row) for row in rows], np.int64)
-        self._check_rows(rows, counts, state.lengths)
+        self._check_rows(rows, counts, state)
+        edits = self.edits, self._times_edited
+        _check_edits(state.store.edits, self.fingerprint)
         logits = torch.empty(len(rows), self._width, dtype=self.model.dtype, device=self.model.device)
         with state.store.lock:
             longer, passes = extended(state, counts)
             for one in passes:
                 logits[torch.from_numpy(one.rows)] = self._run(one, [rows[i] for i in one.rows])
+        if (self.edits, self._times_edited) != edits:
+            raise ModelError("the model was edited while it was running, in another thread")
         return logits.index_fill_(1, self._unused.to(logits.device), -torch.inf), longer
 
     def select(self, state: CacheState, rows: I64) -> CacheState:
@@ -178,6 +260,9 @@ class TransformersModel:
         if self._keeps_logits:
             arguments["logits_to_keep"], last = np.unique(last, return_inverse=True)
         on_device = {name: torch.from_numpy(value).to(self.model.device) for name, value in arguments.items()}
+        masks = None if self.edits is None else self.edits.masks(one, self.model.dtype, self.model.device)
+        if masks is not None:
+            on_device["attention_mask"] = masks
         with torch.inference_mode():
             output = self.model(**on_device, past_key_values=one.cache(), use_cache=True, **wanted)
         return output, torch.arange(len(last)), torch.from_numpy(last)
@@ -187,6 +272,24 @@ class TransformersModel:
         ids = list(self.tokenizer.encode(text))
         self._check_nothing_lost(text, ids)
         return ids or self._opening()
+
+    def _encode_set(self, prompt: SetPrompt) -> list[int]:
+        """Token ids with marks around the members, which `prefill` reads."""
+        prefix = self.encode(prompt.prefix) if isinstance(prompt.prefix, str | bytes) else self._inside(prompt.prefix)
+        parts = [prefix or self._opening(), *map(self._inside, prompt.members), self._inside(prompt.suffix)]
+        for part in parts:
+            self._check_ids(part)
+        return marked(parts[0], parts[1:-1], parts[-1])
+
+    def _inside(self, part: Part) -> list[int]:
+        """Token ids of a part that does not open a text."""
+        if not isinstance(part, str | bytes):
+            return [int(i) for i in part]
+        text = _decoded(part) if isinstance(part, bytes) else part
+        _check_unicode(text)
+        ids = list(self.tokenizer.encode(text, add_special_tokens=False))
+        self._check_nothing_lost(text, ids)
+        return ids
 
     def _opening(self) -> list[int]:
         opening = self.tokenizer.bos_token_id
@@ -226,7 +329,8 @@ class TransformersModel:
             if not 0 <= i < width:
                 raise ArgumentError(f"token id {i} is outside the vocabulary of {width} ids")
 
-    def _check_rows(self, rows: Sequence[Sequence[int]], counts: I64, lengths: I64) -> None:
+    def _check_rows(self, rows: Sequence[Sequence[int]], counts: I64, state: CacheState) -> None:
+        lengths = state.lengths
         if len(rows) != len(lengths):
             raise ArgumentError(f"{len(rows)} rows of tokens were given for a state of {len(lengths)} rows")
         if np.any(counts == 0):
@@ -235,9 +339,15 @@ class TransformersModel:
             )
         for row in rows:
             self._check_ids(row)
-        longest = int((lengths + counts).max(initial=0))
+        longest = int((lengths - state.shifts + counts).max(initial=0))
         if self.context is not None and longest > self.context:
             raise ArgumentError(f"a row of {longest} tokens does not fit into the model's context of {self.context}")
+        behind_sets = int((lengths + counts)[state.shifts > 0].max(initial=0))
+        if self.window is not None and behind_sets > self.window:
+            raise ArgumentError(
+                f"a row of {behind_sets} tokens with a set in it does not fit into the model's attention window of "
+                f"{self.window}, and beyond that the order of the set would show"
+            )
 
 
 class HiddenModel:
@@ -357,6 +467,29 @@ def _cache_layers(config: Any) -> frozenset[str]:
         return frozenset(type(layer).__name__ for layer in DynamicCache(config=config).layers)
     except KeyError as error:
         return frozenset({f"layers of an unknown type {error}"})
+
+
+def layer_windows(config: Any) -> list[int | None]:
+    """For each layer how many of the last tokens it attends to, None for all."""
+    window = getattr(config, "sliding_window", None)
+    kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * config.num_hidden_layers
+    return [None if kind == "full_attention" else window for kind in kinds]
+
+
+def _decoder_layers(model: Any, config: Any) -> list[torch.nn.Module]:
+    """The decoder layers in order; none where not exactly one list of modules has as many."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    lists = [m for m in base.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == config.num_hidden_layers]
+    return list(lists[0]) if len(lists) == 1 else []
+
+
+def _check_edits(then: str, now: str) -> None:
+    if then != now:
+        was, is_now = (f"under {text}" if text else "without edits" for text in (then, now))
+        raise ModelError(
+            f"the state was made {was}, and the model now runs {is_now}: its keys and values are another model's"
+            "\nhint: prefill inside the same `with lm.edit(...)` as extend"
+        )
 
 
 def _check_tokenizer(tokenizer: Any) -> None:

@@ -38,6 +38,7 @@ from genctl.models.base import (
 )
 from genctl.models.ensemble import check_vocabularies
 from genctl.models.prompts import given, read_by, template_of, woven
+from genctl.models.sets import SetPrompt, no_sets
 from genctl.steering.base import Auxiliary, Memo, Stack, Step, log_normalisers, log_softmax
 from genctl.vocabulary import Vocabulary
 
@@ -73,7 +74,7 @@ class Steered(Generic[M]):
             )
         self.model, self.binding = model, binding
         self.stack = Stack(hooks).bind(model.vocabulary)
-        _check_meanings(self.stack, binding)
+        check_meanings(self.stack, binding)
         if binding == "proposal":
             _check_covers(self.stack)
         auxiliaries = dict.fromkeys(one for hook in self.stack for one in hook.auxiliaries)
@@ -116,7 +117,11 @@ class Steered(Generic[M]):
         if len(spelled) == 1:
             return ids
         alike = all(other == ids for other in spelled) and max(ids, default=0) < len(self.vocabulary)
-        return ids if alike and not self._changes_prompts else woven(spelled, len(self.vocabulary))
+        if alike and not self._changes_prompts:
+            return ids
+        if isinstance(prompt, SetPrompt):
+            raise no_sets(self)
+        return woven(spelled, len(self.vocabulary))
 
     def prefill(self, prompts: Sequence[Sequence[int]], /) -> tuple[Logits | Laws, SteeredState[M]]:
         """N prompts of ids as `encode` gives them -> the answer and the state.
@@ -227,7 +232,7 @@ class Steered(Generic[M]):
 
     def _symbols(self, row: Sequence[int]) -> I64:
         ids = np.array(row, np.int64)
-        return ids[ids < len(self.vocabulary)]
+        return ids[(ids >= 0) & (ids < len(self.vocabulary))]
 
 
 def _reader(model: LanguageModel[Any], stack: Stack) -> Any:
@@ -300,7 +305,7 @@ def _again(answer: Laws, steered: F32, binding: str, stack: Stack) -> Laws:
     return Laws(answer.law, answer.scores, steered)
 
 
-def _check_meanings(stack: Stack, binding: str) -> None:
+def check_meanings(stack: Stack, binding: str) -> None:
     for hook in stack:
         if hook.binding not in (None, binding):
             raise ArgumentError(f"{hook!r} is bound as {hook.binding!r}, not as {binding!r}\nhint: {MEANINGS}")
