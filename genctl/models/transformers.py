@@ -145,11 +145,8 @@ class TransformersModel:
         """
         return HiddenModel(self, layers)
 
-    def head(self, states: torch.Tensor, *, norm: bool = False) -> torch.Tensor:
-        """(N, d) hidden states -> (N, V) logits. norm: apply the norm in front of the head first.
-
-        Raises ModelError where logits are more than a linear map of the last state, or no norm is found.
-        """
+    def _head(self, states: torch.Tensor, norm: bool) -> torch.Tensor:
+        """(N, d) hidden states -> (N, V) logits. norm: apply the norm in front of the head first."""
         config = self.model.config.get_text_config(decoder=True)
         more = [name for name in AFTER_HEAD if getattr(config, name, None) not in (None, 1, 1.0)]
         if more:
@@ -254,7 +251,8 @@ class HiddenModel:
         self._model._width = len(model.vocabulary) + self._size * len(self._layers)
         self._model._run = self._run  # type: ignore[method-assign]  # a copy, whose passes give more
         self.tokenizer, self.vocabulary = model.tokenizer, model.vocabulary
-        self.encode, self.select, self.join, self.head = model.encode, model.select, model.join, model.head
+        self.encode, self.select, self.join = model.encode, model.select, model.join
+        self._last = count - 1
 
     def prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[Hidden, CacheState]:
         wide, state = self._model.prefill(prompts)
@@ -263,6 +261,13 @@ class HiddenModel:
     def extend(self, state: CacheState, tokens: Tokens) -> tuple[Hidden, CacheState]:
         wide, longer = self._model.extend(state, tokens)
         return self._split(wide), longer
+
+    def head(self, states: torch.Tensor, layer: int, *, norm: bool) -> torch.Tensor:
+        """(N, d) states of a layer -> (N, V) logits. norm: apply the last norm first, where that was not done already.
+
+        Raises ModelError where logits are more than a linear map of the last state, or no norm is found.
+        """
+        return self._model._head(states, norm and layer < self._last)
 
     def _run(self, one: Pass, rows: Sequence[Sequence[int]]) -> torch.Tensor:
         output, kept, last = self._model._forward(one, rows, output_hidden_states=True)
