@@ -271,9 +271,9 @@ class HiddenModel:
 
     def _run(self, one: Pass, rows: Sequence[Sequence[int]]) -> torch.Tensor:
         output, kept, last = self._model._forward(one, rows, output_hidden_states=True)
-        ends = torch.from_numpy(one.counts - 1)
+        logits, ends = output.logits[kept, last], torch.from_numpy(one.counts - 1)
         states = [output.hidden_states[layer + 1][kept, ends] for layer in self._layers]  # [0] are the embeddings
-        return torch.cat([output.logits[kept, last], *states], dim=1)
+        return torch.cat([logits, *(state.to(logits.device) for state in states)], dim=1)
 
     def _split(self, wide: torch.Tensor) -> Hidden:
         width = len(self.vocabulary)
