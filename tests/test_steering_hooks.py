@@ -437,7 +437,7 @@ def test_layers_that_are_not_there_and_heads_that_do_more_are_refused():
 
     capped = TransformersModel(tiny_causal_lm("gemma3", final_logit_softcapping=5.0), tiny_tokenizer())
     with pytest.raises(ModelError, match="final_logit_softcapping"):
-        Steered(capped, [LayerMix([0])]).prefill([[5]])
+        Steered(capped, [LayerMix([0])])
 
 
 # -- posteriors

@@ -141,16 +141,13 @@ class TransformersModel:
     def with_hidden(self, layers: Sequence[int]) -> HiddenModel:
         """The same model, which answers Hidden: its states are behind the last token of each row.
 
-        Raises ArgumentError for a layer that it does not have.
+        Raises ArgumentError for a layer that it does not have, ModelError where logits are more than a linear map of
+        the last state.
         """
         return HiddenModel(self, layers)
 
     def _head(self, states: torch.Tensor, norm: bool) -> torch.Tensor:
         """(N, d) hidden states -> (N, V) logits. norm: apply the norm in front of the head first."""
-        config = self.model.config.get_text_config(decoder=True)
-        more = [name for name in AFTER_HEAD if getattr(config, name, None) not in (None, 1, 1.0)]
-        if more:
-            raise ModelError(f"this model's logits are its head's with {more[0]}, which hidden states do not have")
         with torch.inference_mode():
             if norm:
                 states = _last_norm(self.model)(states)
@@ -243,6 +240,9 @@ class HiddenModel:
     def __init__(self, model: TransformersModel, layers: Sequence[int]) -> None:
         config = model.model.config.get_text_config(decoder=True)
         count = int(config.num_hidden_layers)
+        more = [name for name in AFTER_HEAD if getattr(config, name, None) not in (None, 1, 1.0)]
+        if more:
+            raise ModelError(f"this model's logits are its head's with {more[0]}, which hidden states do not have")
         for layer in layers:
             if isinstance(layer, bool) or not isinstance(layer, int | np.integer) or not 0 <= layer < count:
                 raise ArgumentError(f"layer {layer!r} is none of the model's {count}, 0 to {count - 1}")
@@ -265,7 +265,7 @@ class HiddenModel:
     def head(self, states: torch.Tensor, layer: int, *, norm: bool) -> torch.Tensor:
         """(N, d) states of a layer -> (N, V) logits. norm: apply the last norm first, where that was not done already.
 
-        Raises ModelError where logits are more than a linear map of the last state, or no norm is found.
+        Raises ModelError where no norm is found.
         """
         return self._model._head(states, norm and layer < self._last)
 
