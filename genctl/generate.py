@@ -210,7 +210,7 @@ class Model:
         if not do_sample:
             refuse_with_greedy(**{"a model of weighted texts": is_weighted(plain)})
         exact = exact_of(method, plain)
-        selector = selector_of(select, num_return_sequences)
+        selector = selector_of(select, num_return_sequences, self.language_model)
         prompts, batched = prompts_of(prompt)
         rules, critics = rules_of(constraint, prompts, batched), rules_of(critic, prompts, batched)
         seed = _seed(resume, seed, generator)

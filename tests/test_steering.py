@@ -18,7 +18,7 @@ from genctl.models.toy import ToyModel
 from genctl.steering.base import Auxiliary, Hook, Slot, Stack, Step
 from genctl.steering.basic import MinP, Temperature, TopK, TopP, TypicalP
 from genctl.steering.bias import StringBias
-from genctl.steering.combine import proxy
+from genctl.steering.combine import guidance, proxy
 from genctl.steering.model import Steered
 from genctl.steering.penalties import FrequencyPenalty
 from genctl.vocabulary import Vocabulary
@@ -144,6 +144,22 @@ def test_a_prompt_of_its_own_is_read_beside_the_prompt_in_one_forward():
     assert_allclose(again, [law([0, 3, 2], [1, 3, 3, 2])], atol=1e-5)
     with pytest.raises(ArgumentError, match="token ids"):
         steered.prefill([[0, 1]])
+
+
+def test_prompts_of_one_model_share_its_forward_and_one_law_is_asked_for_once():
+    asked = []
+
+    class Telling(ToyModel):
+        def extend(self, state, tokens, /):
+            asked.append(len(tokens))
+            return super().extend(state, tokens)
+
+    model, other = Telling(VOCABULARY, MODEL._laws), Telling(VOCABULARY, MODEL._laws)
+    hooks = [guidance(1.5, "bb{prompt}"), Against(Auxiliary(prompt="bb{prompt}")), proxy(other, other)]
+    steered = Steered(model, hooks)
+    _, state = steered.prefill([steered.encode("a")] * 3)
+    steered.extend(state, np.array([0, 1, 2]))
+    assert asked == [6, 3]
 
 
 def test_a_steered_transformers_model_is_the_formula_on_its_logits():

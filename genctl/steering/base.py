@@ -78,7 +78,7 @@ class Step:
     raw: F32  # (N, V) logits of the model
     laws: Mapping[Auxiliary, F64] = field(default_factory=dict)
     hidden: Mapping[int, Any] = field(default_factory=dict)
-    head: Any = None  # (N, d) hidden states -> (N, V) logits, where there are any
+    head: Any = None  # of hidden states: (states, layer, norm=) -> (N, V) logits, where there are any
     memos: Sequence[Memo] = ()
     device: Any = None  # the torch device that the model answers on; None where it answers numpy arrays
 
