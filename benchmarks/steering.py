@@ -113,14 +113,14 @@ def cases(lm: genctl.Model, pirate: dict[tuple[int, ...], list[int]]) -> list[Ca
     again: Any = Auxiliary(prompt=lambda messages: [{**messages[0], "content": PIRATE + messages[0]["content"]}])
     layer = len(base.layers) // 2
     numbers = genctl.AddVector(layer, difference(base, layer), 2.0, keep_norm=True)
-    ends = dict.fromkeys(vocabulary.eos, 4.0)
+    ends = dict.fromkeys(vocabulary.eos, 9.0)
     with_digits = "share of tokens with a digit"
     return [
         Case("TokenBias(+4 on digits)", with_digits, share_of(digits), [TokenBias(dict.fromkeys(digits, 4.0))]),
         Case(
             "AdaptiveTemperature(strength=0.5)", "entropy, nats", entropy, [AdaptiveTemperature(0.0, 1.0, strength=0.5)]
         ),
-        Case("TokenBias(+4 on the end)", "tokens of a text", length, [TokenBias(ends)]),
+        Case("TokenBias(+9 on the end)", "tokens of a text", length, [TokenBias(ends)]),
         Case("FrequencyPenalty(1.0)", "share of repeated 3-grams", repetition, [FrequencyPenalty(1.0)]),
         Case(
             "LogLinear(0.5, other prompt 0.5)",
@@ -217,6 +217,7 @@ def main() -> None:
     parser.add_argument("--sequences", type=int, default=8, help="texts of each prompt")
     parser.add_argument("--tokens", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="the cases with this text in their names")
     parser.add_argument("--json", help="file for the results")
     options = parser.parse_args()
     lm = genctl.load()
@@ -233,7 +234,7 @@ def main() -> None:
     plain = generated(lm, options.sequences, options.tokens, options.seed)
     found = []
     print("\n| hook | quantity | plain | steered | change, 95 % |\n| --- | --- | --- | --- | --- |")
-    for case in cases(lm, pirate):
+    for case in (case for case in cases(lm, pirate) if options.only in case.name):
         row = compared(lm, case, plain, options)
         found.append(row)
         print(
