@@ -23,7 +23,7 @@ from genctl.constraints.base import Constraint
 from genctl.constraints.budget import Budget, within
 from genctl.constraints.rules import Rule, shown
 from genctl.errors import ArgumentError, ConstraintError, DeadEndError, GenctlError, ModelError
-from genctl.models.base import LanguageModel, Prompt, refuse_weighted
+from genctl.models.base import LanguageModel, Prompt, is_weighted, refuse_weighted
 from genctl.models.bytes import ByteModel
 from genctl.models.ensemble import Combine, Ensemble
 from genctl.models.fim import Ending, Order
@@ -202,8 +202,10 @@ class Model:
         weighted = constraint is not None or critic is not None or size > 1 or method in ("exact", "rejection")
         hooks = hooks_of(temperature, top_k, top_p, min_p)
         model = steered(self.language_model, hooks, stack, binding, weighted)
+        if not do_sample:
+            refuse_with_greedy(**{"a model of weighted texts": is_weighted(model)})
         exact = exact_of(method, model)
-        selector = selector_of(select, num_return_sequences)
+        selector = selector_of(select, num_return_sequences, self.language_model)
         prompts, batched = prompts_of(prompt)
         rules, critics = rules_of(constraint, prompts, batched), rules_of(critic, prompts, batched)
         seed = _seed(resume, seed, generator)

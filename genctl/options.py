@@ -12,7 +12,7 @@ from numpy.random import Generator
 from genctl.constraints.notations import as_rule
 from genctl.constraints.rules import Rule
 from genctl.errors import ArgumentError
-from genctl.models.base import LanguageModel, Messages, Prompt, is_weighted
+from genctl.models.base import LanguageModel, Messages, Prompt, is_weighted, refuse_weighted
 from genctl.models.sets import SetPrompt
 from genctl.samplers.base import TokenSampler
 from genctl.samplers.masked import masked
@@ -162,13 +162,16 @@ def steered(
     return Steered(Steered(model, hooks) if hooks else model, stack, binding)
 
 
-def selector_of(select: object, sequences: int) -> Any:
-    """A selector (steering/observers.py), a function of a Generation, or None."""
+def selector_of(select: object, sequences: int, model: LanguageModel[Any]) -> Any:
+    """A selector (steering/observers.py), a function of a Generation, or None. model: what selectors score by."""
     if select is None:
         return None
     if sequences == 1:
         raise ArgumentError("select= ranks several texts\nhint: num_return_sequences=8, say")
-    if isinstance(select, Confidence | Divergence) or callable(select):
+    if callable(select) and not isinstance(select, Confidence | Divergence):
+        return select
+    refuse_weighted(model, "scores of its tokens", "give a function of a Generation")
+    if isinstance(select, Confidence | Divergence):
         return select
     check_choice("select", select, SELECTORS)
     return SELECTORS[cast(str, select)]

@@ -7,6 +7,8 @@ view, prompt = infill_view(model, "def f(x):\\n    ret", "\\n", order=None, cano
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -15,9 +17,11 @@ from genctl.errors import ArgumentError, ModelError, VocabularyError
 from genctl.models.base import LanguageModel, refuse_weighted
 from genctl.models.bytes import FIXED, ByteModel
 from genctl.models.fim import Ending, Order, find_style
+from genctl.models.prompts import given
 from genctl.steering.model import Steered
 
 VIEWS = (ByteModel, Ending, Steered)  # have one model behind them
+PROBES = ("", "a", "0")  # prompts that most models can read
 
 # Takes seconds for a large vocabulary, so it is kept while the tokenizer is.
 _CANONICAL: WeakKeyDictionary[Any, CanonicalConstraint] = WeakKeyDictionary()
@@ -45,6 +49,18 @@ def _refuse_what_a_view_loses(model: LanguageModel[Any]) -> None:
         raise ArgumentError(
             f"{reason}, but a view as bytes reads tokens as prompts\nhint: steer the view: lm.bytes().steered(...)"
         )
+    if any(given(ids, len(model.vocabulary)) for ids in _tried(model)):
+        raise ArgumentError(
+            "the models behind this one read a prompt each in its own tokens, which a view as bytes cannot give them"
+            "\nhint: make the views first, a.bytes() and b.bytes(), then the ensemble or the hooks"
+        )
+
+
+def _tried(model: LanguageModel[Any]) -> Iterator[list[int]]:
+    """The ids of a few prompts, as far as the model's tokens have their bytes."""
+    for probe in PROBES:
+        with suppress(ArgumentError):
+            yield model.encode(probe)
 
 
 def infill_view(

@@ -17,7 +17,10 @@ from genctl.models.base import Laws, host_logits
 from genctl.models.toy import ToyModel
 from genctl.steering.base import Auxiliary, Hook, Slot, Stack, Step
 from genctl.steering.basic import MinP, Temperature, TopK, TopP, TypicalP
+from genctl.steering.bias import StringBias
+from genctl.steering.combine import guidance, proxy
 from genctl.steering.model import Steered
+from genctl.steering.penalties import FrequencyPenalty
 from genctl.vocabulary import Vocabulary
 from tests import naive
 from tests.answers import scores_of
@@ -143,6 +146,22 @@ def test_a_prompt_of_its_own_is_read_beside_the_prompt_in_one_forward():
         steered.prefill([[0, 1]])
 
 
+def test_prompts_of_one_model_share_its_forward_and_one_law_is_asked_for_once():
+    asked = []
+
+    class Telling(ToyModel):
+        def extend(self, state, tokens, /):
+            asked.append(len(tokens))
+            return super().extend(state, tokens)
+
+    model, other = Telling(VOCABULARY, MODEL._laws), Telling(VOCABULARY, MODEL._laws)
+    hooks = [guidance(1.5, "bb{prompt}"), Against(Auxiliary(prompt="bb{prompt}")), proxy(other, other)]
+    steered = Steered(model, hooks)
+    _, state = steered.prefill([steered.encode("a")] * 3)
+    steered.extend(state, np.array([0, 1, 2]))
+    assert asked == [6, 3]
+
+
 def test_a_steered_transformers_model_is_the_formula_on_its_logits():
     model = tiny_model("llama")
     steered = Steered(model, [lambda z: z / 2, Temperature(0.5)])
@@ -252,6 +271,8 @@ def test_greedy_takes_the_likeliest_token_of_the_steered_law():
     for binding in ("tilt", "proposal"):
         with pytest.raises(ArgumentError, match=r"do_sample=False.*binding"):
             LM.generate("a", steering=[lambda z: z + bias], binding=binding, do_sample=False)
+        with pytest.raises(ArgumentError, match=r"do_sample=False.*weighted texts"):
+            LM.steered([lambda z: z + bias], binding).generate("a", do_sample=False)
 
 
 def test_a_run_that_is_resumed_knows_where_its_prompt_ended():
@@ -295,6 +316,8 @@ def test_the_order_of_a_stack_is_checked_and_may_be_kept():
         (TopK(3), "a list of hooks"),
         ([TopK], "call the class"),
         ([3], "is no hook"),
+        ([Stack([TopK(3)])], "give its hooks"),
+        ([lambda: 0], "takes 0 arguments"),
         ([lambda a, b, c: a], "takes 3 arguments"),
         ([lambda z: z[:, :2]], r"\(1, 2\)"),
         ([lambda z: z * np.nan], "NaN"),
@@ -305,6 +328,14 @@ def test_the_order_of_a_stack_is_checked_and_may_be_kept():
 def test_what_is_no_hook_is_refused_with_the_reason(steering, message):
     with pytest.raises(ArgumentError, match=message):
         LM.generate("a", steering=steering, max_new_tokens=2)
+
+
+def test_arguments_with_a_default_are_not_asked_for():
+    def bent(logits, power=2.0, **options):
+        return logits * power
+
+    found, _ = Steered(MODEL, [bent, lambda *all: all[0] / 2]).prefill([[0]])
+    assert_array_equal(found, [MODEL.law([0])])
 
 
 def test_a_function_may_write_into_the_logits_it_gets():
@@ -365,6 +396,47 @@ def test_a_byte_view_keeps_hooks_that_are_functions_of_the_context_and_refuses_o
             lm.steered(hooks).bytes()
     with pytest.raises(ArgumentError, match="whole texts"):
         lm.steered([lambda z: z / 2], "tilt").bytes()
+
+
+def test_a_byte_view_is_refused_where_models_read_prompts_apart():
+    class Marked(ToyModel):
+        def encode(self, prompt, /):
+            return [0, *super().encode(prompt)]
+
+    lm = LM.steered([Against(Auxiliary(Marked(VOCABULARY, MODEL._laws)))])
+    assert lm.generate("b", max_new_tokens=3, seed=0).samples
+    for composed in (lm, genctl.ensemble([MODEL, Marked(VOCABULARY, MODEL._laws)])):
+        with pytest.raises(ArgumentError, match="each in its own tokens"):
+            composed.bytes()
+    with pytest.raises(ArgumentError, match="where the prompt ends"):
+        genctl.ensemble([LM, LM.steered([Longest()])]).bytes()
+
+
+def test_everything_composes():
+    """Models of different tokens, as bytes, contrasted and mixed, under a rule and with particles: by enumeration."""
+    texts = ("the cat sat on the mat. the dog", "a cat and a dog, the mat", "mat the dog at a cat")
+    a, b, c = (genctl.load(ToyModel.trained(text, order=3, pieces=6)).bytes(canonical=False) for text in texts)
+    lm = genctl.ensemble([a.steered([proxy(b, c, 0.5), StringBias({"at": 0.8})]), b], weights=[0.7, 0.3])
+    steering, rule = [FrequencyPenalty(0.4)], genctl.regex("[ac]at|[ad]o?t")
+    g = lm.generate("the ", rule, steering=steering, binding="tilt", num_particles=3000, max_new_tokens=4, seed=0)
+    exact = {}
+    for text in ("aat", "cat", "at", "aot", "dt", "dot"):
+        total = 0.0
+        for i, byte in enumerate([*text.encode(), 256]):
+            given, before = f"the {text[:i]}", text[:i].encode()
+            p, q, r = (
+                view.language_model.prefill([view.language_model.encode(given)])[0][0].astype(float)
+                for view in (a, b, c)
+            )
+            with np.errstate(invalid="ignore"):
+                s = np.where(p > -np.inf, p + 0.5 * (q - np.where(r > -np.inf, r, r[r > -np.inf].min())), -np.inf)
+            s[ord("t")] += 0.8 * given.endswith("a")
+            law = 0.7 * np.exp(s - np.logaddexp.reduce(s)) + 0.3 * np.exp(q)
+            total += np.log(law[byte]) - 0.4 * before.count(byte if byte < 256 else b"never")
+        exact[text] = math.exp(total)
+    evidence = math.fsum(exact.values())
+    assert g.log_evidence == pytest.approx(math.log(evidence), abs=0.15)
+    assert total_variation(g.posterior(), {t: p / evidence for t, p in exact.items()}) < 0.05
 
 
 def test_hooks_on_a_byte_view_see_bytes():

@@ -405,7 +405,7 @@ def test_the_entropy_is_that_of_the_model_before_other_hooks():
 def test_a_mix_of_layers_is_the_formula_on_transformers_own_states(name):
     model = tiny_model(name)
     prompts = [model.encode("the cat sat"), model.encode("a")]
-    steered = Steered(model, [LayerMix([0, 1], 0.3)])
+    steered = Steered(model, [LayerMix([0, 1], 0.3, norm=False)])
     first, state = steered.prefill(prompts)
     rows = [[*prompts[1], 7, 9], [*prompts[0], 5]]
     second, _ = steered.extend(steered.select(state, np.array([1, 0])), [[7, 9], [5]])
@@ -425,8 +425,8 @@ def test_the_last_layer_has_its_norm_already_and_is_the_model(name):
     last = model.model.config.num_hidden_layers - 1
     found, _ = Steered(model, [LayerMix([last], 1.0)]).prefill([model.encode("the cat")])
     assert_allclose(found, host_logits(model.prefill([model.encode("the cat")])[0]), atol=1e-4)
-    with_norm, _ = Steered(model, [LayerMix([0], 1.0, norm=True)]).prefill([model.encode("the cat")])
-    without, _ = Steered(model, [LayerMix([0], 1.0)]).prefill([model.encode("the cat")])
+    with_norm, _ = Steered(model, [LayerMix([0], 1.0)]).prefill([model.encode("the cat")])
+    without, _ = Steered(model, [LayerMix([0], 1.0, norm=False)]).prefill([model.encode("the cat")])
     assert not np.allclose(with_norm[0, :100], without[0, :100], atol=1e-2)
 
 
@@ -437,7 +437,7 @@ def test_layers_that_are_not_there_and_heads_that_do_more_are_refused():
 
     capped = TransformersModel(tiny_causal_lm("gemma3", final_logit_softcapping=5.0), tiny_tokenizer())
     with pytest.raises(ModelError, match="final_logit_softcapping"):
-        Steered(capped, [LayerMix([0])]).prefill([[5]])
+        Steered(capped, [LayerMix([0])])
 
 
 # -- posteriors

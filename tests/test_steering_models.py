@@ -352,5 +352,7 @@ def test_selectors_that_mean_nothing_are_refused():
         lm.generate("a", select="kl")
     with pytest.raises(ArgumentError, match="did you mean 'confidence'"):
         lm.generate("a", select="confident", num_return_sequences=2)
+    with pytest.raises(ArgumentError, match="whole texts"):
+        lm.steered([Temperature(2)], "tilt").generate("a", select="kl", num_return_sequences=2)
     with pytest.raises(ArgumentError, match="NaN"):
         lm.generate("a", select=lambda g: math.nan, num_return_sequences=2, max_new_tokens=3)

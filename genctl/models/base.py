@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 import numpy as np
 
 from genctl.errors import ArgumentError
-from genctl.kernels.records import F32, F64, I64
+from genctl.kernels.records import F32, I64
 from genctl.models.sets import SetPrompt
 from genctl.vocabulary import Vocabulary
 
@@ -95,14 +95,6 @@ def is_weighted(model: object) -> bool:
 def refuse_weighted(model: object, what: str, hint: str) -> None:
     if is_weighted(model):
         raise ArgumentError(f"the law of this model is one of whole texts, which {what} would not keep\nhint: {hint}")
-
-
-def log_sum(scores: F64, axis: int) -> F64:
-    """log of the sum of exp along an axis; -inf where all are."""
-    top = scores.max(axis=axis, keepdims=True)
-    top[top == -np.inf] = 0.0
-    with np.errstate(divide="ignore"):
-        return np.asarray(np.log(np.exp(scores - top).sum(axis=axis)) + top.squeeze(axis))
 
 
 def host_logits(logits: Logits) -> F32:

@@ -22,7 +22,7 @@ import numpy as np
 
 from genctl.errors import ArgumentError, ModelError, VocabularyError
 from genctl.kernels.records import F32, F64, I64
-from genctl.models.base import LanguageModel, Laws, Logits, Prompt, Tokens, host_logits, log_sum, refuse_weighted
+from genctl.models.base import LanguageModel, Laws, Logits, Prompt, Tokens, host_logits, refuse_weighted
 from genctl.models.prompts import Template, given, read_by, templates, woven
 from genctl.models.sets import SetPrompt, no_sets
 from genctl.vocabulary import Vocabulary
@@ -96,6 +96,11 @@ class Ensemble:
     def weighted(self) -> bool:
         """A global product answers Laws: its texts are weighted with what local normalisation would divide by."""
         return self._operation.whole_texts
+
+    @property
+    def needs_prompt(self) -> str | None:
+        """Why a member has to know where prompts end, if one has."""
+        return next((reason for model in self.members if (reason := getattr(model, "needs_prompt", None))), None)
 
     def encode(self, prompt: Prompt, /) -> list[int]:
         """The prompt as each member encodes it, begin-of-text and chat template included.
@@ -216,7 +221,7 @@ class Ensemble:
 
 def _mixture(laws: F64, log_weights: F64) -> F64:
     """log sum_i w_i P_i."""
-    return log_sum(laws + log_weights[:, :, None], axis=0)
+    return _log_sum(laws + log_weights[:, :, None], axis=0)
 
 
 def _product(laws: F64, exponents: F64) -> F64:
@@ -344,8 +349,16 @@ def _log_probabilities(logits: F32, m: int) -> F64:
 
 def _normalise(scores: F64) -> None:
     """Each row of (N, V) scores, in place, so that exp adds up to 1; rows of -inf stay as they are."""
-    totals = log_sum(scores, axis=1)
+    totals = _log_sum(scores, axis=1)
     scores -= np.where(totals > -np.inf, totals, 0.0)[:, None]
+
+
+def _log_sum(scores: F64, axis: int) -> F64:
+    """log of the sum of exp along an axis; -inf where all are."""
+    top = scores.max(axis=axis, keepdims=True)
+    top[top == -np.inf] = 0.0
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(np.exp(scores - top).sum(axis=axis)) + top.squeeze(axis))
 
 
 # -- the members' symbols

@@ -223,19 +223,13 @@ class TransformersModel:
     def with_hidden(self, layers: Sequence[int]) -> HiddenModel:
         """The same model, which answers Hidden: its states are behind the last token of each row.
 
-        Raises ArgumentError for a layer that it does not have.
+        Raises ArgumentError for a layer that it does not have, ModelError where logits are more than a linear map of
+        the last state.
         """
         return HiddenModel(self, layers)
 
-    def head(self, states: torch.Tensor, *, norm: bool = False) -> torch.Tensor:
-        """(N, d) hidden states -> (N, V) logits. norm: apply the norm in front of the head first.
-
-        Raises ModelError where logits are more than a linear map of the last state, or no norm is found.
-        """
-        config = self.model.config.get_text_config(decoder=True)
-        more = [name for name in AFTER_HEAD if getattr(config, name, None) not in (None, 1, 1.0)]
-        if more:
-            raise ModelError(f"this model's logits are its head's with {more[0]}, which hidden states do not have")
+    def _head(self, states: torch.Tensor, norm: bool) -> torch.Tensor:
+        """(N, d) hidden states -> (N, V) logits. norm: apply the norm in front of the head first."""
         with torch.inference_mode():
             if norm:
                 states = _last_norm(self.model)(states)
@@ -356,6 +350,9 @@ class HiddenModel:
     def __init__(self, model: TransformersModel, layers: Sequence[int]) -> None:
         config = model.model.config.get_text_config(decoder=True)
         count = int(config.num_hidden_layers)
+        more = [name for name in AFTER_HEAD if getattr(config, name, None) not in (None, 1, 1.0)]
+        if more:
+            raise ModelError(f"this model's logits are its head's with {more[0]}, which hidden states do not have")
         for layer in layers:
             if isinstance(layer, bool) or not isinstance(layer, int | np.integer) or not 0 <= layer < count:
                 raise ArgumentError(f"layer {layer!r} is none of the model's {count}, 0 to {count - 1}")
@@ -364,7 +361,8 @@ class HiddenModel:
         self._model._width = len(model.vocabulary) + self._size * len(self._layers)
         self._model._run = self._run  # type: ignore[method-assign]  # a copy, whose passes give more
         self.tokenizer, self.vocabulary = model.tokenizer, model.vocabulary
-        self.encode, self.select, self.join, self.head = model.encode, model.select, model.join, model.head
+        self.encode, self.select, self.join = model.encode, model.select, model.join
+        self._last = count - 1
 
     def prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[Hidden, CacheState]:
         wide, state = self._model.prefill(prompts)
@@ -374,11 +372,18 @@ class HiddenModel:
         wide, longer = self._model.extend(state, tokens)
         return self._split(wide), longer
 
+    def head(self, states: torch.Tensor, layer: int, *, norm: bool) -> torch.Tensor:
+        """(N, d) states of a layer -> (N, V) logits. norm: apply the last norm first, where that was not done already.
+
+        Raises ModelError where no norm is found.
+        """
+        return self._model._head(states, norm and layer < self._last)
+
     def _run(self, one: Pass, rows: Sequence[Sequence[int]]) -> torch.Tensor:
         output, kept, last = self._model._forward(one, rows, output_hidden_states=True)
-        ends = torch.from_numpy(one.counts - 1)
+        logits, ends = output.logits[kept, last], torch.from_numpy(one.counts - 1)
         states = [output.hidden_states[layer + 1][kept, ends] for layer in self._layers]  # [0] are the embeddings
-        return torch.cat([output.logits[kept, last], *states], dim=1)
+        return torch.cat([logits, *(state.to(logits.device) for state in states)], dim=1)
 
     def _split(self, wide: torch.Tensor) -> Hidden:
         width = len(self.vocabulary)

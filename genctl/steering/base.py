@@ -78,7 +78,7 @@ class Step:
     raw: F32  # (N, V) logits of the model
     laws: Mapping[Auxiliary, F64] = field(default_factory=dict)
     hidden: Mapping[int, Any] = field(default_factory=dict)
-    head: Any = None  # (N, d) hidden states -> (N, V) logits, where there are any
+    head: Any = None  # of hidden states: (states, layer, norm=) -> (N, V) logits, where there are any
     memos: Sequence[Memo] = ()
     device: Any = None  # the torch device that the model answers on; None where it answers numpy arrays
 
@@ -203,6 +203,8 @@ def as_hook(given: Any) -> Hook:
     """
     if isinstance(given, Hook):
         return given
+    if isinstance(given, Stack):
+        raise ArgumentError("a stack is no hook\nhint: give its hooks: [*stack, another]")
     if isinstance(given, type) or not callable(given):
         hint = "call the class with its arguments" if isinstance(given, type) else "see docs/steering.md"
         raise ArgumentError(f"{given!r} is no hook\nhint: {hint}")
@@ -210,15 +212,25 @@ def as_hook(given: Any) -> Hook:
         from genctl.steering.processors import from_processor
 
         return from_processor(given)
-    try:
-        count = len(inspect.signature(given).parameters)
-    except (TypeError, ValueError):  # of a function that is not written in Python
-        count = 1
+    count = _required(given)
     if count not in (1, 2):
         raise ArgumentError(
             f"{name_of(given)} takes {count} arguments\nhint: a hook is a function of (logits) or of (step, logits)"
         )
     return Function(given, of_step=count == 2)
+
+
+def _required(function: Callable[..., Any]) -> int:
+    """How many arguments have no default; 1 for a function that does not say."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # of one that is not written in Python
+        return 1
+    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
+        return 1
+    return sum(
+        parameter.default is parameter.empty for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD
+    )
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Log-linear combinations of models and prompts: log p(x) = sum_i w_i log p_i(x) - log Z.
 
-    lm.steered([guidance(1.5, prompt="{prompt}")])
+    lm.steered([guidance(1.5, prompt=lambda prompt: "")])
     lm.steered([contrastive(small)])
     lm.steered([LogLinear(1.0, [Term(Auxiliary(expert), 0.5), Term(Auxiliary(novice), -0.5)])])
 

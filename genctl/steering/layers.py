@@ -24,13 +24,13 @@ from genctl.steering.checks import check_within
 class LayerMix(Hook):
     """Self-logits augmentation (Li et al. 2025, VISTA): (1 - weight) z + weight * mean of head(h_l) over the layers.
 
-    layers: 0 is the first block. norm: apply the model's last norm to the states of earlier layers, which the paper's
-    code does not; those of the last layer have it already. weight 0.3 in the paper.
+    layers: 0 is the first block. norm: apply the model's last norm to the states of earlier layers. The paper's code
+    does not, and has logits of another scale there; its weight is 0.3.
     """
 
     layers: Sequence[int] = ()
     weight: float = 0.3
-    norm: bool = False
+    norm: bool = True
     slot: ClassVar[Slot] = Slot.COMBINATION
 
     def __post_init__(self) -> None:
@@ -42,7 +42,7 @@ class LayerMix(Hook):
     def __call__(self, step: Step, scores: F32, /) -> F32:
         if self.weight == 0:
             return scores
-        heads = [host_logits(step.head(step.hidden[layer], norm=self.norm)) for layer in self.layers]
+        heads = [host_logits(step.head(step.hidden[layer], layer, norm=self.norm)) for layer in self.layers]
         possible = scores > -np.inf
         mixed = (1 - self.weight) * np.where(possible, scores, 0) + self.weight * np.mean(
             heads, axis=0, dtype=np.float64

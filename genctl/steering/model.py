@@ -113,7 +113,8 @@ class Steered(Generic[M]):
         ids = self.model.encode(prompt)
         spelled = [ids]
         for one, template in zip((*self._own, *self._foreign), self._templates, strict=True):
-            spelled.append((one.model or self.model).encode(template(prompt)))
+            model = self.model if one.model is None else one.model
+            spelled.append(model.encode(template(prompt)))
         if len(spelled) == 1:
             return ids
         alike = all(other == ids for other in spelled) and max(ids, default=0) < len(self.vocabulary)

@@ -58,7 +58,7 @@ class HiddenReader:
     def extend(self, state, tokens):
         return self._with(self.model.extend(state, tokens))
 
-    def head(self, states, *, norm=False):
+    def head(self, states, layer, *, norm):
         return (states / 2 if norm else states) @ HEAD
 
     def _with(self, answer):
@@ -125,7 +125,7 @@ HOOKS: dict[str, Case] = {
         [AdaptiveTemperature(0.2, 0.5, strength=0.9), AdaptiveTemperature(1, 0.1, 2, -1, 0.7, 0.3)],
         [AdaptiveTemperature(0.2, 0.5, strength=0)],
     ),
-    "layer mix": Case([LayerMix([0, 1], 0.4), LayerMix([1], 1.0, norm=True)], [LayerMix([0], 0)]),
+    "layer mix": Case([LayerMix([0, 1], 0.4), LayerMix([1], 1.0, norm=False)], [LayerMix([0], 0)]),
     "function": Case([lambda z: z / 2, lambda step, z: z - step.positions[:, None]], [lambda z: z]),
     "processor, batched": Case(
         [transformers.TopKLogitsWarper(3), transformers.TypicalLogitsWarper(0.5)], [transformers.TopKLogitsWarper(V)]
@@ -174,7 +174,7 @@ def steps(draw, hook: Hook):
         raw=frozen(array),
         laws=laws,
         hidden=dict(enumerate(torch.from_numpy(hidden))),
-        head=lambda states, norm=False: (states / 2 if norm else states) @ HEAD,
+        head=lambda states, layer, norm: (states / 2 if norm else states) @ HEAD,
         memos=[stack.advance(stack.begin(np.array(p, np.int64)), t) for p, t in zip(prompts, texts, strict=True)],
     )
 
