@@ -127,7 +127,7 @@ def cases(lm: genctl.Model, pirate: dict[tuple[int, ...], list[int]]) -> list[Ca
             [LogLinear(1.0, [Term(again, 1.0)])],
         ),
         Case(f"edit: AddVector(layer={layer}, numbers)", with_digits, share_of(digits), edits=[numbers]),
-        Case("edit: FirstTokenScale(0.5)", "entropy, nats", entropy, edits=[genctl.FirstTokenScale(0.5)]),
+        Case("edit: FirstTokenScale(0.1)", "entropy, nats", entropy, edits=[genctl.FirstTokenScale(0.1)]),
     ]
 
 
