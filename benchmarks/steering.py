@@ -69,9 +69,7 @@ def length(_: Any, texts: Sequence[Text]) -> np.ndarray:
 
 
 def repetition(_: Any, texts: Sequence[Text]) -> np.ndarray:
-    """The share of runs of three tokens that were there before."""
-    runs = [[tuple(text.tokens[i : i + 3]) for i in range(len(text.tokens) - 2)] for text in texts]
-    return np.array([1 - len(set(some)) / max(len(some), 1) for some in runs])
+    return np.array([1 - len(set(text.tokens)) / len(text.tokens) for text in texts])
 
 
 def entropy(lm: genctl.Model, texts: Sequence[Text]) -> np.ndarray:
@@ -113,23 +111,23 @@ def cases(lm: genctl.Model, pirate: dict[tuple[int, ...], list[int]]) -> list[Ca
     again: Any = Auxiliary(prompt=lambda messages: [{**messages[0], "content": PIRATE + messages[0]["content"]}])
     layer = len(base.layers) // 2
     numbers = genctl.AddVector(layer, difference(base, layer), 2.0, keep_norm=True)
-    ends = dict.fromkeys(vocabulary.eos, 4.0)
+    ends = dict.fromkeys(vocabulary.eos, 9.0)
     with_digits = "share of tokens with a digit"
     return [
         Case("TokenBias(+4 on digits)", with_digits, share_of(digits), [TokenBias(dict.fromkeys(digits, 4.0))]),
         Case(
             "AdaptiveTemperature(strength=0.5)", "entropy, nats", entropy, [AdaptiveTemperature(0.0, 1.0, strength=0.5)]
         ),
-        Case("TokenBias(+4 on the end)", "tokens of a text", length, [TokenBias(ends)]),
-        Case("FrequencyPenalty(1.0)", "share of repeated 3-grams", repetition, [FrequencyPenalty(1.0)]),
+        Case("TokenBias(+9 on the end)", "tokens of a text", length, [TokenBias(ends)]),
+        Case("FrequencyPenalty(1.0)", "share of tokens that came before", repetition, [FrequencyPenalty(1.0)]),
         Case(
-            "LogLinear(0.5, other prompt 0.5)",
+            "LogLinear(1.0, other prompt 1.0)",
             "log-probability behind the other prompt, nats a token",
             agreement(lambda prompt: pirate[tuple(prompt)]),
-            [LogLinear(0.5, [Term(again, 0.5)])],
+            [LogLinear(1.0, [Term(again, 1.0)])],
         ),
         Case(f"edit: AddVector(layer={layer}, numbers)", with_digits, share_of(digits), edits=[numbers]),
-        Case("edit: FirstTokenScale(0.5)", "entropy, nats", entropy, edits=[genctl.FirstTokenScale(0.5)]),
+        Case("edit: FirstTokenScale(0.1)", "entropy, nats", entropy, edits=[genctl.FirstTokenScale(0.1)]),
     ]
 
 
@@ -217,6 +215,7 @@ def main() -> None:
     parser.add_argument("--sequences", type=int, default=8, help="texts of each prompt")
     parser.add_argument("--tokens", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="*", default=[""], help="the cases with one of these texts in their names")
     parser.add_argument("--json", help="file for the results")
     options = parser.parse_args()
     lm = genctl.load()
@@ -233,7 +232,7 @@ def main() -> None:
     plain = generated(lm, options.sequences, options.tokens, options.seed)
     found = []
     print("\n| hook | quantity | plain | steered | change, 95 % |\n| --- | --- | --- | --- | --- |")
-    for case in cases(lm, pirate):
+    for case in (case for case in cases(lm, pirate) if any(text in case.name for text in options.only)):
         row = compared(lm, case, plain, options)
         found.append(row)
         print(

@@ -183,7 +183,7 @@ def test_a_config_goes_with_steering_under_every_binding(lm: genctl.Model) -> No
     bias[[70, 80, 90]] = 2.0
 
     def hook(logits: Any) -> Any:
-        return logits + bias
+        return logits + (torch.tensor(bias) if isinstance(logits, torch.Tensor) else bias)
 
     options: dict[str, Any] = {"seed": 4, "num_particles": 4, "max_new_tokens": 8, "steering": [hook]}
     for binding in ("target", "tilt", "proposal"):

@@ -187,6 +187,15 @@ def test_steering_without_a_rule_is_a_processor_too(model, tokenizer):
     assert runs[0] == runs[1]
 
 
+def test_equal_prompts_may_have_different_rules(model, tokenizer):
+    rules = [genctl.regex("[a-c]{3}"), genctl.regex("[0-9]{3}"), bool]
+    processor = genctl.processor(rules, tokenizer)
+    for way in WAYS.values():
+        each = way.get("num_return_sequences", 1)
+        for i, text in enumerate(texts(model, tokenizer, processor, ("x", "x", "x"), **way)):
+            assert re.fullmatch(["[a-c]{3}", "[0-9]{3}", r"\s*(true|false)\s*"][i // each], text)
+
+
 def test_some_rows_may_have_hooks_only(model, tokenizer):
     processor = genctl.processor([None, genctl.regex("[0-9]{3}")], tokenizer, steering=[Temperature(0.9)])
     _, second = texts(model, tokenizer, processor, ("a", "b"), do_sample=True)

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
-from weakref import ref
 
 import numpy as np
 
@@ -56,7 +55,7 @@ class RuleLoop:
 
     def __init__(self, rules: Sequence[Any], tokenizer: Any, options: dict[str, Any]) -> None:
         self._rules, self._tokenizer, self._options = rules, tokenizer, options
-        self._known: tuple[Any, Model] | None = None  # the model that came last, and how genctl sees it
+        self._last: Any = None  # the model that came last, as genctl sees it
 
     def __call__(
         self,
@@ -72,9 +71,9 @@ class RuleLoop:
         asked = asked_for(generation_config, inside=True)
         prompts, length = _prompts(input_ids, model_kwargs), input_ids.shape[1]
         limits = _limits(stopping_criteria, length)
-        lm = self._model(model)
-        eos = eos_of(limits.eos, lm.language_model.vocabulary)
-        lm = lm if eos is None else Model(Ending(lm.language_model, eos))
+        language_model = self._model(model)
+        eos = eos_of(limits.eos, language_model.vocabulary)
+        lm = Model(language_model if eos is None else Ending(language_model, eos))
         hooks = [_hook(one, length) for one in logits_processor]
         if hooks:
             lm = lm.steered(Stack(hooks, any_order=True))
@@ -88,12 +87,12 @@ class RuleLoop:
         )
         return _answer(input_ids, found, asked, sorted(lm.language_model.vocabulary.eos))
 
-    def _model(self, model: Any) -> Model:
-        if self._known is None or self._known[0]() is not model:
+    def _model(self, model: Any) -> Any:
+        if self._last is None or self._last.model is not model:
             from genctl.models.transformers import TransformersModel
 
-            self._known = ref(model), Model(TransformersModel(model, self._tokenizer))
-        return self._known[1]
+            self._last = TransformersModel(model, self._tokenizer)
+        return self._last
 
     def _constraints(self, count: int) -> list[Any]:
         if count % len(self._rules):

@@ -72,7 +72,7 @@ class RuleProcessor:
         self._vocabulary = vocabulary
         self._constraints: list[Constraint | None] = [rule.bind(vocabulary) if rule else None for rule in self._rules]
         self._stack = self._unbound.bind(vocabulary)
-        self._known: dict[bytes, _Row] = {}  # by the key of a row's ids
+        self._known: dict[tuple[int, bytes], _Row] = {}  # by the rule and the key of a row's ids
 
     def _fit(self, width: int) -> None:
         """The model's logits may be wider than the tokenizer; the width is known at the first call."""
@@ -82,9 +82,17 @@ class RuleProcessor:
         if missing:
             self._bind(self._vocabulary.padded(width))
 
+    def _which(self, count: int) -> list[int]:
+        """The rule of each of so many rows: beams and returned sequences of a prompt are neighbours."""
+        if count % len(self._constraints):
+            raise ArgumentError(f"{len(self._constraints)} rules for {count} rows of input_ids")
+        return [i * len(self._constraints) // count for i in range(count)]
+
     def _continued(self, rows: I64) -> list[_Row] | None:
         """What is known of rows that continue known ones, None if any does not."""
-        before = [self._known.get(_key(row[:-1])) for row in rows]
+        before = [
+            self._known.get((which, _key(row[:-1]))) for which, row in zip(self._which(len(rows)), rows, strict=True)
+        ]
         if None in before:
             return None
         known = [self._advance(one, int(row[-1])) for one, row in zip(before, rows, strict=True) if one is not None]
@@ -92,21 +100,18 @@ class RuleProcessor:
         return known
 
     def _begun(self, rows: I64) -> list[_Row]:
-        if len(rows) % len(self._constraints):
-            raise ArgumentError(f"{len(self._constraints)} rules for {len(rows)} rows of input_ids")
-        each = len(rows) // len(self._constraints)  # beams and returned sequences of a prompt are neighbours
         self.restart()
         known = []
-        for i, row in enumerate(rows):
-            constraint = self._constraints[i // each]
+        for which, row in zip(self._which(len(rows)), rows, strict=True):
+            constraint = self._constraints[which]
             padding = 0 if self._pad is None else int(np.argmin(np.append(row, -1) == self._pad))
             memos = self._stack.begin(row[padding:])
-            known.append(_Row(i // each, constraint.start() if constraint else 1, padding, len(row) - padding, memos))
+            known.append(_Row(which, constraint.start() if constraint else 1, padding, len(row) - padding, memos))
         self._remember(rows, known)
         return known
 
     def _remember(self, rows: I64, known: Sequence[_Row]) -> None:
-        self._known.update((_key(row), one) for row, one in zip(rows, known, strict=True))
+        self._known.update(((one.which, _key(row)), one) for row, one in zip(rows, known, strict=True))
 
     def _advance(self, row: _Row, token: int) -> _Row:
         if row.state == FINISHED or token in self._vocabulary.eos:
