@@ -191,6 +191,7 @@ class Genlm(Engine):
         self._llm = load_model_by_name(model, backend="hf")
         self._loop = asyncio.new_event_loop()
         self._beams: dict[str, Any] = {}
+        self._caches: dict[str, Any] = {}
         self._forwards = Forwards(self._llm.model)
         return {"forward": forward_seconds(self._llm.model)}
 
@@ -206,6 +207,7 @@ class Genlm(Engine):
         width, threshold = BEAMS[setting]
         end = self._llm.byte_vocab[self._llm.tokenizer.eos_token_id].byte_string
         self._llm.clear_cache()
+        self._caches[setting] = self._llm.cache
 
         async def begin() -> Any:
             params = BeamParams(K=width, prune_threshold=threshold, eos_byte_strings=[end])
@@ -221,6 +223,7 @@ class Genlm(Engine):
     def _push(self, setting: str, text: bytes) -> Any:
         async def push() -> Any:
             first, beam = self._beams[setting]
+            self._llm.cache = self._caches[setting]  # what another setting has asked is not known to this one
             for byte in text:
                 beam = await (beam.prune() << byte)
                 law = (await beam.logp_next()).ps

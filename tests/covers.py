@@ -43,6 +43,8 @@ class Covers:
         assert all(token.special for token in added.values())
         self._model, self._opening = model, list(opening)
         self._encoder = tokenizer.backend_tokenizer
+        width = model.get_output_embeddings().out_features
+        self._unused = sorted(set(range(width)) - set(tokenizer.get_vocab().values()))  # rows that no token has
         ordinary = {i: piece for piece, i in tokenizer.get_vocab().items() if i not in added}
         self.spelled = {i: bytes(to_byte[c] for c in piece) for i, piece in sorted(ordinary.items())}
         self._by_bytes: dict[bytes, list[int]] = {}
@@ -180,6 +182,7 @@ class Covers:
             ids = torch.tensor([[*self._opening, *path, *[0] * (longest - len(path))] for path in several])
             with torch.inference_mode():
                 logits = self._model(input_ids=ids, use_cache=False).logits[:, len(self._opening) - 1 :]
+                logits[..., self._unused] = -torch.inf
             for path, line in zip(several, logits, strict=True):
                 for size in range(len(path) + 1):
                     if path[:size] not in rows:

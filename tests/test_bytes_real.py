@@ -208,7 +208,7 @@ def test_bytes_that_the_model_has_no_token_for_are_impossible_and_refused(canoni
     assert sorted(set(range(256)) - spelled) == WITHOUT_TOKEN
     law, _ = at_once(view(canonical), b"a")
     assert_array_equal(law[WITHOUT_TOKEN], -np.inf)
-    for byte in WITHOUT_TOKEN:
+    for byte in WITHOUT_TOKEN[::4]:
         with pytest.raises(ArgumentError, match=r"prompt 0 is impossible from byte 2 on"):
             at_once(view(canonical), b"ab" + bytes([byte]))
     with pytest.raises(ArgumentError, match=r"impossible from byte 1 on, b'\\xf1'"):
@@ -237,6 +237,7 @@ def words(lm: genctl.Model, prompt: list[int]) -> Counter[str]:
     return Counter(word.group() for word in found if word)
 
 
+@pytest.mark.slow
 def test_words_have_the_same_law_by_tokens_and_by_bytes() -> None:
     """Both go on behind the same tokens: had the prompt been text, the view would weigh other spellings of it as well.
 
@@ -313,6 +314,6 @@ def test_an_ensemble_of_models_with_different_tokens_obeys_a_schema() -> None:
         "additionalProperties": False,
     }
     lm = genctl.ensemble([genctl.load().bytes(eps=EPS), genctl.load(tiny_model("llama")).bytes(canonical=False)])
-    for op_seed in range(3):
-        text = lm.generate("A trip:", genctl.json(schema), max_new_tokens=40, num_particles=4, seed=op_seed).text
+    for seed in range(3):
+        text = lm.generate("A trip:", genctl.json(schema), max_new_tokens=40, num_particles=4, seed=seed).text
         jsonschema.validate(json.loads(text), schema)
