@@ -49,8 +49,8 @@ from genctl.options import (
 )
 from genctl.results import FinishReason, Generation, Generations, Sample, choose, is_hopeless
 from genctl.runs import Group, Part, Plan, Run, fingerprint_of
-from genctl.samplers.base import TokenSampler
-from genctl.samplers.masked import greedy
+from genctl.samplers.base import TokenSampler, unconstrained
+from genctl.samplers.masked import greedy, likeliest
 from genctl.samplers.smc import COMPLETE, CUT, DEAD, GAVE_UP, STOPPED, Settings, Trace
 from genctl.views import byte_view, infill_view
 
@@ -162,6 +162,7 @@ class Model:
             refuse_with_greedy(critic=critic is not None, method=method not in ("awrs", "masked"))
         settings = Settings(
             sampler=sampler_of(method) if do_sample else greedy,
+            free=unconstrained if do_sample else likeliest,
             resample=resampler_of(resampling),
             ess_threshold=ess_threshold,
             max_new_tokens=max_new_tokens,

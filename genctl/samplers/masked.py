@@ -18,7 +18,7 @@ from genctl.constraints.budget import Budget
 from genctl.constraints.checked import Checked
 from genctl.kernels.records import F32, F64, I64, U32
 from genctl.kernels.rejection import draw_masked, masked_draw, masked_sums
-from genctl.samplers.base import DEAD_TOKEN, Draws, Weights, token_logprobs, weigh
+from genctl.samplers.base import DEAD_TOKEN, Draws, Weights, token_logprobs, unconstrained, weigh
 from genctl.samplers.streams import Streams
 
 # Below this share of the largest weight float32 loses digits: such rows are drawn in float64 from their logits.
@@ -48,6 +48,13 @@ def greedy(streams: Streams, logits: F32, constraint: Constraint, states: I64, /
         allowed = unpack(packed_mask(constraint, int(states[n]), logits.shape[1]), logits.shape[1])
         tokens[n] = np.where(allowed, logits[n], -np.inf).argmax()
     return draws._replace(tokens=tokens, logprobs=token_logprobs(logits, weights, tokens))
+
+
+def likeliest(streams: Streams, logits: F32, /) -> Draws:
+    """The likeliest token, the first of equals: `greedy` without a rule, as `unconstrained` is a draw without one."""
+    draws = unconstrained(streams, logits)
+    tokens = np.where(draws.tokens >= 0, logits.argmax(axis=1), DEAD_TOKEN)
+    return draws._replace(tokens=tokens, logprobs=token_logprobs(logits, weigh(logits), tokens))
 
 
 def packed_mask(constraint: Constraint, state: int, size: int) -> U32:

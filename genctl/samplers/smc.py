@@ -58,6 +58,7 @@ class Settings:
     hooks: Sequence[Hook] = ()
     tilts: Sequence[Hook] = ()
     proposals: Sequence[Hook] = ()
+    free: Callable[[Streams, F32], Draws] = unconstrained  # draws tokens for prompts without a constraint
 
 
 @dataclass(frozen=True)
@@ -268,7 +269,7 @@ def _draw(laws: _Law, cloud: Particles[M], constraints: Rules, settings: Setting
         logits = laws.drawn[cloud.rows[members]]
         mine = streams.rows(np.array(members))
         if constraint is None:
-            parts.append(unconstrained(mine, logits))
+            parts.append(settings.free(mine, logits))
         else:
             parts.append(settings.sampler(mine, logits, constraint, cloud.states[running[members]]))
     order = np.argsort(np.concatenate([np.array(members) for members in together.values()]))
