@@ -27,7 +27,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import groupby
 from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
@@ -459,14 +459,19 @@ class ByteModel(Generic[M]):
         return _Row(row.text, tuple(nodes), tuple(pending))
 
     def _probabilities(self, home: _Home, logits: F32) -> tuple[F64, float]:
-        """Of the tokens that count, in byte order; and of the end of text."""
+        """Of the tokens that count, in byte order; and of the end of text.
+
+        A text ends where the canonical constraint says so, by any end that the model has.
+        """
         weights = np.exp(logits.astype(np.float64) - float(logits.max()))
         weights /= weights.sum()
+        end = float(weights[self._eos].sum())
         if self._canonical:
+            end *= self._canonical.complete(home.canonical)
             packed = np.zeros(words(len(weights)), np.uint32)
             self._canonical.mask(home.canonical, packed)
             weights *= unpack(packed, len(weights))
-        return weights[self._order], float(weights[self._eos].sum())
+        return weights[self._order], end
 
     def _joined(self, cache: _Cache[M], more: _Cache[M]) -> _Cache[M]:
         shift = 1 + max(cache.rows.values(), default=-1)
@@ -494,6 +499,7 @@ def _log_sum(logs: Sequence[float]) -> float:
     return top if top == -math.inf else top + math.log(math.fsum(math.exp(one - top) for one in logs))
 
 
+@lru_cache(maxsize=8)
 def _ranks(readable: Readable, vocabulary: Vocabulary) -> I64:
     """(M + 1,) how many tokens, in byte order, the trie nodes before each have."""
     spelled = np.zeros(len(readable.trie.node) + 1, np.int64)

@@ -193,22 +193,51 @@ def step(
     laws = law(cloud.logits, settings)
     if cloud.steps == settings.max_new_tokens:
         return _close(cloud, model, constraints, critics, laws)
+    cloud, first = _foreseen(cloud, laws, settings)
     running = np.flatnonzero(cloud.running)
+    if not len(running):
+        return cloud
     draws = _draw(laws, cloud, constraints, settings, running)
     moved = _move(cloud, model, constraints, critics, laws, draws, running)
-    kept = np.arange(len(cloud.status))
-    log_weights = moved.log_weights.copy()
-    sizes = tuple(effective_sample_size(moved.log_weights[group]) for group in moved.groups())
-    for group, ess in zip(moved.groups(), sizes, strict=True):
-        if cloud.size > 1 and moved.running[group].any() and 0 < ess < settings.ess_threshold * cloud.size:
-            rng = cloud.streams.at(2 * cloud.steps + 1).generator(group.start)
-            kept[group] = group.start + settings.resample(rng, normalised(log_weights[group]))
-            log_weights[group] = log_mean_exp(log_weights[group])
-    trace = _traced(cloud.trace, sizes, kept, draws)
+    streams = cloud.streams.at(2 * cloud.steps + 1)
+    kept, log_weights, sizes = _resampled(moved, moved.log_weights, streams, settings)
+    trace = _traced(cloud.trace, sizes, first[kept], draws)
     moved = replace(_inherit(moved, kept, log_weights), steps=cloud.steps + 1, trace=trace)
     if moved.steps == settings.max_new_tokens:
         moved = _cut(moved, constraints, min(model.vocabulary.eos))
     return _forward(moved, model, running, kept)
+
+
+def _resampled(
+    cloud: Particles[M], log_weights: F64, streams: Streams, settings: Settings
+) -> tuple[I64, F64, tuple[float, ...]]:
+    """(R,) ancestors by these weights, and theirs from now on; (G,) the effective sample sizes before."""
+    kept, evened = np.arange(len(log_weights)), log_weights.copy()
+    sizes = tuple(effective_sample_size(log_weights[group]) for group in cloud.groups())
+    for group, ess in zip(cloud.groups(), sizes, strict=True):
+        if cloud.size > 1 and cloud.running[group].any() and 0 < ess < settings.ess_threshold * cloud.size:
+            rng = streams.generator(group.start)
+            kept[group] = group.start + settings.resample(rng, normalised(log_weights[group]))
+            evened[group] = log_mean_exp(log_weights[group])
+    return kept, evened, sizes
+
+
+def _foreseen(cloud: Particles[M], laws: _Law, settings: Settings) -> tuple[Particles[M], I64]:
+    """Resampled by the weights to come, which tilts tell before the draw (Pitt & Shephard 1999), and the ancestors.
+
+    A particle that is about to gain much weight is so drawn for several times, instead of being copied after one draw.
+    """
+    kept = np.arange(len(cloud.status))
+    if laws.tilted is None:
+        return cloud, kept
+    running = np.flatnonzero(cloud.running)
+    coming = np.zeros(len(cloud.status))
+    coming[running] = laws.tilted.totals[cloud.rows]
+    streams = cloud.streams.at(2 * cloud.steps + 1).at(1)
+    kept, log_weights, _ = _resampled(cloud, cloud.log_weights + coming, streams, settings)
+    moved = _inherit(cloud, kept, np.where(log_weights > -np.inf, log_weights - coming[kept], -np.inf))
+    parents = np.searchsorted(running, kept[moved.running])
+    return replace(moved, rows=cloud.rows[parents]), kept
 
 
 def law(logits: Logits, settings: Settings) -> _Law:
@@ -231,7 +260,8 @@ def law(logits: Logits, settings: Settings) -> _Law:
         raise ArgumentError(
             "a proposal takes away tokens that the target has\nhint: bind hooks that filter tokens as target or tilt"
         )
-    return _Law(target, drawn, _Tilted(scores, normalisers))
+    totals = np.logaddexp.reduce(scores.astype(np.float64), axis=1)
+    return _Law(target, drawn, _Tilted(scores, normalisers, totals))
 
 
 def steered(logits: Logits, settings: Settings) -> F32:
@@ -243,10 +273,14 @@ def steered(logits: Logits, settings: Settings) -> F32:
 
 
 class _Tilted(NamedTuple):
-    """scores (N, V): of the tilted target, nats, not normalised; normalisers (N,): of the target before."""
+    """scores (N, V): of the tilted target, nats, not normalised; normalisers (N,): of the target before.
+
+    totals (N,): log of the sum of the scores.
+    """
 
     scores: F32
     normalisers: F64
+    totals: F64
 
 
 class _Law(NamedTuple):
@@ -432,7 +466,7 @@ def _close(
         log_weights[particle] += float(scores[row]) + now - potentials[particle]
         logprobs[particle] += float(ends[row])
         potentials[particle] = now
-        status[particle] = DEAD if now == -math.inf else COMPLETE
+        status[particle] = DEAD if log_weights[particle] == -math.inf else COMPLETE
     return replace(cloud, status=status, log_weights=log_weights, logprobs=logprobs, potentials=potentials)
 
 
