@@ -289,7 +289,10 @@ class Model:
                 )
             options.setdefault("num_particles", SMC_PARTICLES)
             constraint = any_bytes() if constraint is None else constraint
-        return Model(view).generate(prompt, constraint, **options)
+        made = Model(view).generate(prompt, constraint, **options)
+        if isinstance(view, Followed):
+            _refuse_without_suffix([made] if isinstance(made, Generation) else made)
+        return made
 
     def _encoded(self, prompt: Prompt | Ids) -> list[int]:
         if are_ids(prompt):
@@ -367,6 +370,16 @@ class Model:
             f"no token is allowed after {text!r} ({len(furthest)} tokens), in every particle"
             + (f"; the model wanted {wanted}" if wanted else "")
             + "\nhint: use more particles, a rule that judges prefixes earlier, or a wider top_k, top_p, min_p"
+        )
+
+
+def _refuse_without_suffix(made: Sequence[Generation]) -> None:
+    """Raises DeadEndError if no particle has come to a place where the suffix can follow."""
+    particles = [particle for g in made for particle in g.particles]
+    if all(one.log_weight == -math.inf and one.finish_reason != "time" for one in particles):
+        raise DeadEndError(
+            f"the suffix follows none of the {len(particles)} middles that were tried, such as {particles[0].text!r}"
+            "\nhint: use more particles or a larger max_new_tokens, or check that the model can write the suffix"
         )
 
 

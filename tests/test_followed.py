@@ -250,5 +250,5 @@ def test_what_would_be_ignored_is_refused(letters):
 
 
 def test_a_suffix_that_the_model_cannot_write_is_a_dead_end(letters):
-    with pytest.raises(DeadEndError):
+    with pytest.raises(DeadEndError, match="the suffix follows none of the 16 middles"):
         letters.infill("a", "z", max_new_tokens=3, seed=0)

@@ -466,7 +466,7 @@ def _close(
         log_weights[particle] += float(scores[row]) + now - potentials[particle]
         logprobs[particle] += float(ends[row])
         potentials[particle] = now
-        status[particle] = DEAD if log_weights[particle] == -math.inf else COMPLETE
+        status[particle] = DEAD if now == -math.inf else COMPLETE
     return replace(cloud, status=status, log_weights=log_weights, logprobs=logprobs, potentials=potentials)
 
 
