@@ -282,7 +282,7 @@ class Model:
             longest=options.get("max_new_tokens", MAX_NEW_TOKENS),
         )
         if isinstance(view, Followed):
-            if options.get("do_sample") is False:
+            if not options.get("do_sample", True):
                 raise ArgumentError(
                     "do_sample=False takes the likeliest byte at each step, but where the middle ends before the suffix"
                     " is seen from whole texts only\nhint: leave do_sample out, and take several particles"

@@ -41,7 +41,7 @@ from genctl.models.bytes import STOP, VOCABULARY
 from genctl.models.ensemble import log_sum, normalise, unnormalised
 
 HORIZON = 64  # bytes of the text that follows
-HOPE = 4.0  # nats
+HOPE = 4.0  # nats by which better places than the best so far are hoped for, at most
 HOLE = -1  # behind the prompt, in front of the middle
 
 
@@ -166,7 +166,7 @@ class Followed:
         return np.where(ahead > -np.inf, ahead - np.where(begun > -np.inf, begun, 0.0), self._least)
 
     def _ahead(self, law: F64, view: Any, least: F64) -> F64:
-        """(N,) log-probability that the text follows, -inf where it is not above what it is at least."""
+        """(N,) log-probability that the text follows, nats; -inf where it is not above `least` (N,)."""
         ahead = law[:, self._follows[0]].copy()
         rows = np.arange(len(law))
         for byte, after in pairwise(self._follows):

@@ -235,7 +235,9 @@ def _foreseen(cloud: Particles[M], laws: _Law, settings: Settings) -> tuple[Part
     coming[running] = laws.tilted.totals[cloud.rows]
     streams = cloud.streams.at(2 * cloud.steps + 1).at(1)
     kept, log_weights, _ = _resampled(cloud, cloud.log_weights + coming, streams, settings)
-    moved = _inherit(cloud, kept, np.where(log_weights > -np.inf, log_weights - coming[kept], -np.inf))
+    alive = log_weights > -np.inf
+    log_weights[alive] -= coming[kept[alive]]
+    moved = _inherit(cloud, kept, log_weights)
     parents = np.searchsorted(running, kept[moved.running])
     return replace(moved, rows=cloud.rows[parents]), kept
 
