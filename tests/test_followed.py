@@ -252,3 +252,12 @@ def test_what_would_be_ignored_is_refused(letters):
 def test_a_suffix_that_the_model_cannot_write_is_a_dead_end(letters):
     with pytest.raises(DeadEndError, match="the suffix follows none of the 16 middles"):
         letters.infill("a", "z", max_new_tokens=3, seed=0)
+
+
+@pytest.mark.real
+def test_a_real_model_without_control_tokens_fills_a_hole_within_a_word():
+    lm = genctl.load()
+    assert lm.infill("The capital of Fra", " is Paris.", max_new_tokens=16, eps=1e-2, seed=0).text == "nce"
+    rule = genctl.regex("[A-Z][a-z]+")
+    g = lm.infill("My name is ", " and I am 42.", rule, max_new_tokens=8, num_particles=8, eps=1e-2, seed=0)
+    assert rule.accepts(g.text)
