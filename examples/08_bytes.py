@@ -19,6 +19,9 @@ for prompt in ("the answer is ", "the answer is", "the answ"):  # a trailing bla
 for text in ("yes", "no"):
     print(f"log P({text!r} | 'the answer is ') = {lm.logprob(text, given='the answer is '):.3f} nats")
 
+g = lm.infill("the cat s", " on the mat", max_new_tokens=8, eps=1e-2, seed=0)  # any model: no control tokens needed
+print("the cat s", [g.text], "on the mat; log of the sum over middles:", round(g.log_evidence, 2))
+
 other = genctl.load(ToyModel.trained("the answer is no\nthe answer is never\n" * 3, order=5, pieces=20))
 both = genctl.ensemble([lm.bytes(eps=1e-3), other.bytes()], weights=[0.5, 0.5])
 g = both.generate("the answer is ", genctl.regex("yes|no|never"), num_particles=64, max_new_tokens=6, seed=0)

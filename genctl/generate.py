@@ -22,12 +22,13 @@ from genctl.automata.base import UNREACHABLE
 from genctl.boundaries import at_boundaries
 from genctl.constraints.base import Constraint
 from genctl.constraints.budget import Budget, within
-from genctl.constraints.rules import Rule, shown
+from genctl.constraints.rules import Rule, any_bytes, shown
 from genctl.errors import ArgumentError, ConstraintError, DeadEndError, GenctlError, ModelError
 from genctl.models.base import LanguageModel, Prompt, is_weighted
 from genctl.models.boundary import Boundary
 from genctl.models.ensemble import Combine, Ensemble
 from genctl.models.fim import Ending, Order
+from genctl.models.followed import Followed
 from genctl.models.prompts import Template
 from genctl.models.toy import packaged_toy
 from genctl.options import (
@@ -68,6 +69,7 @@ REASONS: dict[int, FinishReason] = {
     STOPPED: "time",
     GAVE_UP: "gave_up",
 }
+MAX_NEW_TOKENS = 128
 CHOICE = 2**32  # the stream of the particle that is returned, among those of the particles
 
 
@@ -101,7 +103,7 @@ class Model:
         prompt: Prompt | Ids | Batch,
         constraint: Any = None,
         *,
-        max_new_tokens: int = 128,
+        max_new_tokens: int = MAX_NEW_TOKENS,
         wrap_up: bool = True,
         do_sample: bool = True,
         temperature: float = 1.0,
@@ -303,20 +305,50 @@ class Model:
         constraint: Any = None,
         *,
         order: Order | None = None,
+        stop_at_suffix: bool = False,
         canonical: bool | None = None,
         eps: float = 0.0,
         **options: Any,
     ) -> Any:
-        """What stands between prefix and suffix, by a model that was trained to fill in.
+        """What stands between prefix and suffix.
 
-        prefix: may end anywhere, within a token or a character. suffix: begins with a whole character. constraint: a
-        rule for the middle alone. order: "psm" or "spm", how the model is prompted (models/fim.py). canonical, eps: as
-        for `bytes`; options: as for `generate`, max_new_tokens counting bytes.
+        A model that was trained to fill in is prompted with its control tokens, and ends the middle itself. Any other
+        reads the prefix alone: a middle is as likely as that the model goes on with it and then with the suffix (its
+        first 64 bytes), and log_evidence is the log of the sum of these probabilities. That takes particles, by default
+        16 (models/followed.py).
 
-        Raises ModelError for a model without the control tokens, ArgumentError as `generate`.
+        prefix: may end anywhere, within a token or a character. suffix: begins with a whole character; an empty one is
+        the end of the text. constraint: a rule for the middle alone. order: "psm" or "spm", how a model with control
+        tokens is prompted (models/fim.py). stop_at_suffix: with control tokens too a middle ends where the model goes
+        on as the suffix does, besides where it says so. canonical: as for `bytes`. eps: as for `bytes`, and it cuts
+        short the look ahead at the suffix: 1e-3 is many times as fast as 0. options: as for `generate`, max_new_tokens
+        counting bytes.
+
+        Raises ArgumentError as `generate`, for an order without control tokens, and for do_sample=False where the
+        suffix decides the end.
         """
-        view, prompt = infill_view(self.language_model, prefix, suffix, order=order, canonical=canonical, eps=eps)
-        return Model(view).generate(prompt, constraint, **options)
+        view, prompt = infill_view(
+            self.language_model,
+            prefix,
+            suffix,
+            order=order,
+            canonical=canonical,
+            eps=eps,
+            stop_at_suffix=stop_at_suffix,
+            longest=options.get("max_new_tokens", MAX_NEW_TOKENS),
+        )
+        if isinstance(view, Followed):
+            if not options.get("do_sample", True):
+                raise ArgumentError(
+                    "do_sample=False takes the likeliest byte at each step, but where the middle ends before the suffix"
+                    " is seen from whole texts only\nhint: leave do_sample out, and take several particles"
+                )
+            options.setdefault("num_particles", SMC_PARTICLES)
+            constraint = any_bytes() if constraint is None else constraint
+        made = Model(view).generate(prompt, constraint, **options)
+        if isinstance(view, Followed):
+            _refuse_without_suffix([made] if isinstance(made, Generation) else made)
+        return made
 
     def _opened(
         self, prompts: Sequence[Prompt | Ids], exact: bool | None, stack: Stack | None
@@ -471,6 +503,16 @@ class Model:
 
 def _encoded(model: LanguageModel[Any], prompt: Prompt | Ids) -> list[int]:
     return [int(i) for i in prompt] if are_ids(prompt) else model.encode(cast(Prompt, prompt))
+
+
+def _refuse_without_suffix(made: Sequence[Generation]) -> None:
+    """Raises DeadEndError if no particle has come to a place where the suffix can follow."""
+    particles = [particle for g in made for particle in g.particles]
+    if all(one.log_weight == -math.inf and one.finish_reason != "time" for one in particles):
+        raise DeadEndError(
+            f"the suffix follows none of the {len(particles)} middles that were tried, such as {particles[0].text!r}"
+            "\nhint: use more particles or a larger max_new_tokens, or check that the model can write the suffix"
+        )
 
 
 def _raw(text: str | builtins.bytes) -> builtins.bytes:

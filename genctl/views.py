@@ -20,13 +20,14 @@ from genctl.models.base import LanguageModel, host_logits, refuse_weighted
 from genctl.models.boundary import Boundary
 from genctl.models.bytes import FIXED, VOCABULARY, ByteModel
 from genctl.models.fim import Ending, Order, find_style
+from genctl.models.followed import HOLE, Followed
 from genctl.models.prompts import given
 from genctl.steering.model import Steered
 
 PROBES = ("", "a", "0")  # prompts that most models can read
-VIEWS = (Boundary, ByteModel, Ending, Steered)  # have one model behind them
+VIEWS = (Boundary, ByteModel, Ending, Followed, Steered)  # have one model behind them
 
-# Takes seconds for a large vocabulary, so it is kept while the tokenizer is.
+# Either takes seconds for a large vocabulary, so it is kept while the tokenizer is.
 _CANONICAL: WeakKeyDictionary[Any, CanonicalConstraint] = WeakKeyDictionary()
 _REASONS: WeakKeyDictionary[Any, str | None] = WeakKeyDictionary()
 
@@ -104,21 +105,34 @@ def infill_view(
     order: Order | None,
     canonical: bool | None,
     eps: float,
-) -> tuple[ByteModel[Any], list[int]]:
+    stop_at_suffix: bool,
+    longest: int,
+) -> tuple[ByteModel[Any] | Followed, list[int]]:
     """The view of a model that ends a text where a hole does, and its prompt. See `Model.infill`."""
     _refuse_what_a_view_loses(model)
+    follows = suffix.encode() if isinstance(suffix, str) else suffix
     tokenizer: Any = getattr(model, "tokenizer", None)
     style = None if tokenizer is None else find_style(tokenizer)
+    view: ByteModel[Any]
     if style is None:
-        raise ModelError(
-            "the model has no control tokens for filling in\n"
-            "hint: use one that was trained for it, such as Qwen2.5-Coder or StarCoder"
-        )
+        if order is not None:
+            raise _no_order(order)
+        view = byte_view(model, canonical=canonical, eps=eps)
+        ended = Followed(view, follows, eps=eps, longest=longest) if follows else view
+        return ended, ended.encode(prefix)
     fixed, begun = style.prompt(prefix, suffix, lambda text: tokenizer.encode(text, add_special_tokens=False), order)
-    view: ByteModel[Any] = ByteModel(
-        Ending(model, model.vocabulary.eos | style.ends), _counted(model, canonical), eps=eps
+    view = ByteModel(Ending(model, model.vocabulary.eos | style.ends), _counted(model, canonical), eps=eps)
+    prompt = [FIXED + i for i in fixed] + list(begun)
+    if stop_at_suffix and follows:
+        return Followed(view, follows, eps=eps, or_ended=True, longest=longest), [*prompt, HOLE]
+    return view, prompt
+
+
+def _no_order(order: Order) -> ArgumentError:
+    return ArgumentError(
+        f"order is {order!r}, but the model has no control tokens for filling in, so its prompt has no order of parts\n"
+        "hint: leave order out, or use a model that was trained to fill in, such as Qwen2.5-Coder or StarCoder"
     )
-    return view, [FIXED + i for i in fixed] + list(begun)
 
 
 def _counted(model: LanguageModel[Any], canonical: bool | None) -> CanonicalConstraint | None:

@@ -152,14 +152,15 @@ def test_greedy_takes_the_likeliest_allowed_token():
     assert text == genctl.load(model).generate("a", genctl.regex("[ab]{3}"), do_sample=False).text
 
 
-def test_greedy_without_a_rule_takes_the_likeliest_token_at_each_step():
-    model = ToyModel.random(LETTERS, order=1, seed=3)
-    free = genctl.load(model).generate("a", do_sample=False, max_new_tokens=5, seed=0)
-    context = list(model.encode("a"))
-    for token in free.tokens:
-        assert token == int(model.law(context).argmax())
-        context.append(token)
-    assert len(free.tokens) == 5 or int(model.law(context).argmax()) in model.vocabulary.eos
+def test_greedy_takes_the_likeliest_token_without_a_rule_too(lm):
+    model = lm.language_model
+    tokens, prompt = [], model.encode("the ")
+    while len(tokens) < 20 and (best := int(model.law([*prompt, *tokens]).argmax())) not in model.vocabulary.eos:
+        tokens.append(best)
+    for seed in range(3):
+        g = lm.generate("the ", do_sample=False, max_new_tokens=20, seed=seed)
+        assert g.tokens == tuple(tokens)
+        assert g.log_weight == 0
 
 
 def test_masked_and_awrs_estimate_the_same_evidence(lm):

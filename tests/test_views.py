@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 import genctl
+from genctl.constraints.canonical import CanonicalConstraint
+from genctl.models.base import host_logits
 from genctl.models.bytes import FIXED, STOP, ByteModel
 from genctl.models.fim import find_style
 from genctl.models.toy import ToyModel
 from genctl.models.transformers import TransformersModel
+from genctl.views import infill_view
 from tests.tiny_models import tiny_causal_lm, tiny_tokenizer
 
 FIM = ["<fim_prefix>", "<fim_suffix>", "<fim_middle>", "<fim_pad>"]
@@ -99,9 +102,37 @@ def test_the_law_of_a_hole_s_first_byte_is_that_of_the_view(filler):
     assert np.abs(counts - law)[:256].max() < 4 * math.sqrt(law[:256].max() / 2000)
 
 
+def test_the_control_tokens_that_end_a_middle_do_so_in_the_canonical_view_too(filler):
+    """They are no ends of text to the tokenizer. By hand: their share among all that may come behind the prompt."""
+    model = filler.language_model
+    style, vocabulary = find_style(model.tokenizer), model.vocabulary
+    view, prompt = infill_view(
+        model, "the\n", " mat", order="psm", canonical=True, eps=0.0, stop_at_suffix=False, longest=9
+    )
+    logits, _ = view.prefill([prompt])
+    ids = [symbol - FIXED for symbol in prompt]
+    p = np.exp(host_logits(model.prefill([ids])[0])[0].astype(float))
+    constraint = CanonicalConstraint(vocabulary, model.tokenizer)
+    may = [t for t in range(len(vocabulary)) if vocabulary.tokens[t] and constraint.allows(constraint.start(), t)]
+    ends = p[sorted(style.ends | vocabulary.eos)].sum()
+    assert style.ends - vocabulary.eos
+    assert math.exp(logits[0, STOP]) == pytest.approx(ends / (ends + p[may].sum()), rel=1e-4)
+
+
+@pytest.mark.parametrize("order", ["psm", "spm"])
+def test_a_middle_may_also_end_where_the_suffix_begins(filler, order):
+    rule = genctl.regex("[a-z ]{0,6}")
+    options = {"order": order, "max_new_tokens": 6, "eps": 1e-2, "seed": 0}
+    g = filler.infill("the cat s", "at", rule, stop_at_suffix=True, **options)
+    assert rule.accepts(g.text)
+    assert len(g.particles) == 16
+    alone = filler.infill("the cat s", "at", rule, num_particles=16, **options)
+    assert g.log_evidence > alone.log_evidence  # there is one more way to end
+
+
 def test_models_that_cannot_fill_in_are_refused(toy, filler):
-    with pytest.raises(genctl.ModelError, match="no control tokens"):
-        toy.infill("a", "b")
+    with pytest.raises(genctl.ArgumentError, match="no control tokens"):
+        toy.infill("a", "b", order="psm")
     with pytest.raises(genctl.ArgumentError, match="order is 'mid'"):
         filler.infill("a", "b", order="mid")
     with pytest.raises(genctl.ArgumentError, match="suffix is not UTF-8"):

@@ -20,7 +20,7 @@ from typing import Any, TypeGuard
 
 from genctl.automata.base import DEAD, Automaton, accepts
 from genctl.automata.compose import alternatives, chain, rounds
-from genctl.automata.expressions import Literal, repeat
+from genctl.automata.expressions import ANY_BYTE, Literal, repeat
 from genctl.automata.product import Product
 from genctl.automata.pushdown import GrammarAutomaton
 from genctl.compilers.characters import ALL, utf8
@@ -306,6 +306,12 @@ def complement(language: Language) -> Language:
 @cache
 def _any_text() -> GrammarAutomaton:
     return GrammarAutomaton(repeat(utf8(ALL)))
+
+
+@cache
+def any_bytes() -> Language:
+    """Every text, and bytes that are none: the rule of what is free but has to end."""
+    return Language(GrammarAutomaton(repeat(ANY_BYTE)), "any bytes")
 
 
 def _source(operator: str, languages: tuple[Language, ...]) -> str:

@@ -399,14 +399,19 @@ class ByteModel(Generic[M]):
         return _Row(row.text, tuple(nodes), tuple(pending))
 
     def _probabilities(self, home: _Home, logits: F32) -> tuple[F64, float]:
-        """Of the tokens that count, in byte order; and of the end of text."""
+        """Of the tokens that count, in byte order; and of the end of text.
+
+        A text ends where the canonical constraint says so, by any end that the model has.
+        """
         weights = np.exp(logits.astype(np.float64) - float(logits.max()))
         weights /= weights.sum()
+        end = float(weights[self._eos].sum())
         if self._canonical:
+            end *= self._canonical.complete(home.canonical)
             packed = np.zeros(words(len(weights)), np.uint32)
             self._canonical.mask(home.canonical, packed)
             weights *= unpack(packed, len(weights))
-        return weights[self._order], float(weights[self._eos].sum())
+        return weights[self._order], end
 
     def _joined(self, cache: _Cache[M], more: _Cache[M]) -> _Cache[M]:
         shift = 1 + max(cache.rows.values(), default=-1)

@@ -194,7 +194,7 @@ class Ensemble:
         scores = self._operation.combine(laws, self._weights if log_weights is None else log_weights)
         scores[:, self._unused] = -np.inf
         if not self._operation.whole_texts:
-            _normalise(scores)
+            normalise(scores)
         with np.errstate(over="ignore"):  # less than float32 can say is impossible
             logits = scores.astype(np.float32)
         beliefs = None if log_weights is None else Beliefs(log_weights, laws)
@@ -221,7 +221,7 @@ class Ensemble:
 
 def _mixture(laws: F64, log_weights: F64) -> F64:
     """log sum_i w_i P_i."""
-    return _log_sum(laws + log_weights[:, :, None], axis=0)
+    return log_sum(laws + log_weights[:, :, None], axis=0)
 
 
 def _product(laws: F64, exponents: F64) -> F64:
@@ -343,17 +343,17 @@ def _log_probabilities(logits: F32, m: int) -> F64:
     law = logits.astype(np.float64)
     if np.isnan(law).any() or (law == np.inf).any():
         raise ModelError(f"the logits of models[{m}] contain NaN or +inf; load it in float32 or bfloat16")
-    _normalise(law)
+    normalise(law)
     return law
 
 
-def _normalise(scores: F64) -> None:
+def normalise(scores: F64) -> None:
     """Each row of (N, V) scores, in place, so that exp adds up to 1; rows of -inf stay as they are."""
-    totals = _log_sum(scores, axis=1)
+    totals = log_sum(scores, axis=1)
     scores -= np.where(totals > -np.inf, totals, 0.0)[:, None]
 
 
-def _log_sum(scores: F64, axis: int) -> F64:
+def log_sum(scores: F64, axis: int) -> F64:
     """log of the sum of exp along an axis; -inf where all are."""
     top = scores.max(axis=axis, keepdims=True)
     top[top == -np.inf] = 0.0

@@ -14,11 +14,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from genctl.errors import ArgumentError
 from genctl.kernels.records import I64
 from genctl.models.base import LanguageModel, Logits, Prompt, Tokens, is_weighted
+from genctl.vocabulary import Vocabulary
 
 Order: TypeAlias = Literal["psm", "spm"]  # prefix, suffix, middle; suffix, prefix and middle
 Encode: TypeAlias = Callable[[str], Sequence[int]]  # without special tokens
@@ -118,7 +120,7 @@ class Ending:
 
     def __init__(self, model: LanguageModel[Any], eos: frozenset[int]) -> None:
         self.model = model
-        self.vocabulary = replace(model.vocabulary, eos=eos)
+        self.vocabulary = _ended_by(model.vocabulary, eos)
 
     @property
     def tokenizer(self) -> Any:
@@ -146,6 +148,12 @@ class Ending:
 
     def join(self, states: Sequence[Any], /) -> Any:
         return self.model.join(states)
+
+
+@lru_cache(maxsize=8)
+def _ended_by(vocabulary: Vocabulary, eos: frozenset[int]) -> Vocabulary:
+    """The same one each time: what is built for a vocabulary is kept with it."""
+    return replace(vocabulary, eos=eos)
 
 
 def find_style(tokenizer: Any) -> Style | None:

@@ -50,8 +50,8 @@ def greedy(streams: Streams, logits: F32, constraint: Constraint, states: I64, /
     return draws._replace(tokens=tokens, logprobs=token_logprobs(logits, weights, tokens))
 
 
-def likeliest(streams: Streams, logits: F32) -> Draws:
-    """Where there is no constraint: the likeliest token, the first of equals."""
+def likeliest(streams: Streams, logits: F32, /) -> Draws:
+    """The likeliest token, the first of equals: `greedy` without a rule, as `unconstrained` is a draw without one."""
     draws = unconstrained(streams, logits)
     tokens = np.where(draws.tokens >= 0, logits.argmax(axis=1), DEAD_TOKEN)
     return draws._replace(tokens=tokens, logprobs=token_logprobs(logits, weigh(logits), tokens))

@@ -48,7 +48,7 @@ class Settings:
     resample: Callable[[Generator, F64], I64]
     ess_threshold: float  # resample when the effective sample size falls below this share of N
     max_new_tokens: int
-    free: Callable[[Streams, F32], Draws] = unconstrained
+    free: Callable[[Streams, F32], Draws] = unconstrained  # draws tokens for prompts without a constraint
 
 
 @dataclass(frozen=True)
@@ -183,22 +183,53 @@ def step(
     laws = law(cloud.logits)
     if cloud.steps == settings.max_new_tokens:
         return _close(cloud, model, constraints, critics, laws)
+    cloud, first = _foreseen(cloud, laws, settings)
     running = np.flatnonzero(cloud.running)
+    if not len(running):
+        return cloud
     draws = _draw(laws, cloud, constraints, settings, running)
     moved = _move(cloud, model, constraints, critics, laws, draws, running)
-    kept = np.arange(len(cloud.status))
-    log_weights = moved.log_weights.copy()
-    sizes = tuple(effective_sample_size(moved.log_weights[group]) for group in moved.groups())
-    for group, ess in zip(moved.groups(), sizes, strict=True):
-        if cloud.size > 1 and moved.running[group].any() and 0 < ess < settings.ess_threshold * cloud.size:
-            rng = cloud.streams.at(2 * cloud.steps + 1).generator(group.start)
-            kept[group] = group.start + settings.resample(rng, normalised(log_weights[group]))
-            log_weights[group] = log_mean_exp(log_weights[group])
-    trace = _traced(cloud.trace, sizes, kept, draws)
+    streams = cloud.streams.at(2 * cloud.steps + 1)
+    kept, log_weights, sizes = _resampled(moved, moved.log_weights, streams, settings)
+    trace = _traced(cloud.trace, sizes, first[kept], draws)
     moved = replace(_inherit(moved, kept, log_weights), steps=cloud.steps + 1, trace=trace)
     if moved.steps == settings.max_new_tokens:
         moved = _cut(moved, constraints, min(model.vocabulary.eos))
     return _forward(moved, model, running, kept)
+
+
+def _resampled(
+    cloud: Particles[M], log_weights: F64, streams: Streams, settings: Settings
+) -> tuple[I64, F64, tuple[float, ...]]:
+    """(R,) ancestors by these weights, and theirs from now on; (G,) the effective sample sizes before."""
+    kept, evened = np.arange(len(log_weights)), log_weights.copy()
+    sizes = tuple(effective_sample_size(log_weights[group]) for group in cloud.groups())
+    for group, ess in zip(cloud.groups(), sizes, strict=True):
+        if cloud.size > 1 and cloud.running[group].any() and 0 < ess < settings.ess_threshold * cloud.size:
+            rng = streams.generator(group.start)
+            kept[group] = group.start + settings.resample(rng, normalised(log_weights[group]))
+            evened[group] = log_mean_exp(log_weights[group])
+    return kept, evened, sizes
+
+
+def _foreseen(cloud: Particles[M], laws: _Law, settings: Settings) -> tuple[Particles[M], I64]:
+    """Resampled by the weights to come, which scores tell before the draw (Pitt & Shephard 1999), and the ancestors.
+
+    A particle that is about to gain much weight is so drawn for several times, instead of being copied after one draw.
+    """
+    kept = np.arange(len(cloud.status))
+    if laws.weighted is None:
+        return cloud, kept
+    running = np.flatnonzero(cloud.running)
+    coming = np.zeros(len(cloud.status))
+    coming[running] = laws.weighted.totals[cloud.rows]
+    streams = cloud.streams.at(2 * cloud.steps + 1).at(1)
+    kept, log_weights, _ = _resampled(cloud, cloud.log_weights + coming, streams, settings)
+    alive = log_weights > -np.inf
+    log_weights[alive] -= coming[kept[alive]]
+    moved = _inherit(cloud, kept, log_weights)
+    parents = np.searchsorted(running, kept[moved.running])
+    return replace(moved, rows=cloud.rows[parents]), kept
 
 
 def law(logits: Logits) -> _Law:
@@ -208,14 +239,19 @@ def law(logits: Logits) -> _Law:
         return _Law(target, target, None)
     weights = weigh(logits.law)
     normalisers = np.array([weights.log_normaliser(n) for n in range(len(logits))])
-    return _Law(logits.law, logits.drawn, _Weighted(logits.scores, normalisers))
+    totals = np.logaddexp.reduce(logits.scores.astype(np.float64), axis=1)
+    return _Law(logits.law, logits.drawn, _Weighted(logits.scores, normalisers, totals))
 
 
 class _Weighted(NamedTuple):
-    """scores (N, V): of the target, nats, not normalised; normalisers (N,): of the law that is reported."""
+    """scores (N, V): of the target, nats, not normalised; normalisers (N,): of the law that is reported.
+
+    totals (N,): log of the sum of exp(scores).
+    """
 
     scores: F32
     normalisers: F64
+    totals: F64
 
 
 class _Law(NamedTuple):

@@ -13,6 +13,7 @@ from numpy.testing import assert_allclose
 from genctl.models.base import Prompt
 from genctl.models.bytes import ByteModel
 from genctl.models.ensemble import OPERATIONS, Ensemble
+from genctl.models.followed import HOLE, Followed
 from genctl.models.toy import CORPUS, ToyModel, packaged_toy
 from genctl.steering.base import Auxiliary, Hook, Step
 from genctl.steering.model import BINDINGS, Steered
@@ -30,6 +31,20 @@ def canonical_bytes() -> ByteModel:
 def all_bytes() -> ByteModel:
     """Few pieces, so that even a long text has few spellings."""
     return ByteModel(ToyModel.trained("the cat sat on the mat. ", order=3, pieces=2))
+
+
+class Filling(Followed):
+    """All rows of a test are middles: the hole begins in front of them."""
+
+    def encode(self, prompt: Prompt, /) -> list[int]:
+        return self.model.encode(prompt)
+
+    def prefill(self, prompts: Sequence[Sequence[int]], /) -> Any:
+        return super().prefill([[HOLE, *row] for row in prompts])
+
+
+def followed_bytes() -> Followed:
+    return Filling(canonical_bytes(), b" on", eps=1e-3)
 
 
 TEXTS = ("the cat", "t", "the dog sat on the log, and all the cats sat on all the mats", "né 日本 🙂")
@@ -83,7 +98,7 @@ TOYS: dict[str, Callable[[], Any]] = {"toy": packaged_toy, "canonical bytes": ca
 MODELS = dict(TOYS)
 MODELS |= {name: partial(tiny_model, name) for name in CONFIGS}
 MODELS |= {f"ensemble, {op}": partial(ensemble_of_toys, op) for op in OPERATIONS}
-MODELS |= {"ensemble of transformers": ensemble_of_transformers}
+MODELS |= {"ensemble of transformers": ensemble_of_transformers, "followed": followed_bytes}
 MODELS |= {f"steered toy, {binding}": partial(steered_toy, binding) for binding in BINDINGS}
 MODELS |= {
     "steered transformers": steered_transformers,
