@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from awrs_engines import Worker
 from awrs_tasks import MASSES, PLACES, TASKS
 from masks import table
+from workers import Worker
 
 VOCABULARIES = {"49k": "SmolLM2 49k", "131k": "tekken 131k"}
 CHUNK = 20  # draws of one library before it is the other one's turn
@@ -179,7 +179,8 @@ def measure(part: str, workers: list[Worker], options: argparse.Namespace) -> It
 def run(options: argparse.Namespace) -> Mapping[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         pythons = {"genctl": sys.executable, "genlm": options.peer_python}
-        workers = [Worker(name, python, Path(folder)) for name, python in pythons.items()]
+        script = str(Path(__file__).with_name("awrs_engines.py"))
+        workers = [Worker(name, python, script, Path(folder)) for name, python in pythons.items()]
         try:
             found: dict[str, Any] = {"versions": {worker.name: worker.ask("versions") for worker in workers}}
             workers[0].ask("choose", method=options.method)

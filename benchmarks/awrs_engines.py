@@ -1,9 +1,7 @@
-"""The two libraries of awrs.py behind one face, and the process that each of them works in.
+"""The two libraries of awrs.py behind one face; each works in a process of its own (workers.py).
 
-    engine = Worker("genctl", sys.executable, folder)        # starts the process
-    engine.ask("generate", task="date", particles=5, seed=0) # a dict
-
-A process holds one library and runs one thread. It reads requests and writes answers, a line of JSON each.
+engine = Worker("genctl", sys.executable, __file__, folder)     # starts the process
+engine.ask("generate", task="date", particles=5, seed=0)        # a dict
 """
 
 from __future__ import annotations
@@ -12,10 +10,7 @@ import asyncio
 import gc
 import json
 import math
-import os
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -23,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from awrs_tasks import MASSES, PLACES, TASKS, Place, Task
+from workers import Clock, serve
 
 ESS_THRESHOLD = 0.5
 
@@ -302,79 +298,5 @@ def row_file(folder: Path, place: int, mass: float) -> Path:
     return folder / f"row-{place}-{mass}.npy"
 
 
-class Clock:
-    """Seconds since it was made: of all threads of this process, and elapsed."""
-
-    def __init__(self) -> None:
-        self._cpu, self._wall = time.process_time(), time.perf_counter()
-
-    def cpu(self) -> float:
-        return time.process_time() - self._cpu
-
-    def wall(self) -> float:
-        return time.perf_counter() - self._wall
-
-    def read(self) -> dict[str, float]:
-        return {"cpu": self.cpu(), "wall": self.wall()}
-
-
-# Inside the process.
-
-
-def serve(name: str, folder: Path) -> None:
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what the libraries print is no answer
-    engine = ENGINES[name](folder)
-    for line in sys.stdin:
-        operation, arguments = json.loads(line)
-        try:
-            answer = {"result": getattr(engine, operation)(**arguments)}
-        except Exception as error:  # of any library; what fails is a result
-            answer = {"error": f"{type(error).__name__}: {error}"}
-        print(json.dumps(answer), file=answers, flush=True)
-
-
-# Outside the process.
-
-
-class Worker:
-    """A process with one library. genctl's compiled rules are kept in the folder, where they can be forgotten."""
-
-    def __init__(self, name: str, python: str, folder: Path) -> None:
-        self.name = name
-        threads = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS", "NUMBA")}
-        quiet = {
-            "PYTHONWARNINGS": "ignore",
-            "TRANSFORMERS_VERBOSITY": "error",
-            "HF_HUB_OFFLINE": "1",
-            "TQDM_DISABLE": "1",
-        }
-        self._process = subprocess.Popen(
-            [python, "-u", __file__, name, str(folder)],
-            env={**os.environ, **threads, **quiet, "GENCTL_CACHE": str(folder)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def ask(self, operation: str, **arguments: Any) -> Any:
-        """The answer. Raises RuntimeError with the library's own message where it failed."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        print(json.dumps([operation, arguments]), file=self._process.stdin, flush=True)
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the process of {self.name} ended in {operation}")
-        answer = json.loads(line)
-        if "error" in answer:
-            raise RuntimeError(f"{self.name}, {operation}: {answer['error']}")
-        return answer["result"]
-
-    def stop(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
-
-
 if __name__ == "__main__":
-    serve(sys.argv[1], Path(sys.argv[2]))
+    serve(ENGINES[sys.argv[1]](Path(sys.argv[2])))

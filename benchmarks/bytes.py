@@ -1,26 +1,28 @@
-"""Bytes per CPU second of a byte view, calls and positions of the model per byte, its bounds, and its memory.
+"""Byte views: bytes per CPU second and forwards per byte, against genlm-bytes 0.2.0; memory; the cost of an ensemble.
 
-    python benchmarks/bytes.py --count 24 --json results.json
-    python benchmarks/bytes.py --count 2000 --eps 0.001          # does memory stay bounded?
+    python benchmarks/bytes.py --peer-python ../genlm-env/bin/python --json results.json
+    python benchmarks/bytes.py --only memory --count 2000           # does memory stay bounded?
+    python benchmarks/bytes.py --only ensemble
 
-Greedy, one text, one thread, the packaged model. A forward is one cached step of one token, timed in the same process:
-"forwards a byte" is what a byte costs in units of it, and can be compared between machines.
+The packaged model, one text, one thread. All settings of both libraries read the same bytes, which are genctl's
+greedy ones, a few at a time in turn. A forward is one cached step of one token, timed in the same process: "forwards a
+byte" is what a byte costs in units of it, and can be compared between libraries and machines.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
-import time
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-
-import genctl
-from genctl.constraints.canonical import CanonicalConstraint
-from genctl.models.bytes import ByteModel
+from bytes_engines import BEAMS
+from workers import Worker
 
 PROMPTS = (
     "The capital of France is Par",
@@ -28,89 +30,173 @@ PROMPTS = (
     "Once upon a time there was a little g",
 )
 LONG = PROMPTS[2] + "irl who lived in a small harbour town, and every morning she walked down to the sea. " * 3
+SETTINGS = ("eps 0", "eps 0.001", "all, eps 0.001")
+CHUNK = 4  # bytes of one setting before it is the next one's turn
+STAGES = 4  # of the memory's growth
+
+Row = dict[str, Any]
 
 
-class Counted:
-    """Counts what the token model is asked."""
+def measure_speed(workers: list[Worker], count: int, prompts: list[str]) -> Iterator[Row]:
+    """A row for each prompt and setting."""
+    forwards = load(workers)
+    settings = [(worker, name) for worker in workers for name in (BEAMS if worker.name == "genlm" else SETTINGS)]
+    for worker, setting in settings:  # a warm-up
+        worker.ask("begin", setting=setting, prompt="Hello, w")
+        worker.ask("push", setting=setting, text="orld")
+    for prompt in prompts:
+        workers[0].ask("begin", setting="eps 0", prompt=prompt)
+        text = workers[0].ask("greedy", setting="eps 0", count=count)["text"]
+        begun = [worker.ask("begin", setting=setting, prompt=prompt) for worker, setting in settings]
+        spent: list[list[Row]] = [[] for _ in settings]
+        for turn, start in enumerate(range(0, count, CHUNK)):
+            for place in np.roll(np.arange(len(settings)), -turn).tolist():
+                worker, setting = settings[place]
+                spent[place].append(worker.ask("push", setting=setting, text=text[start : start + CHUNK]))
+        exact = np.exp(spent[0][-1]["law"])
+        for (worker, setting), first, several in zip(settings, begun, spent, strict=True):
+            law = np.exp(several[-1]["law"])
+            yield {
+                "prompt": prompt,
+                "library": worker.name,
+                "setting": setting,
+                "text": text,
+                **totals(several, count, forwards[worker.name]),
+                "prefill_cpu_s": first["cpu"],
+                "prefill_calls": first["calls"],
+                "prefill_positions": first["positions"],
+                "from_eps_0": float(np.abs(law[:256] - exact[:256]).sum() / 2),
+            }
 
-    def __init__(self, model: Any) -> None:
-        self.model, self.calls, self.positions = model, 0, 0
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.model, name)
-
-    def prefill(self, prompts: Any) -> Any:
-        self.calls += 1
-        self.positions += sum(map(len, prompts))
-        return self.model.prefill(prompts)
-
-    def extend(self, state: Any, tokens: Any) -> Any:
-        self.calls += 1
-        self.positions += sum(np.size(row) for row in tokens)
-        return self.model.extend(state, tokens)
+def table(columns: list[str], lines: dict[str, list[float]]) -> Iterator[str]:
+    """Markdown."""
+    yield f"| | {' | '.join(columns)} |"
+    yield "|:--|" + "--:|" * len(columns)
+    for name, values in lines.items():
+        yield f"| {name} | {' | '.join(f'{value:.3g}' for value in values)} |"
 
 
-def forward_seconds(model: Any) -> float:
-    """CPU seconds of a cached step of one token, the median of ten."""
-    logits, state = model.prefill([model.encode(PROMPTS[0])])
-    times = []
-    for _ in range(10):
-        begun = time.process_time()
-        logits, state = model.extend(state, np.array([int(logits[0].argmax())]))
-        times.append(time.process_time() - begun)
-    return float(np.median(times))
+def load(workers: list[Worker]) -> dict[str, float]:
+    """Seconds of a forward, by library."""
+    from genctl.models.gguf import converted
+    from genctl.models.packaged import packaged_models
+
+    model = str(converted(packaged_models()["SmolLM2-135M-Instruct"]))
+    return {worker.name: worker.ask("load", model=model)["forward"] for worker in workers}
 
 
-def measure(model: Any, canonical: Any, prompt: str, eps: float, count: int, forward: float) -> dict[str, float]:
-    counted = Counted(model)
-    view = ByteModel(counted, canonical, eps=eps)
-    begun = time.process_time()
-    logits, state = view.prefill([view.encode(prompt)])
-    prefill = time.process_time() - begun
-    read = counted.calls, counted.positions
-    worst = float(view.bounds(state)[0])
-    begun = time.process_time()
-    for _ in range(count):
-        logits, state = view.extend(state, np.array([int(logits[0, :256].argmax())]))
-        worst = max(worst, float(view.bounds(state)[0]))
-    spent = time.process_time() - begun
+def totals(several: list[Row], count: int, forward: float) -> Row:
+    cpu = sum(one["cpu"] for one in several)
     return {
-        "eps": eps,
-        "bytes_per_cpu_s": count / spent,
-        "forwards_a_byte": spent / count / forward,
-        "calls_a_byte": (counted.calls - read[0]) / count,
-        "positions_a_byte": (counted.positions - read[1]) / count,
-        "worst_bound": worst,
-        "prefill_s": prefill,
-        "prefill_calls": read[0],
-        "prefill_positions": read[1],
-        "prompt_bytes": len(prompt.encode()),
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "bytes_per_cpu_s": count / cpu,
+        "forwards_a_byte": cpu / count / forward,
+        "calls_a_byte": sum(one["calls"] for one in several) / count,
+        "positions_a_byte": sum(one["positions"] for one in several) / count,
+        "forward_ms": 1000 * forward,
     }
+
+
+def speed_table(rows: list[Row]) -> Iterator[str]:
+    """Means over the prompts, each with the same number of bytes; of rates the harmonic one."""
+    lines: dict[str, list[float]] = {}
+    for library, setting in dict.fromkeys((row["library"], row["setting"]) for row in rows):
+        mine = [row for row in rows if (row["library"], row["setting"]) == (library, setting)]
+        means = [float(np.mean([row[name] for row in mine])) for name in AVERAGED]
+        rate = 1 / float(np.mean([1 / row["bytes_per_cpu_s"] for row in mine]))
+        lines[f"{library}, {setting}"] = [rate, *means]
+    yield from table(["bytes per CPU s", *(name.replace("_", " ") for name in AVERAGED)], lines)
+
+
+AVERAGED = ("forwards_a_byte", "calls_a_byte", "positions_a_byte", "prefill_cpu_s", "from_eps_0")
+
+
+def measure_memory(workers: list[Worker], count: int, prompts: list[str]) -> Iterator[Row]:
+    """A row for each quarter of a text."""
+    load(workers[:1])
+    workers[0].ask("begin", setting="eps 0.001", prompt=prompts[-1])
+    for stage in range(1, STAGES + 1):
+        found = workers[0].ask("greedy", setting="eps 0.001", count=count // STAGES)
+        yield {"bytes": stage * (count // STAGES), **found}
+
+
+def memory_table(rows: list[Row]) -> Iterator[str]:
+    columns = ["resident_mb", "cache_mb", "longest_row_mb", "worst_bound", "cpu"]
+    lines = {f"{row['bytes']} bytes": [row[name] for name in columns] for row in rows}
+    yield from table(columns, lines)
+
+
+def measure_ensemble(workers: list[Worker], count: int, prompts: list[str]) -> Iterator[Row]:
+    """CPU seconds of an ensemble's bytes, and of the same bytes by each of its members alone."""
+    load(workers[:1])
+    workers[0].ask("add_member")
+    views = ("first", "second", "both")
+    for prompt in prompts:
+        workers[0].ask("begin", setting="eps 0.001", prompt=prompt)
+        text = workers[0].ask("greedy", setting="eps 0.001", count=count)["text"]
+        spent = dict.fromkeys(views, 0.0)
+        for view in views:
+            workers[0].ask("begin_member", view=view, prompt=prompt)
+        for turn, start in enumerate(range(0, count, CHUNK)):
+            for view in np.roll(views, -turn).tolist():
+                spent[view] += workers[0].ask("push", setting=view, text=text[start : start + CHUNK])["cpu"]
+        yield {"prompt": prompt, **{view: seconds / count for view, seconds in spent.items()}}
+
+
+def ensemble_table(rows: list[Row]) -> Iterator[str]:
+    lines = {
+        repr(row["prompt"][-20:]): [
+            *(1000 * row[view] for view in ("first", "second", "both")),
+            (row["first"] + row["second"]) / row["both"],
+        ]
+        for row in rows
+    }
+    columns = ["first, CPU ms a byte", "second", "ensemble", "sum / ensemble"]
+    yield from table(columns, lines)
+
+
+PARTS = {
+    "speed": (measure_speed, speed_table),
+    "memory": (measure_memory, memory_table),
+    "ensemble": (measure_ensemble, ensemble_table),
+}
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    pythons = {"genctl": sys.executable} | ({"genlm": options.peer_python} if options.peer_python else {})
+    script = str(Path(__file__).with_name("bytes_engines.py"))
+    measure, shown = PARTS[options.only]
+    with tempfile.TemporaryDirectory() as folder:
+        workers = [Worker(name, python, script, Path(folder)) for name, python in pythons.items()]
+        try:
+            found: dict[str, Any] = {
+                "versions": {worker.name: worker.ask("versions") for worker in workers},
+                "rows": [],
+            }
+            for row in measure(workers, options.count, options.prompts):
+                found["rows"].append(row)
+                figures = (f"{name} {value:.4g}" for name, value in row.items() if isinstance(value, int | float))
+                print(row.get("setting", ""), *figures, sep=", ", file=sys.stderr, flush=True)
+            print("\n".join(shown(found["rows"])), flush=True)
+        finally:
+            for worker in workers:
+                worker.stop()
+    return {"options": vars(options), "load": os.getloadavg(), **found}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", choices=PARTS, default="speed")
+    parser.add_argument("--peer-python", help="of an environment with genlm-bytes==0.2.0; not given: genctl alone")
     parser.add_argument("--count", type=int, default=24, help="bytes of each text")
-    parser.add_argument("--eps", type=float, nargs="*", default=[0.0, 1e-3, 1e-2])
-    parser.add_argument("--all-sequences", action="store_true", help="not only the canonical ones")
+    parser.add_argument("--prompts", nargs="*", default=[*PROMPTS])
+    parser.add_argument("--long", action="store_true", help="a prompt of 292 bytes as well")
     parser.add_argument("--json", help="file for the results")
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    lm = genctl.load()
-    model, forward = lm.language_model, forward_seconds(lm.language_model)
-    canonical = None if options.all_sequences else CanonicalConstraint(model.vocabulary, model.tokenizer)
-    measure(model, canonical, PROMPTS[0], 1e-3, 8, forward)  # warm
-    print(f"a forward: {1000 * forward:.0f} ms of CPU")
-    results = []
-    for prompt in (*PROMPTS, LONG):
-        for eps in options.eps:
-            found = measure(model, canonical, prompt, eps, options.count, forward)
-            results.append({"prompt": prompt, **found})
-            print("  ".join(f"{name} {value:.3g}" for name, value in found.items()), flush=True)
+    options.prompts += [LONG] if options.long else []
+    found = run(options)
     if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump(results, file, indent=1)
+        Path(options.json).write_text(json.dumps(found, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -107,6 +107,13 @@ def generate(
     num_particles: Annotated[int, typer.Option("--particles", "-p", help="Particles of each run.")] = 1,
     method: Annotated[str, typer.Option(help="awrs, smc, masked, exact or rejection: docs/methods.md.")] = "awrs",
     max_time: Annotated[float | None, typer.Option(help="Seconds, after which the best so far is printed.")] = None,
+    exact_boundary: Annotated[
+        bool | None,
+        typer.Option(
+            "--exact-boundary/--token-boundary",
+            help="Go on from the prompt's bytes or tokens; by default from bytes where it ends inside a token.",
+        ),
+    ] = None,
     num_return_sequences: Annotated[int, typer.Option("--sequences", "-n", help="Independent runs.")] = 1,
     temperature: Annotated[float, typer.Option(help="Below 1 sharper, above 1 flatter.")] = 1.0,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same text.")] = None,
@@ -134,6 +141,7 @@ def generate(
         num_particles=None if method == "smc" and num_particles == 1 else num_particles,
         method=method,
         max_time=max_time,
+        exact_boundary=exact_boundary,
         num_return_sequences=num_return_sequences,
         temperature=temperature,
         seed=seed,

@@ -19,12 +19,13 @@ from typing import Any, Unpack, cast, overload
 import numpy as np
 
 from genctl.automata.base import UNREACHABLE
+from genctl.boundaries import at_boundaries
 from genctl.constraints.base import Constraint
 from genctl.constraints.budget import Budget, within
 from genctl.constraints.rules import Rule, shown
 from genctl.errors import ArgumentError, ConstraintError, DeadEndError, GenctlError, ModelError
-from genctl.models.base import LanguageModel, Prompt, is_weighted, refuse_weighted
-from genctl.models.bytes import ByteModel
+from genctl.models.base import LanguageModel, Prompt, is_weighted
+from genctl.models.boundary import Boundary
 from genctl.models.ensemble import Combine, Ensemble
 from genctl.models.fim import Ending, Order
 from genctl.models.prompts import Template
@@ -58,7 +59,7 @@ from genctl.samplers.smc import COMPLETE, CUT, DEAD, GAVE_UP, STOPPED, Settings,
 from genctl.steering.base import Stack
 from genctl.steering.model import Steered
 from genctl.steering.observers import Confidence, Divergence
-from genctl.views import byte_view, editable_model, fingerprints, infill_view
+from genctl.views import byte_logprob, byte_view, editable_model, fingerprints, infill_view
 
 REASONS: dict[int, FinishReason] = {
     COMPLETE: "complete",
@@ -121,6 +122,7 @@ class Model:
         max_time: float | None = None,
         max_tries: int = 10_000,
         batch_size: int = 256,
+        exact_boundary: bool | None = None,
         resume: Mapping[str, Any] | None = None,
         seed: int | None = None,
         generator: Any = None,
@@ -156,6 +158,9 @@ class Model:
             spent.
         max_time: seconds, after which the best so far is returned (finish_reason "time" where it was not finished).
         batch_size: particles that run together at most; the results do not depend on it, as far as the model's do not.
+        exact_boundary: True goes on from the bytes of a text prompt, exactly, whatever tokens it was cut into (`tokens`
+            of the results then begin with those of its end that are not sure); False goes on from its tokens; None from
+            its bytes where it ends inside a character or inside what the model would sooner read as one token.
         resume: the checkpoint of a run of the same call that was interrupted or out of time.
         seed, or generator (numpy's, or torch's): the same one gives the same texts on the same machine.
         progress: True draws a progress bar, a function is called with (tokens made, tokens there may be).
@@ -201,17 +206,20 @@ class Model:
         stack = None if steering is None else Stack(steering)
         weighted = constraint is not None or critic is not None or size > 1 or method in ("exact", "rejection")
         hooks = hooks_of(temperature, top_k, top_p, min_p)
-        model = steered(self.language_model, hooks, stack, binding, weighted)
+        plain = steered(self.language_model, hooks, stack, binding, weighted)
         if not do_sample:
-            refuse_with_greedy(**{"a model of weighted texts": is_weighted(model)})
-        exact = exact_of(method, model)
+            refuse_with_greedy(**{"a model of weighted texts": is_weighted(plain)})
+        exact = exact_of(method, plain)
         selector = selector_of(select, num_return_sequences, self.language_model)
         prompts, batched = prompts_of(prompt)
         rules, critics = rules_of(constraint, prompts, batched), rules_of(critic, prompts, batched)
         seed = _seed(resume, seed, generator)
-        encoded = [_encoded(model, one) for one in prompts]
-        bound = [self._bind(rule, max_new_tokens if wrap_up else None) for rule in rules]
-        law = [temperature, top_k, top_p, min_p, None if stack is None else repr(stack), binding]
+        opened, encoded = self._opened(prompts, exact_boundary, stack)
+        model = steered(opened.language_model, hooks, stack, binding, weighted)
+        if encoded is None:
+            encoded = [_encoded(model, one) for one in prompts]
+        bound = [opened._bind(rule, max_new_tokens if wrap_up else None) for rule in rules]
+        law = [temperature, top_k, top_p, min_p, None if stack is None else repr(stack), binding, exact_boundary]
         fingerprint = {
             **counts,
             "seed": seed,
@@ -225,7 +233,7 @@ class Model:
             plan = Plan(
                 prompts=encoded,
                 constraints=[one for one, _ in bound],
-                critics=[one.bind(self.language_model.vocabulary) if one else None for one in critics],
+                critics=[one.bind(opened.language_model.vocabulary) if one else None for one in critics],
                 sequences=num_return_sequences,
                 size=size,
                 settings=settings,
@@ -239,9 +247,12 @@ class Model:
                 on_step=on_step,
                 fingerprint=fingerprint,
             )
-            results = self._results(Run(model, plan, resume), plan, rules, [held for _, held in bound])
+            run = Run(model, plan, resume)
+            results = opened._results(run, plan, rules, [held for _, held in bound])
         if selector is not None:
-            results = [self._ranked(several, one, selector) for several, one in zip(results, prompts, strict=True)]
+            pairs = zip(prompts, encoded, strict=True)
+            before = [opened._before(ids) or _encoded(self.language_model, one) for one, ids in pairs]
+            results = [self._ranked(several, ids, selector) for several, ids in zip(results, before, strict=True)]
         if num_return_sequences == 1:
             singles = [several[0] for several in results]
             return singles if batched else singles[0]
@@ -283,11 +294,7 @@ class Model:
 
         canonical, eps: as for `bytes`; a model of bytes has them already. -inf if the model cannot write the text.
         """
-        view = self.language_model
-        refuse_weighted(view, "a log-probability", "ask the models that it was made of")
-        if not isinstance(view, ByteModel) or canonical is not None or eps is not None:
-            view = byte_view(view, canonical=canonical, eps=eps or 0.0)
-        return view.logprob(_raw(text), _raw(given))
+        return byte_logprob(self.language_model, _raw(text), _raw(given), canonical=canonical, eps=eps)
 
     def infill(
         self,
@@ -310,6 +317,22 @@ class Model:
         """
         view, prompt = infill_view(self.language_model, prefix, suffix, order=order, canonical=canonical, eps=eps)
         return Model(view).generate(prompt, constraint, **options)
+
+    def _opened(
+        self, prompts: Sequence[Prompt | Ids], exact: bool | None, stack: Stack | None
+    ) -> tuple[Model, list[list[int]] | None]:
+        """The model that goes on from the prompts, and these as it reads them; None: as they are encoded."""
+        reason = None
+        if any(map(are_ids, prompts)):
+            reason = "prompts of token ids are taken as they are"
+        elif stack is not None and any(hook.auxiliaries for hook in stack):
+            reason = "steering by other models or prompts goes on from tokens"
+        if exact and reason:
+            raise ArgumentError(f"exact_boundary is True, but {reason}")
+        if reason or exact is False:
+            return self, None
+        model, encoded = at_boundaries(self.language_model, cast(Sequence[Prompt], prompts), exact)
+        return Model(model), encoded
 
     @contextmanager
     def edit(self, *edits: Any) -> Iterator[Model]:
@@ -368,16 +391,23 @@ class Model:
         results = []
         for p, (rule, budget) in enumerate(zip(rules, budgets, strict=True)):
             mine = [parts[Group(p, s)] for s in range(plan.sequences)]
-            items = [self._generation(one, rule, budget, checkpoint, (plan.seed, p, s)) for s, one in enumerate(mine)]
+            items = [
+                self._generation(one, plan.prompts[p], rule, budget, checkpoint, (plan.seed, p, s))
+                for s, one in enumerate(mine)
+            ]
             if all(is_hopeless(item.particles) for item in items):
                 raise DeadEndError(self._dead_end([part for one in mine for part in one]))
             results.append(Generations(items))
         return results
 
-    def _ranked(self, several: Generations, prompt: Prompt | Ids, selector: Any) -> Generations:
+    def _before(self, ids: list[int]) -> list[int] | None:
+        """The tokens of a prompt behind which those of its texts come, where they are not its own."""
+        model = self.language_model
+        return model.sure(ids) if isinstance(model, Boundary) else None
+
+    def _ranked(self, several: Generations, ids: Sequence[int], selector: Any) -> Generations:
         if isinstance(selector, Confidence | Divergence):
-            ids, texts = _encoded(self.language_model, prompt), [g.tokens for g in several]
-            scores = selector(self.language_model, ids, texts)
+            scores = selector(self.language_model, ids, [g.tokens for g in several])
         else:
             scores = [float(selector(g)) for g in several]
         if any(map(math.isnan, scores)):
@@ -388,12 +418,13 @@ class Model:
     def _generation(
         self,
         parts: Sequence[Part],
+        prompt: Sequence[int],
         rule: Rule | None,
         budget: Budget | None,
         checkpoint: Callable[[], dict[str, Any]],
         numbers: tuple[int, ...],
     ) -> Generation:
-        samples = tuple(sample for part in parts for sample in self._samples(part, budget))
+        samples = tuple(sample for part in parts for sample in self._samples(part, prompt, budget))
         chosen = samples[choose(np.random.default_rng((*numbers, CHOICE)), samples)]
         unfinished = any(sample.finish_reason == "time" for sample in samples)
         return Generation(
@@ -404,7 +435,7 @@ class Model:
             checkpoint=checkpoint() if unfinished else None,
         )
 
-    def _samples(self, part: Part, budget: Budget | None) -> Iterator[Sample]:
+    def _samples(self, part: Part, prompt: Sequence[int], budget: Budget | None) -> Iterator[Sample]:
         cloud = part.cloud
         for i in range(part.rows.start, part.rows.stop):
             reason = REASONS[int(cloud.status[i])]
@@ -412,11 +443,16 @@ class Model:
                 reason = "wrapped_up"
             yield Sample(
                 text=self.language_model.vocabulary.join(cloud.tokens[i]).decode(errors="replace"),
-                tokens=cloud.tokens[i],
+                tokens=self._spelled(prompt, cloud.tokens[i]),
                 logprob=float(cloud.logprobs[i]),
                 log_weight=float(cloud.log_weights[i]),
                 finish_reason=reason,
             )
+
+    def _spelled(self, prompt: Sequence[int], symbols: tuple[int, ...]) -> tuple[int, ...]:
+        """Tokens, which behind the bytes of a prompt are not what was drawn."""
+        model = self.language_model
+        return model.spelled(prompt, symbols) if isinstance(model, Boundary) else symbols
 
     def _dead_end(self, parts: Sequence[Part]) -> str:
         if parts[0].trace.tries:

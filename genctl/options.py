@@ -55,6 +55,7 @@ class Options(TypedDict, total=False):
     max_time: float | None
     max_tries: int
     batch_size: int
+    exact_boundary: bool | None
     resume: Mapping[str, Any] | None
     seed: int | None
     generator: Any

@@ -12,29 +12,62 @@ from contextlib import suppress
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
+
 from genctl.constraints.canonical import CanonicalConstraint
 from genctl.errors import ArgumentError, ModelError, VocabularyError
-from genctl.models.base import LanguageModel, refuse_weighted
-from genctl.models.bytes import FIXED, ByteModel
+from genctl.models.base import LanguageModel, host_logits, refuse_weighted
+from genctl.models.boundary import Boundary
+from genctl.models.bytes import FIXED, VOCABULARY, ByteModel
 from genctl.models.fim import Ending, Order, find_style
 from genctl.models.prompts import given
 from genctl.steering.model import Steered
 
-VIEWS = (ByteModel, Ending, Steered)  # have one model behind them
 PROBES = ("", "a", "0")  # prompts that most models can read
+VIEWS = (Boundary, ByteModel, Ending, Steered)  # have one model behind them
 
 # Takes seconds for a large vocabulary, so it is kept while the tokenizer is.
 _CANONICAL: WeakKeyDictionary[Any, CanonicalConstraint] = WeakKeyDictionary()
+_REASONS: WeakKeyDictionary[Any, str | None] = WeakKeyDictionary()
 
 
 def byte_view(model: LanguageModel[Any], *, canonical: bool | None, eps: float) -> ByteModel[Any]:
     """See `Model.bytes`."""
-    if isinstance(model, ByteModel):
+    if _is_of_bytes(model):
         raise ArgumentError("the model is one of bytes already\nhint: set canonical and eps where its view is made")
     _refuse_what_a_view_loses(model)
     if not hasattr(model, "join"):
         raise ModelError("the model's states cannot be joined, as models/base.py says they can: a byte view needs that")
     return ByteModel(model, _counted(model, canonical), eps=eps)
+
+
+def byte_logprob(
+    model: LanguageModel[Any], text: bytes, given: bytes, *, canonical: bool | None, eps: float | None
+) -> float:
+    """See `Model.logprob`."""
+    refuse_weighted(model, "a log-probability", "ask the models that it was made of")
+    if not _is_of_bytes(model) or canonical is not None or eps is not None:
+        model = byte_view(model, canonical=canonical, eps=eps or 0.0)
+    if isinstance(model, ByteModel):
+        return model.logprob(text, given)
+    return sum(_steps(model, text, given))
+
+
+def _steps(model: LanguageModel[Any], text: bytes, given: bytes) -> Iterator[float]:
+    """The log-probability of each byte of a text by an ensemble of models of bytes, up to the first impossible one."""
+    logits, state = model.prefill([model.encode(given)])
+    for place, byte in enumerate(text):
+        if place:
+            logits, state = model.extend(state, np.array([text[place - 1]]))
+        step = float(host_logits(logits)[0, byte])
+        yield step
+        if step == -np.inf:
+            return
+
+
+def _is_of_bytes(model: LanguageModel[Any]) -> bool:
+    symbols = model.vocabulary
+    return symbols.tokens == VOCABULARY.tokens and symbols.eos == VOCABULARY.eos
 
 
 def _refuse_what_a_view_loses(model: LanguageModel[Any]) -> None:
@@ -92,25 +125,43 @@ def _counted(model: LanguageModel[Any], canonical: bool | None) -> CanonicalCons
     """The token sequences that count in a byte view; None: all of them."""
     tokenizer = getattr(model, "tokenizer", None)
     if canonical is None:
-        canonical = tokenizer is not None and CanonicalConstraint.why_not(tokenizer) is None
+        canonical = tokenizer is not None and why_not_canonical(tokenizer) is None
     if not canonical:
         return None
     if tokenizer is None:
         raise VocabularyError("the model has no tokenizer, so no token sequence is canonical\nhint: canonical=False")
-    if tokenizer not in _CANONICAL:
-        _CANONICAL[tokenizer] = CanonicalConstraint(model.vocabulary, tokenizer)
-    return _CANONICAL[tokenizer]
+    return canonical_of(model)
+
+
+def why_not_canonical(tokenizer: Any) -> str | None:
+    """See `CanonicalConstraint.why_not`, which reads all of a tokenizer."""
+    if tokenizer not in _REASONS:
+        _REASONS[tokenizer] = CanonicalConstraint.why_not(tokenizer)
+    return _REASONS[tokenizer]
+
+
+def canonical_of(model: Any) -> CanonicalConstraint:
+    """The beginnings of what the model's tokenizer makes of texts."""
+    if model.tokenizer not in _CANONICAL:
+        _CANONICAL[model.tokenizer] = CanonicalConstraint(model.vocabulary, model.tokenizer)
+    return _CANONICAL[model.tokenizer]
+
+
+def layers(model: LanguageModel[Any]) -> Iterator[Any]:
+    """The model, and all that it asks in the end if it is a view or an ensemble."""
+    yield model
+    for part in getattr(model, "members", None) or ([model.model] if isinstance(model, VIEWS) else []):
+        yield from layers(part)
 
 
 def behind(model: LanguageModel[Any]) -> list[Any]:
-    """The models that a view or an ensemble asks in the end: itself, where it is none."""
-    inner = getattr(model, "members", None) or ([model.model] if isinstance(model, VIEWS) else [])
-    return [one for part in inner for one in behind(part)] or [model]
+    """Those of its layers that are no views and no ensembles."""
+    return [one for one in layers(model) if not isinstance(one, VIEWS) and not getattr(one, "members", None)]
 
 
 def fingerprints(model: LanguageModel[Any]) -> list[str]:
     """Of the edits that hold in the models behind it, "" for none; those that hooks read come last."""
-    hooks = model.stack if isinstance(model, Steered) else []
+    hooks = [hook for one in layers(model) if isinstance(one, Steered) for hook in one.stack]
     read = [one.model for hook in hooks for one in hook.auxiliaries if one.model is not None]
     return [getattr(one, "fingerprint", "") for part in (model, *read) for one in behind(part)]
 

@@ -11,6 +11,7 @@ attributes (`READERS`), so no tokenizer library is imported here, and what was r
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -191,10 +192,12 @@ def _metaspace_piece(piece: str) -> bytes:
     return piece.replace(SPACE, " ").encode()
 
 
+_BYTE_PIECE = re.compile("<0x([0-9A-Fa-f]{2})>")
+
+
 def _byte_fallback_piece(piece: str) -> bytes:
-    if len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">"):
-        return bytes.fromhex(piece[3:5])
-    return _metaspace_piece(piece)
+    found = _BYTE_PIECE.fullmatch(piece)
+    return bytes.fromhex(found[1]) if found else _metaspace_piece(piece)
 
 
 def _steps(part: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:

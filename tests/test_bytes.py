@@ -16,17 +16,18 @@ from genctl.compilers.regex import compile_regex
 from genctl.constraints.automaton import AutomatonConstraint
 from genctl.errors import ArgumentError
 from genctl.models.bytes import STOP, VOCABULARY, ByteModel
-from genctl.models.packaged import load_packaged
 from genctl.models.toy import ToyModel, packaged_toy
+from genctl.models.transformers import TransformersModel
 from genctl.samplers import smc
 from genctl.samplers.masked import masked
 from genctl.samplers.rejection import AWRS
 from genctl.samplers.resampling import SCHEMES
 from genctl.samplers.streams import seeded
+from genctl.views import byte_view
 from genctl.vocabulary import Vocabulary
 from tests import naive
 from tests.statistics import assert_mean
-from tests.tiny_models import tiny_model
+from tests.tiny_models import tiny_causal_lm, tiny_fallback_tokenizer, tiny_model
 from tests.toy_canonical import longest_match, random_canonical, toy
 
 TEXTS = [bytes(text) for n in range(7) for text in itertools.product(b"ab", repeat=n)]
@@ -282,6 +283,30 @@ def test_a_view_of_a_transformer_is_that_of_its_token_probabilities() -> None:
         assert_allclose(np.exp(view.logprobs(state)[0]), exact_law(table, text, None, [0]), atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("scheme", "leads"),
+    [("first", [b" the", b" the", b"  the"]), ("normalizer", [b" the", b"  the", b"   the"]), ("never", None)],
+)
+def test_a_view_of_a_transformer_with_byte_fallback_counts_what_its_tokenizer_writes(scheme: str, leads: Any) -> None:
+    tokenizer = tiny_fallback_tokenizer(scheme)
+    model = TransformersModel(tiny_causal_lm("llama").double(), tokenizer)
+    view = byte_view(model, canonical=True, eps=0.0)
+    assert byte_view(model, canonical=None, eps=0.0)._canonical is view._canonical
+    texts = [b"the", b" the", b"  the"]
+    assert [bytes(view.encode(text)[1:]) for text in texts] == (leads or texts)
+    for text in texts:  # a view reads what the tokenizer writes
+        assert bytes(view.encode(text)[1:]) == model.vocabulary.join(tokenizer.encode(text.decode()))
+    table = Table(model)
+    for prompt in (b"", b"the", b"\xe6\x97", "é\n".encode()):
+        text = bytes(view.encode(prompt)[1:])
+        _, state = view.prefill([view.encode(prompt)])
+        exact = exact_law(table, text, view._canonical, [0])
+        assert_allclose(np.exp(view.logprobs(state)[0]), exact, atol=1e-6)
+        if prompt == b"\xe6\x97":
+            assert exact[0x80:0xC0].sum() == pytest.approx(1)
+        assert view.bounds(state).tolist() == [0.0]
+
+
 class Table(ToyModel):
     """A real model as a toy: each law by a forward pass of its own."""
 
@@ -294,44 +319,6 @@ class Table(ToyModel):
         if key not in self._seen:
             self._seen[key] = self._model.prefill([list(key)])[0][0].float().numpy()
         return self._seen[key]
-
-
-PROMPTS = ["Par", "don't", " the", "x = 1", "a\n\nb", "7,5", "naïve", '{"k', "日", "www."]
-
-
-def real_law(model: Any, text: bytes) -> np.ndarray:
-    """`exact_law` of all token sequences, which are read from scratch, all of a length together."""
-    pieces = model.vocabulary.tokens
-    masses, level = np.zeros(257), [([], 1.0, 0)]
-    while level:
-        logits = model.prefill([model.encode("") + tokens for tokens, _, _ in level])[0].double()
-        longer = []
-        for (tokens, weight, start), law in zip(level, logits.softmax(1).numpy(), strict=True):
-            rest = text[start:]
-            for token, piece in enumerate(pieces):
-                if len(piece) > len(rest) and piece.startswith(rest):
-                    masses[piece[len(rest)]] += weight * law[token]
-                elif piece and rest.startswith(piece):
-                    longer.append(([*tokens, token], weight * law[token], start + len(piece)))
-            masses[STOP] += 0 if rest else weight * law[list(model.vocabulary.eos)].sum()
-        level = longer
-    return masses / masses.sum()
-
-
-@pytest.mark.real
-def test_the_view_of_a_real_model_is_that_of_all_covers() -> None:
-    model = load_packaged()
-    view = ByteModel(model)
-    for text in [*(prompt.encode() for prompt in PROMPTS), b"\xe2\x82"]:
-        _, state = view.prefill([view.encode(text)])
-        law, exact = np.exp(view.logprobs(state)[0]), real_law(model, text)
-        assert np.abs(law - exact).sum() / 2 < 1e-5
-        assert law[0xC0] == 0  # no token of SmolLM2 has this byte
-        lazy = ByteModel(model, eps=1e-2)
-        _, state = lazy.prefill([lazy.encode(text[:1])])
-        for byte in text[1:]:
-            _, state = lazy.extend(state, np.array([byte]))
-        assert np.abs(np.exp(lazy.logprobs(state)[0]) - exact).sum() / 2 <= lazy.bounds(state)[0] + 1e-5 <= 1e-2 + 1e-5
 
 
 # -- refusals

@@ -116,6 +116,16 @@ def test_the_demo_parses_an_object_with_the_packaged_model():
     assert "ESS" in done.stdout
 
 
+def test_the_doctor_says_that_canonical_sequences_of_byte_fallback_are_decided(tmp_path):
+    pytest.importorskip("transformers")
+    from genctl import cli
+    from tests.tiny_models import tiny_causal_lm, tiny_fallback_tokenizer
+
+    tiny_causal_lm("llama").save_pretrained(tmp_path)
+    tiny_fallback_tokenizer("never").save_pretrained(tmp_path)
+    assert ("byte view", True, "of canonical token sequences") in list(cli._model(str(tmp_path)))
+
+
 @pytest.mark.real
 def test_the_doctor_finds_nothing_wrong():
     pytest.importorskip("transformers")

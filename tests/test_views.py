@@ -114,6 +114,55 @@ def test_a_view_that_would_not_keep_a_law_is_refused(toy):
     both = genctl.ensemble([toy, toy], op="global_product")
     with pytest.raises(genctl.ArgumentError, match="one of whole texts"):
         both.bytes()
+    with pytest.raises(genctl.ArgumentError, match="one of whole texts"):
+        genctl.ensemble([toy.bytes(), toy.bytes()], op="global_product").logprob("a")
+    with pytest.raises(genctl.ArgumentError, match="bytes already\nhint"):
+        genctl.ensemble([toy.bytes(), toy.bytes()]).bytes()
+
+
+def test_an_ensemble_whose_members_read_prompts_in_their_own_tokens_is_refused_as_a_view(toy):
+    shaped = genctl.ensemble([toy, toy], prompts=[None, "Answer: {prompt}"])
+    with pytest.raises(genctl.ArgumentError, match="make the views first"):
+        shaped.bytes()
+
+
+@pytest.mark.parametrize("op", ["mixture", "bayes", "product", "min"])
+def test_an_ensemble_of_byte_views_scores_a_text_by_the_steps_of_its_formula(toy, filler, op):
+    """The members read the prompt in their own ways: one has a begin-of-text token."""
+    views = [toy.bytes(), filler.bytes()]
+    text, given = b"yes", b"the "
+    steps = []
+    for place in range(len(text)):
+        laws = []
+        for view in views:
+            model = view.language_model
+            _, state = model.prefill([[*model.encode(given), *text[:place]]])
+            laws.append(model.logprobs(state)[0])
+        law = {
+            "mixture": np.logaddexp(*laws) - math.log(2),
+            "bayes": np.zeros(257),
+            "product": (laws[0] + laws[1]) / 2,
+            "min": np.minimum(*laws),
+        }[op]
+        steps.append(law[text[place]] - np.logaddexp.reduce(law))
+    if op == "bayes":
+        expected = np.logaddexp(*(view.logprob(text, given) for view in views)) - math.log(2)
+    else:
+        expected = sum(steps)
+    assert genctl.ensemble(views, op=op).logprob(text, given) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_text_that_is_impossible_to_an_ensemble_has_no_probability(toy):
+    other = genctl.load(ToyModel(toy.language_model.vocabulary, never_a(toy)))
+    both = genctl.ensemble([toy.bytes(), other.bytes()], op="product")
+    assert both.logprob("bat") == -math.inf
+    assert math.isfinite(both.logprob("b"))
+
+
+def never_a(toy):
+    vocabulary = toy.language_model.vocabulary
+    law = np.array([-np.inf if b"a" in token else 0.0 for token in vocabulary.tokens], np.float32)
+    return {(): law}
 
 
 def test_an_ensemble_of_byte_views_has_the_law_of_its_formula():

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from typing import Any
 
 import torch
 import transformers
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from genctl.models.transformers import TransformersModel
+from genctl.vocabulary import SPACE
 
 WIDTH = 304  # of the logits: a few more than the tokenizer has ids
 TEMPLATE = (
@@ -78,6 +80,29 @@ def tiny_tokenizer(without: str = "", **options: Any) -> PreTrainedTokenizerFast
     backend = Tokenizer.from_str(tiny_backend(without).to_str())
     options = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "chat_template": TEMPLATE} | options
     return PreTrainedTokenizerFast(tokenizer_object=backend, **options)
+
+
+@cache
+def tiny_fallback_tokenizer(scheme: str = "first") -> PreTrainedTokenizerFast:
+    """BPE of characters: the special tokens, letters and merges up to 44 ids, and pieces for all bytes.
+
+    scheme: how a blank is put before a text: as Metaspace names it, or "normalizer", which does so always.
+    """
+    backend = Tokenizer(models.BPE(byte_fallback=True))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    special = ["<s>", "</s>", "<pad>"]
+    trainer = trainers.BpeTrainer(vocab_size=44, special_tokens=special, show_progress=False)
+    backend.train_from_iterator([CORPUS] * 9, trainer)
+    spec = json.loads(backend.to_str())
+    spec["model"]["vocab"] |= {f"<0x{byte:02X}>": 44 + byte for byte in range(256)}
+    backend = Tokenizer.from_str(json.dumps(spec))
+    if scheme == "normalizer":
+        backend.normalizer = normalizers.Sequence([normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)])
+        backend.pre_tokenizer = None
+    else:
+        backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
+    backend.decoder = decoders.Sequence([decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()])
+    return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
 
 
 def tiny_causal_lm(name: str, **changes: Any) -> Any:

@@ -2,25 +2,25 @@
 
     constraint = CanonicalConstraint(vocabulary, tokenizer)
     state = constraint.advance(constraint.start(), token)          # 0: no text's encoding begins like this
-    constraint.complete(state)                                     # is it the whole encoding of its own text?
+    constraint.complete(state)                                     # is it the whole encoding of some text?
 
 A sequence is *prefix-canonical* if the encoding of some text begins with it; of texts whose encoding has all their
-bytes (a tokenizer may lack a token for some byte). That is decided by four things.
+bytes (a tokenizer may lack a token for some byte). A blank that a tokenizer puts before a text is part of the
+sequence: the start is before it. What decides is read from the tokenizer (encoding.py).
 
 - Added tokens are found first (contents.py): other tokens may not spell them. Special tokens are never in a text.
 - The text between them may be made NFC (composed.py): then it must be its own NFC.
 - It is cut into words (splits.py). Where is not always known yet, so a state keeps each guess that
   some text agrees with. A guess says whether the next token begins a word.
 - Inside a word neighbours must be stable (kernels/merges.py). With `ignore_merges` a word that is a token is that
-  token, whatever the merges say.
+  token, whatever the merges say. With byte fallback the bytes of a character that has a piece come from it alone.
 
 A guess whose word cannot end at once (inside a character, say) is kept only if some next token leads to one that can.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from threading import RLock
 from typing import Any, NamedTuple, TypeAlias
 
@@ -29,12 +29,13 @@ import numpy as np
 from genctl.constraints.base import pack, unpack
 from genctl.constraints.composed import Composed
 from genctl.constraints.contents import Contents
+from genctl.constraints.encoding import EncodingRules
 from genctl.constraints.merges import TokenPairs
-from genctl.constraints.splits import Split, Unsupported, WordCuts, splits
+from genctl.constraints.splits import Unsupported, WordCuts
 from genctl.constraints.spots import Spots
 from genctl.errors import VocabularyError
 from genctl.kernels.records import I64, U32, Bool
-from genctl.vocabulary import BYTE_ALPHABET, Vocabulary, _steps
+from genctl.vocabulary import Vocabulary
 
 MASKS_BYTES = 32 * 2**20  # of masks by state
 TARGETS = 2**18  # transitions that are kept
@@ -47,36 +48,43 @@ Member: TypeAlias = tuple[int, int]  # spot, and a node of `WholeWords`, ANYWHER
 class CanonicalConstraint:
     """Beginnings of encodings, in the tokens of the vocabulary. Threads may share it.
 
-    tokenizer: a fast tokenizer of transformers, or a `tokenizers.Tokenizer`; byte-level BPE with no normalizer but NFC.
+    tokenizer: a fast tokenizer of transformers, or a `tokenizers.Tokenizer`; BPE, byte-level with no normalizer but
+        NFC, or of characters as in SentencePiece.
 
     Raises VocabularyError for a tokenizer that cannot be followed exactly, or that does not belong to the vocabulary.
     """
 
     def __init__(self, vocabulary: Vocabulary, tokenizer: Any) -> None:
         try:
-            rules = _Rules.of(tokenizer)
+            rules = EncodingRules.of(tokenizer)
         except Unsupported as reason:
             raise VocabularyError(
                 f"which token sequences are encodings cannot be decided for this tokenizer: it has {reason}\n"
-                "hint: supported is byte-level BPE, with no normalizer but NFC, cut by Split, Digits and ByteLevel"
+                "hint: supported is BPE: byte-level, with no normalizer but NFC, cut by Split, Digits and ByteLevel; "
+                "or as in SentencePiece, with a blank as U+2581, cut by Split, Digits, Metaspace or not at all"
             ) from None
         _check(vocabulary, rules)
         size = len(vocabulary)
         self._vocabulary = vocabulary
         self._tokens = vocabulary.tokens
-        pieces = [rules.pieces.get(i, b"") if vocabulary.tokens[i] else b"" for i in range(size)]
-        self._pairs = TokenPairs([rules.pieces.get(i, b"") for i in range(size)], rules.merges)
+        self._pairs = TokenPairs([rules.pieces.get(i, "") for i in range(size)], rules.merges, rules.byte_pieces)
         self._reachable = self._pairs.reachable
-        self._inserted = {i: content for i, content in rules.inserted.items() if i < size and vocabulary.tokens[i]}
-        self._text = _Text(Contents(*rules.contents), Composed() if rules.composed else None, vocabulary.tokens)
+        self._inserted = {
+            added.id: added.content
+            for added in rules.added
+            if not added.special and added.id < size and vocabulary.tokens[added.id] == added.content
+        }
+        self._text = _Text(rules.contents(), Composed() if rules.composed else None, vocabulary.tokens)
         self._read_first = np.array([self._text.read(_Text.start, token) for token in vocabulary.tokens])
-        usable = np.array([bool(piece) for piece in pieces]) & (self._read_first > 0)
+        usable = np.array([i in rules.texts and bool(token) for i, token in enumerate(vocabulary.tokens)])
+        usable &= self._read_first > 0
         usable[list(self._inserted)] = False
         if not rules.ignore_merges:
             usable &= self._reachable
         self._usable = usable
         self._words = WholeWords(self._pairs, np.flatnonzero(usable & ~self._reachable).tolist())
-        self._spots = Spots(WordCuts(rules.splits), vocabulary.tokens, usable, self._reachable)
+        cuts = WordCuts(rules.splits, rules.blank)
+        self._spots = Spots(cuts, vocabulary.tokens, usable, self._reachable, rules.spelled)
         self._ends = np.zeros(size, np.bool_)
         self._ends[list(vocabulary.eos)] = True
         self._states: list[_State] = [_State(-1, 0, frozenset())]
@@ -88,13 +96,13 @@ class CanonicalConstraint:
         self._late: dict[int, tuple[U32, U32]] = {}
         self._insertables: dict[int, U32] = {}
         self._lock = RLock()
-        self._start = self._id(_State(-1, _Text.start, frozenset({(self._spots.start, ANYWHERE)})))
+        self._start = self._id(_State(-1, self._text.begin, frozenset({(self._spots.start, ANYWHERE)})))
 
     @staticmethod
     def why_not(tokenizer: Any) -> str | None:
         """What a tokenizer has that cannot be followed exactly; None if it can be."""
         try:
-            _Rules.of(tokenizer)
+            EncodingRules.of(tokenizer)
         except Unsupported as reason:
             return str(reason)
         return None
@@ -113,7 +121,7 @@ class CanonicalConstraint:
         return np.array(list(map(self.allows, states.tolist(), tokens.tolist())), np.bool_)
 
     def complete(self, state: int, /) -> bool:
-        """Whether the tokens are the encoding of their own text, which may then end."""
+        """Whether the tokens are the encoding of a text, which may then end."""
         return any(self._spots.ends(spot) and self._words.may_end(node) for spot, node in self._states[state].members)
 
     def advance(self, state: int, token: int, /) -> int:
@@ -158,7 +166,7 @@ class CanonicalConstraint:
         last, begun, members = self._states[state]
         if token in self._inserted and self.complete(state):
             begun = self._text.insert(begun, self._inserted[token])
-            return _State(-1, begun, frozenset({(self._spots.start, ANYWHERE)} if begun else ()))
+            return _State(-1, begun, frozenset({(self._spots.again, ANYWHERE)} if begun else ()))
         begun = self._text.read(begun, self._tokens[token])
         found: set[Member] = set()
         if self._usable[token] and begun:
@@ -322,7 +330,8 @@ class _State(NamedTuple):
 class _Text:
     """What must not be completed: added tokens, and characters that NFC would join. Int states, 0 is dead.
 
-    A text is normalized between the added tokens that are found first.
+    A text is normalized between the added tokens that are found first. start: where nothing has begun. begin: before
+    a text.
     """
 
     start = 1
@@ -331,6 +340,7 @@ class _Text:
         self._contents, self._composed = contents, composed
         self._states = [(0, 0), (Contents.start, Composed.start)]
         self._ids = {pair: i for i, pair in enumerate(self._states)}
+        self.begin = self._id(contents.begin, Composed.start)
         self._late = [i for i, token in enumerate(tokens) if composed is not None and composed.may_count(token)]
         self._by_first: dict[int, list[int]] = {}
         for i, token in enumerate(tokens):
@@ -413,98 +423,12 @@ class WholeWords:
         return self._following.get(node, ())
 
 
-# -- what a tokenizer says of itself
-
-
-class _Rules(NamedTuple):
-    """What decides over encodings."""
-
-    pieces: dict[int, bytes]
-    merges: list[tuple[int, int, int]]  # left, right, merged; by rank
-    ignore_merges: bool
-    splits: list[Split]
-    contents: tuple[list[bytes], list[bytes]]  # of all added tokens, see `Contents`
-    inserted: dict[int, bytes]  # of those that are not special
-    composed: bool  # whether texts become NFC
-
-    @classmethod
-    def of(cls, tokenizer: Any) -> _Rules:
-        """Raises Unsupported."""
-        backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
-        if not hasattr(backend, "to_str"):
-            raise Unsupported(f"no JSON of the library `tokenizers`: it is a {type(tokenizer).__qualname__}")
-        spec = json.loads(backend.to_str())
-        model = spec["model"]
-        _check_model(model, [step["type"] for step in _steps(spec["decoder"])])
-        normalizers = {step["type"] for step in _steps(spec["normalizer"])}
-        if normalizers - {"NFC"}:
-            raise Unsupported(f"the normalizer {', '.join(sorted(normalizers))}")
-        added = [token for token in spec["added_tokens"] if token["content"]]
-        _check_added(added, backend.normalizer.normalize_str if normalizers else str)
-        vocabulary: dict[str, int] = model["vocab"]
-        alphabet = set(BYTE_ALPHABET)
-        return cls(
-            {
-                i: bytes(map(BYTE_ALPHABET.__getitem__, s))
-                for s, i in vocabulary.items()
-                if s and alphabet.issuperset(s)
-            },
-            _merges(model["merges"], vocabulary),
-            bool(model.get("ignore_merges")),
-            _splits(spec, vocabulary),
-            (
-                [token["content"].encode() for token in added if not token["normalized"]],
-                [token["content"].encode() for token in added if token["normalized"]],
-            ),
-            {token["id"]: token["content"].encode() for token in added if not token["special"]},
-            bool(normalizers),
-        )
-
-
-def _splits(spec: Mapping[str, Any], vocabulary: Mapping[str, int]) -> list[Split]:
-    steps = _steps(spec["pre_tokenizer"])
-    blank = next(character for character, byte in BYTE_ALPHABET.items() if byte == ord(" "))
-    if any(step.get("add_prefix_space") for step in steps) and blank not in vocabulary:
-        raise Unsupported("a blank put before each text, but no token for it")
-    return splits(steps)
-
-
-def _check_model(model: Mapping[str, Any], decoders: Sequence[str]) -> None:
-    if model["type"] != "BPE":
-        raise Unsupported(f"the model {model['type']}, not BPE")
-    if decoders != ["ByteLevel"]:
-        raise Unsupported(f"the decoder {', '.join(decoders) or 'None'}, not ByteLevel")
-    for option in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"):
-        if model.get(option):
-            raise Unsupported(f"the option {option} = {model[option]!r}")
-
-
-def _check_added(added: Sequence[Mapping[str, Any]], normalize: Callable[[str], str]) -> None:
-    """A special token may take in the blanks beside it, since it is never in a text."""
-    for token in added:
-        for option in ("single_word", *(() if token["special"] else ("lstrip", "rstrip"))):
-            if token[option]:
-                raise Unsupported(f"the added token {token['content']!r} with {option}")
-        if token["normalized"] and normalize(token["content"]) != token["content"]:
-            raise Unsupported(f"the added token {token['content']!r}, which is not in its normal form")
-
-
-def _merges(listed: Sequence[Any], vocabulary: Mapping[str, int]) -> list[tuple[int, int, int]]:
-    """Of a pair that is listed twice the last counts."""
-    ranks: dict[tuple[str, str], int] = {}
-    for rank, merge in enumerate(listed):
-        left, right = merge.split(" ") if isinstance(merge, str) else merge
-        ranks[left, right] = rank
-    pairs = sorted(ranks, key=ranks.__getitem__)
-    return [(vocabulary[left], vocabulary[right], vocabulary[left + right]) for left, right in pairs]
-
-
-def _check(vocabulary: Vocabulary, rules: _Rules) -> None:
+def _check(vocabulary: Vocabulary, rules: EncodingRules) -> None:
     """The tokens must have the bytes that the tokenizer gives them; control tokens have none."""
     for i, piece in rules.pieces.items():
         found = vocabulary.tokens[i] if i < len(vocabulary) else None
-        if found not in (piece, b""):
+        if found is None or found not in (rules.texts.get(i, found), b""):
             raise VocabularyError(
-                f"id {i} is {piece!r} in the tokenizer, but {found!r} in the vocabulary\n"
+                f"id {i} is {rules.texts.get(i, piece)!r} in the tokenizer, but {found!r} in the vocabulary\n"
                 "hint: give the tokenizer that the vocabulary was read from"
             )

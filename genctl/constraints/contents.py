@@ -6,14 +6,17 @@
 
 A tokenizer has two sets of them. Those of the first are found in the text, those of the second in the pieces that
 this leaves; each leftmost, and longest of those that begin at one place. Int states, 0 is dead.
+
+Some normalizers put a blank before each piece that the first set leaves: the second set may have it, the first may not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 ROOT = 0
+BLANK = ord(" ")
 
 Begun: TypeAlias = frozenset[int]  # contents that have begun and must not be completed, as nodes of their tree
 
@@ -60,29 +63,42 @@ class _Tree:
         return begun | {own} if self.children[own] else begun
 
 
+class _Seen(NamedTuple):
+    """Where a text is in the two trees; blank: the next byte is one that is not in the text."""
+
+    first: Begun
+    second: Begun
+    blank: bool
+
+
 class Contents:
-    """The contents of added tokens, as bytes: first those found in the text, then those found in what is left."""
+    """The contents of added tokens, as bytes: first those found in the text, then those found in what is left.
+
+    blank: whether a piece that those of the first set leave has a blank before it that is not in the text.
+    start: the state where nothing has begun. begin: the state before a text.
+    """
 
     start = 1
 
-    def __init__(self, first: Iterable[bytes], second: Iterable[bytes]) -> None:
+    def __init__(self, first: Iterable[bytes], second: Iterable[bytes], blank: bool = False) -> None:
         self._firsts = frozenset(first)
         self._first, self._second = _Tree(self._firsts), _Tree(second)
-        self._states: list[tuple[Begun, Begun]] = []
-        self._ids: dict[tuple[Begun, Begun], int] = {}
-        for _ in range(2):
-            self._states.append((frozenset(), frozenset()))
-        self._ids[self._states[self.start]] = self.start
+        self._states = [_Seen(frozenset(), frozenset(), False)] * 2
+        self._ids = {self._states[self.start]: self.start}
         opening = {*self._first.children[ROOT], *self._second.children[ROOT]}
         self._quiet = bytes(byte for byte in range(256) if byte not in opening)
+        self._blank = blank
+        self._counts = any(BLANK in content for content in self._firsts)
+        self.begin = self._id(frozenset(), frozenset(), blank and self._counts)
 
-    def _id(self, first: Begun | None, second: Begun | None) -> int:
+    def _id(self, first: Begun | None, second: Begun | None, blank: bool = False) -> int:
         if first is None or second is None:
             return 0
-        known = self._ids.get((first, second))
+        seen = _Seen(first, second, blank)
+        known = self._ids.get(seen)
         if known is None:
-            known = self._ids[first, second] = len(self._states)
-            self._states.append((first, second))
+            known = self._ids[seen] = len(self._states)
+            self._states.append(seen)
         return known
 
     def is_first(self, content: bytes) -> bool:
@@ -90,22 +106,26 @@ class Contents:
         return content in self._firsts
 
     def following(self, state: int) -> frozenset[int]:
-        """The bytes that go on with a content that has begun."""
-        trees = zip((self._first, self._second), self._states[state], strict=True)
+        """The bytes that go on with a content that has begun, and a blank that is not in the text."""
+        first, second, blank = self._states[state]
+        if blank:
+            return frozenset({BLANK})
+        trees = (self._first, first), (self._second, second)
         return frozenset(byte for tree, begun in trees for node in begun for byte in tree.children[node])
 
     def read(self, state: int, text: bytes) -> int:
         """The state after other tokens with this text; 0 if it completes a content."""
         if state == 0 or (state == self.start and not text.translate(None, self._quiet)):
             return state
-        first, second = self._states[state]
-        return self._id(self._first.read(first, text), self._second.read(second, text))
+        first, second, blank = self._states[state]
+        return self._id(self._first.read(first, text[1:] if blank else text), self._second.read(second, text))
 
     def insert(self, state: int, content: bytes) -> int:
         """The state after the added token with this content; 0 if another would have been found instead."""
         if state == 0:
             return 0
-        first, second = self._states[state]
+        first, second, _ = self._states[state]
         if content in self._firsts:
-            return self._id(self._first.insert(first, content), frozenset())
+            begun = self._first.insert(first, content)
+            return self._id(begun, frozenset(), self._blank and (self._counts or bool(begun)))
         return self._id(self._first.read(first, content), self._second.insert(second, content))

@@ -1,18 +1,19 @@
 """Byte-pair merges of a tokenizer, and which tokens may stand next to each other inside a word.
 
-pairs = TokenPairs(vocabulary.tokens, merges, ids)
-pairs.stable(left, right)                      # are these two the encoding of their bytes together?
+pairs = TokenPairs(pieces, merges)
+pairs.stable(left, right)                      # are these two the encoding of their symbols together?
 pairs.unstable_after(left)                     # the packed mask of all that are not
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
 
 from genctl.constraints.base import pack
+from genctl.constraints.splits import CODE_POINTS
 from genctl.kernels.merges import (
     LEFT,
     NONE,
@@ -32,15 +33,18 @@ MASKS_BYTES = 32 * 2**20  # of masks of tokens that may not follow
 
 
 class TokenPairs:
-    """V tokens of which some are pieces of the model: tokens[i] are its bytes, b"" for all others.
+    """V tokens of which some are pieces of the model: pieces[i] is how it spells them, "" for all others.
 
-    merges: (left, right, merged) ids, by rising rank.
+    Each character of a piece is a symbol, which is a token of its own or none. merges: (left, right, merged) ids, by
+    rising rank. whole: pieces that are one symbol, whatever their characters.
     """
 
-    def __init__(self, tokens: Sequence[bytes], merges: Sequence[tuple[int, int, int]]) -> None:
-        self.size = len(tokens)
-        self._merges = _merges(tokens, merges)
-        longest = 2 * max(map(len, tokens), default=0) + 2
+    def __init__(
+        self, pieces: Sequence[str], merges: Sequence[tuple[int, int, int]], whole: Collection[int] = ()
+    ) -> None:
+        self.size = len(pieces)
+        self._merges = _merges(pieces, merges, whole)
+        longest = 2 * max(map(len, pieces), default=0) + 2
         self._scratch = np.zeros(longest, np.int32), np.zeros(longest, np.int64), np.zeros(4, np.int32)
         self._tree = self._grow(merges)
         self._unstable: dict[int, U32] = {}
@@ -54,7 +58,7 @@ class TokenPairs:
 
     @property
     def reachable(self) -> Bool:
-        """(V,) whether a token is the encoding of its bytes."""
+        """(V,) whether a token is the encoding of its symbols."""
         return self._tree.reachable
 
     @cached_property
@@ -63,7 +67,7 @@ class TokenPairs:
         return len(self._tree.disorderly)
 
     def encoding(self, token: int) -> tuple[int, ...]:
-        """How the merges encode the bytes of a token; () if a byte has no token."""
+        """How the merges encode the symbols of a token; () if one has no token."""
         data = self._merges.data[self._merges.offset[token] : self._merges.offset[token + 1]]
         if NONE in data:
             return ()
@@ -72,7 +76,7 @@ class TokenPairs:
         return tuple(word[: encode(self._merges, word, slots, len(data), last)].tolist())
 
     def stable(self, left: int, right: int) -> bool:
-        """Whether two reachable tokens are the encoding of their bytes together."""
+        """Whether two reachable tokens are the encoding of their symbols together."""
         return bool(stable(self._merges, left, right, *self._scratch))
 
     def any_stable(self, left: int, rights: I32) -> bool:
@@ -93,14 +97,16 @@ class TokenPairs:
         return known
 
 
-def _merges(tokens: Sequence[bytes], merges: Sequence[tuple[int, int, int]]) -> Merges:
-    single = np.full(256, NONE, np.int32)
-    for i, token in enumerate(tokens):
-        if len(token) == 1:
-            single[token[0]] = i
+def _merges(pieces: Sequence[str], merges: Sequence[tuple[int, int, int]], whole: Collection[int]) -> Merges:
+    spelled = ["\0" if i in whole else piece for i, piece in enumerate(pieces)]
+    single = np.full(CODE_POINTS, NONE, np.int32)
+    for i, piece in enumerate(spelled):
+        if len(piece) == 1 and i not in whole:
+            single[ord(piece)] = i
     size = 1 << (2 * len(merges) + 2).bit_length()
-    offset = np.concatenate([[0], np.cumsum([len(token) for token in tokens])]).astype(np.int64)
-    data = single[np.frombuffer(b"".join(tokens), np.uint8)]
+    offset = np.concatenate([[0], np.cumsum([len(piece) for piece in spelled])]).astype(np.int64)
+    data = single[np.frombuffer("".join(spelled).encode("utf-32-le"), np.uint32)]
+    data[offset[list(whole)]] = list(whole)
     record = Merges(np.full((size, 2), NONE, np.int64), np.full((size, 2), NONE, np.int32), data, offset)
     table = np.array(merges, np.int64).reshape(-1, 3)
     ranked = np.stack([np.arange(len(table)), table[:, 2]], axis=1).astype(np.int32)

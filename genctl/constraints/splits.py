@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from genctl.kernels.records import I32, U8, Bool
+from genctl.vocabulary import SPACE
 
 END = -1  # the class of the end of a piece
 CODE_POINTS = 0x110000
@@ -374,10 +375,18 @@ class Split:
     """One pattern: cuts a piece into matches and what is between them.
 
     inverted: what is between the matches are the delimiters. first: the atom that a piece must begin with.
+    once: only the piece that a text begins with must, not one behind an added token.
     """
 
-    def __init__(self, code: Program, behavior: str = "Isolated", inverted: bool = False, first: str | None = None):
-        self._code, self._first = code, first
+    def __init__(
+        self,
+        code: Program,
+        behavior: str = "Isolated",
+        inverted: bool = False,
+        first: str | None = None,
+        once: bool = False,
+    ) -> None:
+        self._code, self._first, self._once = code, first, once
         self._cut = BEHAVIORS[behavior]
         self._inverted = inverted
         self.atoms = {part.atom for part in code if isinstance(part, Char | Look)} | ({first} if first else set())
@@ -421,6 +430,10 @@ class Split:
 
     def _begin(self, class_: int) -> tuple[int, ...]:
         return self._read(self._closure((0,), class_)[0], class_)
+
+    def again(self) -> Place:
+        """Before a piece behind an added token."""
+        return Gap(frozenset()) if self._once else Fresh()
 
     def ends(self, place: Place) -> bool:
         """Whether a piece may end here."""
@@ -473,6 +486,9 @@ class Split:
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
 
+BYTE_LEVEL, METASPACE = "ByteLevel", "Metaspace"
+
+
 def _split(step: Mapping[str, Any]) -> list[Split]:
     pattern = step["pattern"]
     source = pattern["Regex"] if "Regex" in pattern else re.escape(pattern["String"])
@@ -490,21 +506,48 @@ def _byte_level(step: Mapping[str, Any]) -> list[Split]:
     return [Split(NO_MATCH, first=first)] if first else []
 
 
+def _metaspace(step: Mapping[str, Any]) -> list[Split]:
+    """Where a blank is U+2581: it begins a word, and may be put before the text, or before each piece."""
+    if step["replacement"] != SPACE:
+        raise Unsupported(f"the pre-tokenizer Metaspace, which writes a blank as {step['replacement']!r}")
+    words = Split(program(SPACE), "MergedWithNext") if step["split"] else Split(NO_MATCH)
+    scheme = step["prepend_scheme"]
+    return [words] if scheme == "never" else [Split(NO_MATCH, first=SPACE, once=scheme == "first"), words]
+
+
+def prepended() -> Split:
+    """What a normalizer that puts U+2581 before a text leaves: a blank and at least one character more."""
+    return Split(program(rf"{SPACE}[\s\S]+"), "Removed", inverted=True)
+
+
 READERS: dict[str, Callable[[Mapping[str, Any]], list[Split]]] = {
     "Split": _split,
     "Digits": _digits,
-    "ByteLevel": _byte_level,
+    BYTE_LEVEL: _byte_level,
+    METASPACE: _metaspace,
 }
 
 
-def splits(steps: Sequence[Mapping[str, Any]]) -> list[Split]:
+def byte_level_splits(steps: Sequence[Mapping[str, Any]]) -> list[Split]:
     """The steps of a byte-level pre-tokenizer, the last of which is ByteLevel. Raises Unsupported."""
     kinds = [step["type"] for step in steps]
-    if "ByteLevel" not in kinds or kinds.index("ByteLevel") != len(kinds) - 1:
+    if BYTE_LEVEL not in kinds or kinds.index(BYTE_LEVEL) != len(kinds) - 1:
         raise Unsupported(f"the pre-tokenizer {kinds}, in which ByteLevel is not the last step")
-    for kind in kinds:
-        if kind not in READERS:
-            raise Unsupported(f"the pre-tokenizer {kind}; known are {', '.join(READERS)}")
+    return _splits(steps, ("Split", "Digits", BYTE_LEVEL))
+
+
+def metaspace_splits(steps: Sequence[Mapping[str, Any]]) -> list[Split]:
+    """The steps of a pre-tokenizer of texts whose blanks are U+2581, or of Metaspace, which writes them so."""
+    kinds = [step["type"] for step in steps]
+    if METASPACE in kinds and len(kinds) > 1:
+        raise Unsupported(f"the pre-tokenizer {kinds}, in which Metaspace is not the only step")
+    return _splits(steps, ("Split", "Digits", METASPACE))
+
+
+def _splits(steps: Sequence[Mapping[str, Any]], known: Sequence[str]) -> list[Split]:
+    for step in steps:
+        if step["type"] not in known:
+            raise Unsupported(f"the pre-tokenizer {step['type']}; known are {', '.join(known)}")
     return [split for step in steps for split in READERS[step["type"]](step)] or [Split(NO_MATCH)]
 
 
@@ -514,13 +557,15 @@ Guess: TypeAlias = tuple[Place, ...]  # a place in each split
 class WordCuts:
     """The cuts of a sequence of splits, as a deterministic automaton over classes of characters and cuts; lazily built.
 
-    classes: (0x110000,) class of each character; C of them. start: the state before a text.
+    blank: the character that the patterns see where a text has a blank.
+    classes: (0x110000,) class of each character; C of them.
+    start: the state before a text. again: the state behind an added token.
     """
 
-    def __init__(self, parts: Sequence[Split]) -> None:
+    def __init__(self, parts: Sequence[Split], blank: str = " ") -> None:
         self._splits = parts
         atoms = sorted(set().union(*(part.atoms for part in parts)))
-        self.classes, inside = _partition(atoms)
+        self.classes, inside = _partition({atom: _seen_as(blank, members(atom)) for atom in atoms})
         self.count = int(self.classes.max()) + 1
         for part in parts:
             part.bind(inside)
@@ -534,6 +579,7 @@ class WordCuts:
         self._ends: list[bool] = []
         self._set([])
         self.start = self._set([self._guess(tuple(Fresh() for _ in parts))])
+        self.again = self._set([self._guess(tuple(part.again() for part in parts))])
 
     def __len__(self) -> int:
         return len(self._sets)
@@ -628,14 +674,22 @@ class WordCuts:
         return False
 
 
-def _partition(atoms: Sequence[str]) -> tuple[U8, dict[str, frozenset[int]]]:
+def _seen_as(blank: str, found: Bool) -> Bool:
+    """The members of a class where a blank is seen as another character."""
+    if found[ord(" ")] != found[ord(blank)]:
+        found = found.copy()
+        found[ord(" ")] = found[ord(blank)]
+    return found
+
+
+def _partition(atoms: Mapping[str, Bool]) -> tuple[U8, dict[str, frozenset[int]]]:
     """The coarsest classes of characters of which every atom is a union, and these classes."""
     classes = np.zeros(CODE_POINTS, np.int64)
-    for atom in atoms:
-        classes = 2 * classes + members(atom)
+    for found in atoms.values():
+        classes = 2 * classes + found
         present = np.bincount(classes) > 0
         classes = (np.cumsum(present) - 1)[classes]
     if int(classes.max()) > 255:
         raise Unsupported("patterns with more than 256 classes of characters")
-    inside = {atom: frozenset(np.flatnonzero(np.bincount(classes[members(atom)])).tolist()) for atom in atoms}
+    inside = {atom: frozenset(np.flatnonzero(np.bincount(classes[found])).tolist()) for atom, found in atoms.items()}
     return classes.astype(np.uint8), inside

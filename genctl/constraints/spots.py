@@ -60,17 +60,22 @@ class _Walk:
 
 
 class Spots:
-    """Places in a text: a state of the cuts; or inside a character, the states it may lead to by its classes."""
+    """Places in a text: a state of the cuts; or inside a character, the states it may lead to by its classes.
 
-    def __init__(self, cuts: WordCuts, tokens: Sequence[bytes], usable: Bool, reachable: Bool) -> None:
+    spelled: (0x110000,) the characters whose bytes may come from several tokens. start: before a text. again: behind an
+    added token.
+    """
+
+    def __init__(self, cuts: WordCuts, tokens: Sequence[bytes], usable: Bool, reachable: Bool, spelled: Bool) -> None:
         self._cuts = cuts
         self._tokens, self._usable, self._reachable = tokens, usable, reachable
-        self.strings = _Strings(cuts, tokens, usable)
+        self.strings = _Strings(cuts, tokens, usable, spelled)
         self._spots: list[_Spot] = [_Spot(0, 0, ())]
         self._ids: dict[_Spot, int] = {self._spots[0]: 0}
         self._reaches: dict[tuple[int, bool], _Reach] = {}
         self._inside: dict[tuple[int, int, bool], int] = {}
         self.start = self.id(cuts.start, 0, False)
+        self.again = self.id(cuts.again, 0, False)
 
     def id(self, state: int, tail: int, cut: bool) -> int:
         """The number of a spot: a state and the tail after it, before which the text is cut or not."""
@@ -167,8 +172,8 @@ class _Strings:
     tail: (V,) number of the bytes of its unfinished character; 0 if it has none.
     """
 
-    def __init__(self, cuts: WordCuts, tokens: Sequence[bytes], usable: Bool) -> None:
-        self._cuts, self._tokens = cuts, tokens
+    def __init__(self, cuts: WordCuts, tokens: Sequence[bytes], usable: Bool, spelled: Bool) -> None:
+        self._cuts, self._tokens, self._spelled = cuts, tokens, spelled
         self._inside = [i for i in np.flatnonzero(usable).tolist() if 0x80 <= tokens[i][0] < 0xC0]
         self._tails = [b""]
         self._tail_ids = {b"": 0}
@@ -178,18 +183,24 @@ class _Strings:
         children: dict[tuple[int, int], int] = {}
         levels: list[list[tuple[int, int, int]]] = []
         for i in np.flatnonzero(usable).tolist():
-            read = self._read(tokens[i])
+            read = self._read(b"", tokens[i])
             if read is not None:
                 self.node[i] = _insert(read[0], children, levels)
                 self.tail[i] = read[1]
         self._levels = [np.array(level, np.int32).T.copy() for level in levels]
         self._size = len(children) + 1
 
-    def _read(self, data: bytes) -> tuple[bytes, int] | None:
-        """The classes of the characters, and the number of the tail; None if it is no UTF-8."""
+    def _read(self, begun: bytes, data: bytes) -> tuple[bytes, int] | None:
+        """The classes of the characters, and the number of the tail; None if it is no UTF-8.
+
+        begun: the bytes before, of a character that has begun.
+        """
+        data = begun + data
         try:
             text, size = codecs.utf_8_decode(data, "strict", False)
         except UnicodeDecodeError:
+            return None
+        if begun and text and not self._spelled[ord(text[0])]:
             return None
         tail = data[size:]
         if tail not in self._tail_ids:
@@ -199,11 +210,12 @@ class _Strings:
         return self._cuts.classes[points].tobytes(), self._tail_ids[tail]
 
     def classes(self, tail: int) -> Sequence[int]:
-        """The classes of the characters that begin with a tail."""
+        """The classes of the characters that begin with a tail, and may come from several tokens."""
         known = self._classes.get(tail)
         if known is None:
             first, last = _characters(self._tails[tail])
-            known = self._classes[tail] = np.unique(self._cuts.classes[first : last + 1]).tolist()
+            found = self._cuts.classes[first : last + 1][self._spelled[first : last + 1]]
+            known = self._classes[tail] = np.unique(found).tolist()
         return known
 
     def walk(self, state: int, cut: bool) -> I32:
@@ -220,7 +232,7 @@ class _Strings:
         if known is None:
             groups: dict[tuple[bytes, int], list[int]] = {}
             for i in self._inside:
-                read = self._read(self._tails[tail] + self._tokens[i])
+                read = self._read(self._tails[tail], self._tokens[i])
                 if read is not None:
                     groups.setdefault(read, []).append(i)
             known = [(string, rest, np.array(group, np.int32)) for (string, rest), group in groups.items()]

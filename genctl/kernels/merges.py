@@ -3,9 +3,10 @@
     room = encode(merges, word, len(word))          # word (n,) token ids, merged in place
     unstable_after(merges, tree, token, out)
 
-A word is merged by the lowest rank first, leftmost first. Two tokens are *stable* if their bytes together are encoded
-as just these two; a word is encoded as a sequence of tokens exactly if each is the encoding of its own bytes and all
-neighbours are stable, since what stands at a boundary depends on the two neighbours only until a merge crosses it.
+A word begins as one token for each of its symbols (bytes, or characters), and is merged by the lowest rank first,
+leftmost first. Two tokens are *stable* if their symbols together are encoded as just these two; a word is encoded as a
+sequence of tokens exactly if each is the encoding of its own symbols and all neighbours are stable, since what stands
+at a boundary depends on the two neighbours only until a merge crosses it.
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ class Merges(NamedTuple):
 
     pair: I64  # (size, 2) left token, right token; size a power of two; NONE where empty
     merged: I32  # (size, 2) rank, token
-    data: I32  # the bytes of all tokens, each byte as the token it is by itself
+    data: I32  # the symbols of all tokens, each as the token it is by itself; NONE if it is none
     offset: I64  # (V + 1,) where each token begins in data
 
 
 class MergeTree(NamedTuple):
-    """How each token is merged from its bytes. The forest has the left part of a token as its parent."""
+    """How each token is merged from its symbols. The forest has the left part of a token as its parent."""
 
-    tree: I32  # (3, V) last merge of a token that is the encoding of its bytes; NONE for single bytes
-    reachable: Bool  # (V,) whether a token is the encoding of its bytes
+    tree: I32  # (3, V) last merge of a token that is the encoding of its symbols; NONE for single symbols
+    reachable: Bool  # (V,) whether a token is the encoding of its symbols
     orderly: Bool  # (2, V) whether the merges along its left, its right edge have no rank below an earlier one
     order: I32  # reachable tokens, in preorder of the forest; children by rising rank
     place: I32  # (V,) where a token is in order
@@ -103,7 +104,7 @@ def encode(merges: Merges, word: I32, slots: I64, size: int, last: I32) -> int:
 
 @inlined
 def load(merges: Merges, token: int, word: I32, size: int) -> int:
-    """Append the bytes of a token to the first tokens of word -> how many there are then."""
+    """Append the symbols of a token to the first tokens of word -> how many there are then."""
     for i in range(merges.offset[token], merges.offset[token + 1]):
         word[size] = merges.data[i]
         size += 1
@@ -112,9 +113,9 @@ def load(merges: Merges, token: int, word: I32, size: int) -> int:
 
 @kernel
 def encode_each(merges: Merges, tree: I32, reachable: Bool, highest: I32, word: I32, slots: I64, last: I32) -> None:
-    """Encode the bytes of each token: write its last merge to tree (3, V), and its highest rank to highest (V,).
+    """Encode the symbols of each token: write its last merge to tree (3, V), and its highest rank to highest (V,).
 
-    A token with a byte that is no token, or that no merge gives, is not reachable.
+    A token with a symbol that is no token, or that no merge gives, is not reachable.
     """
     for token in range(len(reachable)):
         size = load(merges, token, word, 0)
@@ -130,7 +131,7 @@ def encode_each(merges: Merges, tree: I32, reachable: Bool, highest: I32, word: 
 
 @kernel
 def stable(merges: Merges, left: int, right: int, word: I32, slots: I64, last: I32) -> bool:
-    """Whether two tokens, each the encoding of its bytes, are the encoding of their bytes together."""
+    """Whether two tokens, each the encoding of its symbols, are the encoding of their symbols together."""
     size = load(merges, right, word, load(merges, left, word, 0))
     return encode(merges, word, slots, size, last) == 2 and word[0] == left and word[1] == right
 

@@ -162,6 +162,7 @@ class ByteModel(Generic[M]):
         self._eos = np.array(sorted(model.vocabulary.eos))
         self._opening = _opening(model)
         self._lead = _lead(model)
+        self._lead_is_text = bool(self._lead) and _lead_is_text(model, self._lead)
 
     # -- LanguageModel
 
@@ -176,7 +177,8 @@ class ByteModel(Generic[M]):
         if not isinstance(prompt, str | bytes):
             return [FIXED + token for token in self.model.encode(prompt)]
         data = prompt.encode() if isinstance(prompt, str) else prompt
-        return [FIXED + token for token in self._opening] + list(self._lead + data if data else data)
+        begun = not data or (self._lead_is_text and data.startswith(self._lead))
+        return [FIXED + token for token in self._opening] + list(data if begun else self._lead + data)
 
     def prefill(self, prompts: Sequence[Sequence[int]], /) -> tuple[F32, ByteState[M]]:
         """N prompts as `encode` gives them -> (N, 257) log-probabilities, nats, and the state.
@@ -448,6 +450,11 @@ def _lead(model: LanguageModel[M]) -> bytes:
     except ArgumentError:  # a vocabulary without it
         return b""
     return first.removesuffix(b"a")
+
+
+def _lead_is_text(model: LanguageModel[M], lead: bytes) -> bool:
+    """Whether a text that begins with the space is left as it is."""
+    return model.vocabulary.join(model.encode(lead + b"a")) == lead + b"a"
 
 
 def _split(prompt: Sequence[int]) -> tuple[list[int], bytes]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import groupby
 from typing import NamedTuple
 
@@ -66,9 +67,9 @@ class Covers:
 
     def __init__(self, vocabulary: Vocabulary, canonical: Constraint | None) -> None:
         readable = Tokens.of(vocabulary)
-        self.canonical = canonical
+        self.canonical, self.size = canonical, len(vocabulary)
         self.order, self.trie = readable.order, readable.trie.node
-        self.rank = _ranks(readable, vocabulary)
+        self.rank = _ranks(vocabulary)
         self.root = Branch(-1, 0, -1, canonical.start() if canonical else 0, alive=True)
 
     def plan(self, text: bytes, *, trimmed: bool) -> Plan | None:
@@ -118,8 +119,10 @@ class Covers:
         return spelled
 
 
-def _ranks(readable: Tokens, vocabulary: Vocabulary) -> I64:
+@lru_cache(maxsize=8)
+def _ranks(vocabulary: Vocabulary) -> I64:
     """(M + 1,) how many tokens, in byte order, the trie nodes before each have."""
+    readable = Tokens.of(vocabulary)
     spelled = np.zeros(len(readable.trie.node) + 1, np.int64)
     texts = [vocabulary.tokens[token] for token in readable.order.tolist()]
     spelled[1 + np.flatnonzero(readable.trie.node[:, TOKEN] >= 0)] = [len(list(same)) for _, same in groupby(texts)]
