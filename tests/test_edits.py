@@ -464,8 +464,9 @@ def test_attention_that_takes_no_masks_of_floats_is_refused_by_name() -> None:
         pass
 
 
-def test_a_compiled_model_is_refused() -> None:
+def test_a_compiled_model_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     inner = tiny_causal_lm("llama")
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)  # the real one takes long to load
     inner.model.layers[0].compile()
     model = TransformersModel(inner, tiny_tokenizer())
     with pytest.raises(ModelError, match="compiled"), edited(model, [AddVector(0, VECTOR)]):
