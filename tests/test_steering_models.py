@@ -20,6 +20,7 @@ from genctl.samplers.rejection import awrs
 from genctl.steering.base import entropies
 from genctl.steering.basic import Temperature
 from genctl.steering.bias import TokenBias
+from genctl.steering.combine import guidance
 from genctl.steering.forcing import BudgetForcing
 from genctl.steering.model import Steered
 from genctl.steering.observers import (
@@ -281,6 +282,17 @@ def test_a_model_is_not_shifted_from_itself_and_a_steered_one_is_by_its_divergen
         assert tv == pytest.approx(np.abs(p - q).sum() / 2, rel=1e-4)
     with pytest.raises(ArgumentError, match="whole texts"):
         shift(MODEL, Steered(MODEL, [Temperature(2)], "tilt"), [A], tokens)
+
+
+def test_each_model_encodes_a_prompt_of_text_itself():
+    lm = genctl.load(MODEL)
+    guided = lm.steered([guidance(1.5, "b{prompt}")])
+    moved = shift(lm, guided, "a", [B, A])
+    p, other = np.log(p_of(MODEL, [A])), np.log(p_of(MODEL, [B, A]))
+    q = np.exp(1.5 * p - 0.5 * other)
+    q /= q.sum()
+    assert moved.kl[0] == pytest.approx((q * (np.log(q) - p)).sum(), rel=1e-4)
+    assert_array_equal(observe(lm, "a", [[B]])[0].logprobs, observe(MODEL, [A], [[B]])[0].logprobs)
 
 
 # -- the best of several

@@ -1,16 +1,17 @@
 """What was generated, looked at again: how sure a model was, and how far hooks moved its law. Nothing is changed.
 
-    seen = observe(model, prompt, [g.tokens for g in generations])        # one row of Seen for each text
-    branching_factor(seen), shift(model, steered, prompt, tokens)
+    seen = observe(lm, prompt, [g.tokens for g in generations])           # one Seen for each text
+    branching_factor(seen), shift(lm, lm.steered(hooks), prompt, tokens)
 
-Models read the texts token by token, all texts together: what generating them has cost.
+A prompt is text or messages, which each model encodes itself, or token ids. Models read the texts token by token, all
+texts together: what generating them has cost.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -18,7 +19,7 @@ import numpy as np
 
 from genctl.errors import ArgumentError
 from genctl.kernels.records import F64, I64
-from genctl.models.base import LanguageModel, host_logits, refuse_weighted
+from genctl.models.base import LanguageModel, Prompt, host_logits, refuse_weighted
 from genctl.steering.base import log_softmax
 from genctl.steering.checks import check_share
 from genctl.vocabulary import Vocabulary
@@ -27,14 +28,16 @@ Texts = Sequence[Sequence[int]]
 SHORT = 50  # tokens up to which a branching factor is that of entropies
 
 
-def laws_along(model: LanguageModel[Any], prompt: Sequence[int], texts: Texts) -> Iterator[tuple[I64, F64]]:
+def laws_along(model: Any, prompt: Prompt | Sequence[int], texts: Texts) -> Iterator[tuple[I64, F64]]:
     """For each place the texts that have a token there, and the (N, V) log-probabilities (nats) of that token.
 
     Raises ArgumentError for a model whose texts are weighted: it has no law of the next token.
     """
+    model = getattr(model, "language_model", model)
     refuse_weighted(model, "a look at its tokens", "look at the model that was steered")
+    ids = model.encode(prompt) if _is_text(prompt) else prompt
     here = np.array([i for i, text in enumerate(texts) if len(text)], np.int64)
-    logits, state = model.prefill([prompt])
+    logits, state = model.prefill([ids])
     state, place = model.select(state, np.zeros(len(here), np.int64)), 0
     laws = log_softmax(host_logits(logits))[np.zeros(len(here), np.int64)]
     while len(here):
@@ -47,6 +50,10 @@ def laws_along(model: LanguageModel[Any], prompt: Sequence[int], texts: Texts) -
             laws = log_softmax(host_logits(logits))
 
 
+def _is_text(prompt: Prompt | Sequence[int]) -> bool:
+    return isinstance(prompt, str | bytes) or any(isinstance(one, Mapping) for one in prompt)
+
+
 class Seen(NamedTuple):
     """A text of T tokens as a model sees it, nats."""
 
@@ -54,7 +61,7 @@ class Seen(NamedTuple):
     entropies: F64  # (T,) of the laws they were drawn from
 
 
-def observe(model: LanguageModel[Any], prompt: Sequence[int], texts: Texts, top_p: float = 1.0) -> list[Seen]:
+def observe(model: Any, prompt: Prompt | Sequence[int], texts: Texts, top_p: float = 1.0) -> list[Seen]:
     """Each text as the model sees it. top_p: laws are cut to their nucleus and the token that came, and normalised."""
     check_share("top_p", top_p)
     logprobs: list[list[float]] = [[] for _ in texts]
@@ -114,8 +121,8 @@ class Shift:
         return {name: float(share / count) for name, share in shares.items()}
 
 
-def shift(raw: LanguageModel[Any], steered: LanguageModel[Any], prompt: Sequence[int], tokens: Sequence[int]) -> Shift:
-    """raw, steered: models that read the prompt's ids alike."""
+def shift(raw: Any, steered: Any, prompt: Prompt | Sequence[int], tokens: Sequence[int]) -> Shift:
+    """raw, steered: models with the same symbols, loaded ones or what models/base.py says."""
     ranks, kl, tv = [], [], []
     pairs = zip(laws_along(raw, prompt, [tokens]), laws_along(steered, prompt, [tokens]), strict=True)
     for (_, before), (_, after) in pairs:
