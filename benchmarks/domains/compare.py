@@ -1,0 +1,116 @@
+"""What AWRS-SMC, masking, reranking and exact rejection make of five domains: scores, times, evaluations of the rule.
+
+    python -m benchmarks.domains.compare --examples 50                   # make bench-domains
+    python -m benchmarks.domains.compare --model toy --examples 2        # a try
+    python -m benchmarks.domains.compare --report --write docs/domains.md
+
+Each result is a line of --results. Examples that have one there are not run again, so a run that was stopped goes on;
+examples come in turn, a round of all domains and methods each, so that what is there at any time is balanced.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import genctl
+from benchmarks.domains import Domain
+from benchmarks.domains.methods import METHODS, Row, Sizes, run
+from benchmarks.domains.report import plot, tables
+
+DOMAINS = {"molecules": "molecules", "goals": "goals", "patterns": "patterns", "json": "json_schemas", "sql": "sql"}
+BEGIN, END = "<!-- written by make bench-domains -->", "<!-- until here -->"
+
+
+def domain_named(name: str) -> Domain:
+    return importlib.import_module(f"benchmarks.domains.{DOMAINS[name]}").DOMAIN
+
+
+def read(path: Path) -> list[Row]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+
+
+def missing(domains: Sequence[Domain], options: argparse.Namespace, done: Sequence[Row]) -> Iterator[Row]:
+    """A new row for each example and method without one, as far as it is known before the run."""
+    sizes = {"particles": options.particles, "awrs_particles": options.awrs_particles, "max_tries": options.max_tries}
+    known = {_key(row) for row in done}
+    examples = {domain.name: domain.examples(options.examples, options.seed) for domain in domains}
+    for i in range(options.examples):
+        for domain in domains:
+            for method in options.methods if i < len(examples[domain.name]) else ():
+                names = {"domain": domain.name, "example": examples[domain.name][i].name, "method": method}
+                row = {"model": options.model, **names, "seed": options.seed, **sizes}
+                if _key(row) not in known:
+                    yield row | {"run": (examples[domain.name][i], domain.max_new_tokens)}
+
+
+def _key(row: Row) -> tuple[object, ...]:
+    names = ("model", "domain", "example", "method", "seed", "particles", "awrs_particles", "max_tries")
+    return tuple(row[name] for name in names)
+
+
+def fill(domains: Sequence[Domain], options: argparse.Namespace) -> None:
+    model = genctl.load(None if options.model == "smollm2" else options.model)
+    options.results.parent.mkdir(parents=True, exist_ok=True)
+    with options.results.open("a", encoding="utf-8") as file:
+        for row in missing(domains, options, read(options.results)):
+            example, max_new_tokens = row.pop("run")
+            sizes = Sizes(
+                options.particles, options.awrs_particles, max_new_tokens, options.max_tries, options.max_time
+            )
+            row |= run(model, example, METHODS[row["method"]], sizes, options.seed)
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            print(
+                f"{row['example'][:30]:30} {row['method']:10} {row['seconds']:6.1f} s  valid {row['valid']:.2f}  "
+                f"score {row['score']:.2f}  {row['ended'][:30]:30} {row['texts'][:1]}",
+                flush=True,
+            )
+
+
+def write(path: Path, lines: Sequence[str]) -> None:
+    """The tables in place of those that stand between the marks."""
+    text = path.read_text("utf-8")
+    before, after = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
+    path.write_text(before + "\n" + "\n".join(lines) + "\n\n" + after, encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="smollm2", help='"smollm2", "toy", or what genctl.load takes')
+    parser.add_argument("--examples", type=int, default=50, help="of each domain")
+    parser.add_argument("--domains", type=lambda text: text.split(","), default=list(DOMAINS))
+    parser.add_argument("--methods", type=lambda text: text.split(","), default=list(METHODS))
+    parser.add_argument("--particles", type=int, default=10, help="of smc-masked; texts that rerank chooses from")
+    parser.add_argument("--awrs-particles", type=int, default=5)
+    parser.add_argument("--max-tries", type=int, default=100, help="of exact")
+    parser.add_argument("--max-time", type=float, default=600, help="seconds of one call")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--results", type=Path, default=Path("build/domains.jsonl"))
+    parser.add_argument("--report", action="store_true", help="only report what is there")
+    parser.add_argument("--write", type=Path, help="a file with marks, between which the tables are put")
+    parser.add_argument("--plot", type=Path, help="an image (matplotlib)")
+    options = parser.parse_args()
+    for kind, given, known in (("domain", options.domains, DOMAINS), ("method", options.methods, METHODS)):
+        if unknown := set(given) - set(known):
+            parser.error(f"no {kind} {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    domains = [domain_named(name) for name in options.domains]
+    if not options.report:
+        fill(domains, options)
+    rows = [row for row in read(options.results) if row["model"] == options.model and row["domain"] in options.domains]
+    lines = list(tables(rows, domains))
+    print("\n".join(lines))
+    if options.write:
+        write(options.write, lines)
+    if options.plot:
+        plot(rows, options.plot)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+r"""Texts that match a pattern which no automaton holds: back-references, recursion, conditionals, atomic groups.
+
+    lm.generate(prompt, genctl.predicate(full_match(r"(\w+) \1")), num_particles=5)
+
+The `regex` package can say that a text matches so far. Its answer for a beginning is right but where it asks whether
+the text ends here, as `$` and `\b` do: (?!a$)a+ matches "aa", but "a" is refused as its beginning. So an optional
+character is read before each such question: it changes nothing in a whole text, and a beginning that is asked "does it
+end here?" passes, since whatever reads past its end passes. What refuses a beginning then has seen neither its end nor
+what is behind it, so it refuses all that goes on from it.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+
+import numpy as np
+import regex
+
+import genctl
+from benchmarks.domains import Counted, Domain, Example, Oracle, chat, data_file
+from genctl.errors import ConstraintError
+
+SECONDS = 2.0  # after which backtracking is given up
+LONGEST = 80  # characters of a pattern
+SHOTS = [
+    (r"^[A-Z][a-z]+$", "Lisbon"),
+    (r"(\w)\1", "oo"),
+    (r"^\d{4}-\d{2}-\d{2}$", "2021-03-14"),
+    (r"^(?=.*\d)[a-z\d]{6,}$", "tiger42"),
+]
+QUESTION = "Write a text that matches this regular expression: {}"
+
+# `$` and its kin may look past a line's end.
+READS = r"(?=\s?\s?[\s\S]?)"
+SET = r"\[\^?\]?(?:\[:\^?\w+:\]|\\.|[^\]\\])*\]"
+SET_OF_SETS = r"(?<set>\[\^?\]?(?:\[:\^?\w+:\]|\\.|(?&set)|[^\[\]\\])*\])"
+PIECES = r"""
+    (?<copied>{sets}|\(\?\#[^)]*\)|\\[pPNg]\{{[^}}]*\}})
+    |(?<asks>\$|\\[bBmMZz])  # does the text end here?
+    |(?<takes>\\[XR])        # as many characters as there are
+    |(?<flags>\(\?[a-zA-Z0-9-]*[rx])
+    |(?<fuzzy>\{{\s*(?:[eids]|\d+\s*[<eids]))
+    |\\.|.
+"""
+OLD, NEW = (regex.compile(PIECES.format(sets=s), regex.VERBOSE | regex.DOTALL) for s in (SET, SET_OF_SETS))
+REFUSED = {"flags": "the flags x and r", "fuzzy": "fuzzy matching"}
+
+
+def full_match(pattern: str) -> Oracle:
+    """Prefix oracle: can (done: does) the whole text match?
+
+    Raises ConstraintError for what is no pattern, or has flags or parts for which beginnings cannot be judged;
+    TimeoutError, when asked, where backtracking takes more than SECONDS.
+    """
+    try:
+        whole = regex.compile(pattern)
+    except regex.error as error:
+        raise ConstraintError(f"{error.msg} at character {error.pos}", source=pattern) from None
+    beginning = regex.compile(_reading(pattern, NEW if whole.flags & regex.VERSION1 else OLD))
+
+    def full_match(text: str, done: bool) -> bool:
+        if done:
+            return whole.fullmatch(text, timeout=SECONDS) is not None
+        return beginning.fullmatch(text, partial=True, timeout=SECONDS) is not None
+
+    return full_match
+
+
+def _reading(pattern: str, pieces: regex.Pattern[str]) -> str:
+    """The pattern, with an optional character read before each question for the end."""
+
+    def piece(found: regex.Match[str]) -> str:
+        kind = found.lastgroup
+        if kind in REFUSED:
+            raise ConstraintError(
+                f"{REFUSED[kind]} cannot be judged by beginnings, at character {found.start()}", source=pattern
+            )
+        return READS + found[0] if kind == "asks" else found[0] + READS if kind == "takes" else found[0]
+
+    return pieces.sub(piece, pattern)
+
+
+def examples(count: int, seed: int) -> Sequence[Example]:
+    """Patterns of the data that can be judged by beginnings, none long."""
+    with data_file("patterns.csv").open(newline="", encoding="utf-8") as file:
+        patterns = [row["regex"] for row in csv.DictReader(file) if len(row["regex"]) <= LONGEST]
+    order = np.random.default_rng(seed).permutation(len(patterns))
+    return [_example(f"pattern {i}", patterns[i]) for i in order[:count].tolist()]
+
+
+def _example(name: str, pattern: str) -> Example:
+    oracle = Counted(full_match(pattern))
+    prompt = chat([(QUESTION.format(p), answer) for p, answer in SHOTS], QUESTION.format(pattern))
+    whole = regex.compile(pattern)
+
+    def valid(text: str) -> bool:
+        return whole.fullmatch(text, timeout=SECONDS) is not None
+
+    return Example(name, prompt, genctl.predicate(oracle), valid, lambda text: float(valid(text)), oracle)
+
+
+DOMAIN = Domain("patterns", examples, 24, "full match")
