@@ -32,7 +32,7 @@ O=c1[nH]cnc2[nH]ncc12 CCCc1cc(=O)[nH]c(=S)[nH]1 CC(O)(P(O)(O)=O)P(O)(O)=O NCCCC(
 NCCC(=O)O NC12CC3CC(CC(C3)C1)C2 CNC1(CCCCC1=O)c1ccccc1Cl CC(C)c1cccc(C(C)C)c1O
 """.split()
 QUESTION = "Write a drug-like molecule as a SMILES string."
-SHOTS = 4
+SHOTS, LONGEST = 4, 22  # characters of a drug in a prompt: its molecules shall fit in few tokens
 
 
 def possible(text: str, done: bool) -> bool:
@@ -80,8 +80,8 @@ def _read(text: str) -> object:
 
 def examples(count: int, seed: int) -> Sequence[Example]:
     """Each with other drugs in its prompt."""
-    rng = np.random.default_rng(seed)
-    return [_example(i, [DRUGS[j] for j in rng.permutation(len(DRUGS))[:SHOTS]]) for i in range(count)]
+    rng, short = np.random.default_rng(seed), [drug for drug in DRUGS if len(drug) <= LONGEST]
+    return [_example(i, rng.permutation(short)[:SHOTS].tolist()) for i in range(count)]
 
 
 def _example(number: int, drugs: Sequence[str]) -> Example:

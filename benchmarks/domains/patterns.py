@@ -100,4 +100,4 @@ def _example(name: str, pattern: str) -> Example:
     return Example(name, prompt, genctl.predicate(oracle), valid, lambda text: float(valid(text)), oracle)
 
 
-DOMAIN = Domain("patterns", examples, 24, "full match")
+DOMAIN = Domain("patterns", examples, 16, "full match")
