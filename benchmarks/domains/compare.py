@@ -14,6 +14,7 @@ import argparse
 import importlib
 import json
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -100,6 +101,7 @@ def main() -> None:
     for kind, given, known in (("domain", options.domains, DOMAINS), ("method", options.methods, METHODS)):
         if unknown := set(given) - set(known):
             parser.error(f"no {kind} {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    warnings.simplefilter("ignore", genctl.GenctlWarning)  # what is odd in the schemas of the data
     domains = [domain_named(name) for name in options.domains]
     if not options.report:
         fill(domains, options)
