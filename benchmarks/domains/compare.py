@@ -82,7 +82,7 @@ def write(path: Path, lines: Sequence[str]) -> None:
     path.write_text(before + "\n" + "\n".join(lines) + "\n\n" + after, encoding="utf-8")
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="smollm2", help='"smollm2", "toy", or what genctl.load takes')
     parser.add_argument("--examples", type=int, default=50, help="of each domain")
@@ -97,10 +97,14 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="only report what is there")
     parser.add_argument("--write", type=Path, help="a file with marks, between which the tables are put")
     parser.add_argument("--plot", type=Path, help="an image (matplotlib)")
-    options = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    options = parser().parse_args()
     for kind, given, known in (("domain", options.domains, DOMAINS), ("method", options.methods, METHODS)):
         if unknown := set(given) - set(known):
-            parser.error(f"no {kind} {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+            parser().error(f"no {kind} {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     warnings.simplefilter("ignore", genctl.GenctlWarning)  # what is odd in the schemas of the data
     domains = [domain_named(name) for name in options.domains]
     if not options.report:

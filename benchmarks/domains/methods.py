@@ -103,7 +103,7 @@ def run(model: Model, example: Example, method: Method, sizes: Sizes, seed: int)
         "calls": example.oracle.calls - calls if example.oracle and generations else None,
         "log_weight": generations[0].log_weight if generations else None,
         "log_evidence": generations[0].log_evidence if generations else None,
-        "texts": sorted(texts, key=lambda pair: -pair[1])[:3],
+        "texts": [list(pair) for pair in sorted(texts, key=lambda pair: -pair[1])[:3]],
     }
 
 

@@ -39,7 +39,7 @@ PIECES = r"""
     (?<copied>{sets}|\(\?\#[^)]*\)|\\[pPNg]\{{[^}}]*\}})
     |(?<asks>\$|\\[bBmMZz])  # does the text end here?
     |(?<takes>\\[XR])        # as many characters as there are
-    |(?<flags>\(\?[a-zA-Z0-9-]*[rx])
+    |(?<flags>\(\?[a-zA-Z0-9-]*[rx][a-zA-Z0-9-]*[:)])
     |(?<fuzzy>\{{\s*(?:[eids]|\d+\s*[<eids]))
     |\\.|.
 """
@@ -76,7 +76,9 @@ def _reading(pattern: str, pieces: regex.Pattern[str]) -> str:
             raise ConstraintError(
                 f"{REFUSED[kind]} cannot be judged by beginnings, at character {found.start()}", source=pattern
             )
-        return READS + found[0] if kind == "asks" else found[0] + READS if kind == "takes" else found[0]
+        if kind == "takes":
+            return f"(?:{READS}{found[0]}{READS})"
+        return READS + found[0] if kind == "asks" else found[0]
 
     return pieces.sub(piece, pattern)
 
@@ -84,12 +86,21 @@ def _reading(pattern: str, pieces: regex.Pattern[str]) -> str:
 def examples(count: int, seed: int) -> Sequence[Example]:
     """Patterns of the data that can be judged by beginnings, none long."""
     with data_file("patterns.csv").open(newline="", encoding="utf-8") as file:
-        patterns = [row["regex"] for row in csv.DictReader(file) if len(row["regex"]) <= LONGEST]
+        patterns = [row["regex"] for row in csv.DictReader(file)]
+    patterns = [pattern for pattern in patterns if len(pattern) <= LONGEST and _can_be_judged(pattern)]
     order = np.random.default_rng(seed).permutation(len(patterns))
-    return [_example(f"pattern {i}", patterns[i]) for i in order[:count].tolist()]
+    return [_example(patterns[i]) for i in order[:count].tolist()]
 
 
-def _example(name: str, pattern: str) -> Example:
+def _can_be_judged(pattern: str) -> bool:
+    try:
+        full_match(pattern)
+    except ConstraintError:
+        return False
+    return True
+
+
+def _example(pattern: str) -> Example:
     oracle = Counted(full_match(pattern))
     prompt = chat([(QUESTION.format(p), answer) for p, answer in SHOTS], QUESTION.format(pattern))
     whole = regex.compile(pattern)
@@ -97,7 +108,7 @@ def _example(name: str, pattern: str) -> Example:
     def valid(text: str) -> bool:
         return whole.fullmatch(text, timeout=SECONDS) is not None
 
-    return Example(name, prompt, genctl.predicate(oracle), valid, lambda text: float(valid(text)), oracle)
+    return Example(pattern, prompt, genctl.predicate(oracle), valid, lambda text: float(valid(text)), oracle)
 
 
 DOMAIN = Domain("patterns", examples, 16, "full match")

@@ -64,9 +64,7 @@ def name_of(schema: Schema, column: int) -> str:
 
 
 def described(schema: Schema) -> str:
-    return ", ".join(
-        f"{name}({', '.join(name_of(schema, c) for c in columns)})" for name, columns in tables(schema)
-    )
+    return ", ".join(f"{name}({', '.join(name_of(schema, c) for c in columns)})" for name, columns in tables(schema))
 
 
 def ddl(schema: Schema) -> str:
@@ -113,15 +111,16 @@ NUMBER: /[0-9]{1,9}/
 STRING: /'[^'\n]{0,40}'|"[^"\n]{0,40}"/
 """
 FUNCTIONS = ["COUNT", "SUM", "AVG", "MIN", "MAX"]
-KEYWORDS = (
-    "SELECT DISTINCT FROM WHERE GROUP BY HAVING ORDER ASC DESC LIMIT JOIN ON AS AND OR NOT IN LIKE BETWEEN "
-    "UNION INTERSECT EXCEPT"
-).split()
+KEYWORDS = [
+    *("SELECT", "DISTINCT", "FROM", "JOIN", "ON", "AS", "WHERE", "AND", "OR", "NOT", "IN", "LIKE", "BETWEEN"),
+    *("GROUP", "BY", "HAVING", "ORDER", "ASC", "DESC", "LIMIT", "UNION", "INTERSECT", "EXCEPT"),
+]
 
 
 def grammar(schema: Schema) -> str:
-    """SELECT over these tables, in Lark's notation. Single blanks; keywords in upper or lower case, names as in the schema or
-    in lower case.
+    """SELECT over these tables, in Lark's notation.
+
+    Single blanks; keywords in upper or lower case, names as in the schema or in lower case.
 
     Left out: arithmetic, outer joins, subqueries in FROM, IS NULL, aliases other than T1 to T5.
     """
@@ -239,10 +238,10 @@ def examples(count: int, seed: int) -> Sequence[Example]:
         if len(question["query"]) <= LONGEST and rows_of(database, question["query"])
     ]
     order = np.random.default_rng(seed).permutation(len(tasks))
-    return [_example(f"question {i}", *tasks[i]) for i in order[:count].tolist()]
+    return [_example(*tasks[i]) for i in order[:count].tolist()]
 
 
-def _example(name: str, schema: Schema, question: dict[str, str], database: sqlite3.Connection) -> Example:
+def _example(schema: Schema, question: dict[str, str], database: sqlite3.Connection) -> Example:
     gold = question["query"]
     shots = [(QUESTION.format(SHOP, asked), answered) for asked, answered in SHOTS]
     oracle = Counted(runs(schema))
@@ -254,7 +253,8 @@ def _example(name: str, schema: Schema, question: dict[str, str], database: sqli
         return float(same(database, gold, text))
 
     prompt = chat(shots, QUESTION.format(described(schema), question["question"]))
-    return Example(f"{schema['db_id']}, {name}", prompt, query(schema, oracle), valid, score, oracle, gold)
+    name = f"{schema['db_id']}: {question['question']}"
+    return Example(name, prompt, query(schema, oracle), valid, score, oracle, gold)
 
 
 DOMAIN = Domain("sql", examples, 48, "same rows")
