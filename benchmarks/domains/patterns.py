@@ -6,7 +6,8 @@ The `regex` package can say that a text matches so far. Its answer for a beginni
 the text ends here, as `$` and `\b` do: (?!a$)a+ matches "aa", but "a" is refused as its beginning. So an optional
 character is read before each such question: it changes nothing in a whole text, and a beginning that is asked "does it
 end here?" passes, since whatever reads past its end passes. What refuses a beginning then has seen neither its end nor
-what is behind it, so it refuses all that goes on from it.
+what is behind it, so it refuses all that goes on from it. For the same reason it passes much behind a look-ahead that
+runs to the end, like (?=.*x).
 """
 
 from __future__ import annotations
