@@ -62,41 +62,31 @@ class Planning:
 
 def _blocks_contradict(atoms: frozenset[Atom]) -> bool:
     """A block is at one place, on no block that carries another one or is clear, and not above itself."""
-    below: dict[str, str] = {}
-    carrying: set[str] = set()
-    for name, block, *under in sorted(atoms):
-        if name == "clear":
-            continue
-        if block in below:
-            return True
-        below[block] = under[0] if under else "table"
-        if under and (under[0] in carrying or ("clear", under[0]) in atoms):
-            return True
-        carrying.update(under)
-    return any(_above_itself(below, block) for block in below)
+    places = [(block, under[0] if under else "table") for name, block, *under in atoms if name != "clear"]
+    carrying = [under for _, under in places if under != "table"]
+    below = dict(places)
+    return (
+        len(below) < len(places)
+        or len(set(carrying)) < len(carrying)
+        or any(("clear", block) in atoms for block in carrying)
+        or any(_above_itself(below, block) for block in below)
+    )
 
 
 def _above_itself(below: Mapping[str, str], block: str) -> bool:
-    at = below[block]
-    while at in below and at != block:
-        at = below[at]
-        if at == below[block]:
+    at = block
+    for _ in below:
+        at = below.get(at, "table")
+        if at == block:
             return True
-    return at == block
+    return False
 
 
 def _gripper_contradicts(atoms: frozenset[Atom]) -> bool:
     """Robby and each ball are at one place; a gripper that is free carries nothing, another one a ball at most."""
-    places: set[str] = set()
-    busy: set[str] = set()
-    for name, *arguments in atoms:
-        thing = "robby" if name == "at-robby" else None if name == "free" else arguments[0]
-        gripper = arguments[-1] if name in ("free", "carry") else None
-        if thing in places or gripper in busy:
-            return True
-        places |= {thing} - {None}
-        busy |= {gripper} - {None}
-    return False
+    placed = ["robby" if name == "at-robby" else arguments[0] for name, *arguments in atoms if name != "free"]
+    grippers = [arguments[-1] for name, *arguments in atoms if name in ("free", "carry")]
+    return len(set(placed)) < len(placed) or len(set(grippers)) < len(grippers)
 
 
 BLOCKS = Planning(
