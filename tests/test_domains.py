@@ -460,6 +460,13 @@ def test_an_interval_is_that_of_the_mean_or_of_a_ratio():
     assert str(report.Interval([])) == ""
 
 
+def test_a_plot_shows_domains_and_methods(tmp_path):
+    pytest.importorskip("matplotlib")
+    row = {"domain": "d", "example": "x", "score": 0.5, "tested": 10, "tokens": 2}
+    report.plot([row | {"method": method} for method in ("base", "masked")], tmp_path / "new" / "plot.png")
+    assert (tmp_path / "new" / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_only_examples_of_all_methods_are_reported():
     rows = [{"domain": "d", "method": m, "example": e} for m, e in (("base", "x"), ("base", "y"), ("masked", "y"))]
     assert report.by_domain(rows) == {"d": {"base": [rows[1]], "masked": [rows[2]]}}
