@@ -16,14 +16,15 @@ import json
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import genctl
-from benchmarks.domains import Domain
+from benchmarks.domains import Domain, Example
 from benchmarks.domains.methods import METHODS, Row, Sizes, run
-from benchmarks.domains.report import plot, tables
+from benchmarks.domains.report import SETTINGS, plot, tables
 
 DOMAINS = {"molecules": "molecules", "goals": "goals", "patterns": "patterns", "json": "json_schemas", "sql": "sql"}
 BEGIN, END = "<!-- written by make bench-domains -->", "<!-- until here -->"
@@ -37,35 +38,37 @@ def read(path: Path) -> list[Row]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
 
 
-def missing(domains: Sequence[Domain], options: argparse.Namespace, done: Sequence[Row]) -> Iterator[Row]:
-    """A new row for each example and method without one, as far as it is known before the run."""
-    sizes = {"particles": options.particles, "awrs_particles": options.awrs_particles, "max_tries": options.max_tries}
-    known = {_key(row) for row in done}
-    examples = {domain.name: domain.examples(options.examples, options.seed) for domain in domains}
-    for i in range(options.examples):
-        for domain in domains:
-            for method in options.methods if i < len(examples[domain.name]) else ():
-                names = {"domain": domain.name, "example": examples[domain.name][i].name, "method": method}
-                row = {"model": options.model, **names, "seed": options.seed, **sizes}
-                if _key(row) not in known:
-                    yield row | {"run": (examples[domain.name][i], domain.max_new_tokens)}
+def settings(options: argparse.Namespace) -> Row:
+    return {name: getattr(options, name) for name in SETTINGS}
 
 
-def _key(row: Row) -> tuple[object, ...]:
-    names = ("model", "domain", "example", "method", "seed", "particles", "awrs_particles", "max_tries")
-    return tuple(row[name] for name in names)
+def found(options: argparse.Namespace) -> list[Row]:
+    """The results that are there already."""
+    rows = read(options.results)
+    return [row for row in rows if settings(options).items() <= row.items() and row["domain"] in options.domains]
+
+
+def missing(domains: Sequence[Domain], options: argparse.Namespace) -> Iterator[tuple[Domain, Example, str]]:
+    """Examples and methods that have no result yet."""
+    done = {(row["domain"], row["example"], row["method"]) for row in found(options)}
+    examples = [domain.examples(options.examples, options.seed) for domain in domains]
+    for row in zip_longest(*examples):
+        for domain, example in zip(domains, row, strict=True):
+            for method in options.methods if example else ():
+                if (domain.name, example.name, method) not in done:
+                    yield domain, example, method
 
 
 def fill(domains: Sequence[Domain], options: argparse.Namespace) -> None:
     model = genctl.load(None if options.model == "smollm2" else options.model)
     options.results.parent.mkdir(parents=True, exist_ok=True)
     with options.results.open("a", encoding="utf-8") as file:
-        for row in missing(domains, options, read(options.results)):
-            example, max_new_tokens = row.pop("run")
+        for domain, example, method in missing(domains, options):
+            row = {"domain": domain.name, "example": example.name, "method": method, **settings(options)}
             sizes = Sizes(
-                options.particles, options.awrs_particles, max_new_tokens, options.max_tries, options.max_time
+                options.particles, options.awrs_particles, domain.max_new_tokens, options.max_tries, options.max_time
             )
-            row |= run(model, example, METHODS[row["method"]], sizes, options.seed)
+            row |= run(model, example, METHODS[method], sizes, options.seed)
             file.write(json.dumps(row) + "\n")
             file.flush()
             print(
@@ -109,7 +112,7 @@ def main() -> None:
     domains = [domain_named(name) for name in options.domains]
     if not options.report:
         fill(domains, options)
-    rows = [row for row in read(options.results) if row["model"] == options.model and row["domain"] in options.domains]
+    rows = found(options)
     lines = list(tables(rows, domains))
     print("\n".join(lines))
     if options.write:

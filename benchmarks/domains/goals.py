@@ -123,7 +123,7 @@ def grammar(domain: Planning) -> str:
 
 
 ATOM = re.compile(r"\(([a-z0-9-]+(?: [a-z0-9-]+)*)\)")
-LAST = re.compile(r"\([a-z0-9 -]*\Z")
+BODY = re.compile(r"(?P<atoms>(?: \([a-z0-9 -]*\))*)(?:| | (?P<last>\([a-z0-9 -]*)|\){1,2})")  # so far
 
 
 def spelled(atoms: Sequence[Atom]) -> str:
@@ -141,14 +141,18 @@ def parsed(text: str) -> frozenset[Atom] | None:
 def consistent(domain: Planning) -> Oracle:
     """Prefix oracle: does no atom contradict those before it, and can the last one still become such an atom?"""
 
+    known = frozenset(domain.atoms)
+
     def consistent(text: str, done: bool) -> bool:
-        atoms = frozenset(tuple(atom.split(" ")) for atom in ATOM.findall(text))
-        if domain.contradictory(atoms):
+        body = BODY.fullmatch(text.partition("(and")[2])
+        if body is None:
             return False
-        last = None if done else LAST.search(text)
-        if last is None or "(and" not in text or last[0].startswith("(and"):
-            return True
-        rest = [atom for atom in domain.atoms if f"({' '.join(atom)})".startswith(last[0])]
+        atoms, last = frozenset(tuple(atom.split(" ")) for atom in ATOM.findall(body["atoms"])), body["last"]
+        if not atoms <= known or domain.contradictory(atoms):
+            return False
+        if last is None or done:
+            return last is None
+        rest = [atom for atom in domain.atoms if f"({' '.join(atom)})".startswith(last)]
         return any(not domain.contradictory(atoms | {atom}) for atom in rest)
 
     return consistent

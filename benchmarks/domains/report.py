@@ -12,6 +12,7 @@ from benchmarks.domains import Domain
 from benchmarks.domains.methods import METHODS, Row
 
 RESAMPLES = 4000
+SETTINGS = ("model", "seed", "particles", "awrs_particles", "max_tries")  # what all rows of a table have in common
 Values = Sequence[float]
 
 
@@ -111,7 +112,8 @@ def against_masking(methods: dict[str, list[Row]]) -> tuple[Interval, Interval, 
 
 
 def tables(rows: Sequence[Row], domains: Sequence[Domain]) -> Iterator[str]:
-    """Markdown."""
+    """Markdown. The rows are of one model, with the same settings."""
+    yield "\n" + ", ".join(f"{name}: {rows[0][name]}" for name in SETTINGS if rows)
     found, scored = by_domain(rows), {domain.name: domain.scored for domain in domains}
     for domain, methods in found.items():
         yield f"\n**{domain}** (score: {scored[domain]})\n"
