@@ -44,8 +44,13 @@ def settings(options: argparse.Namespace) -> Row:
 
 def found(options: argparse.Namespace) -> list[Row]:
     """The results that are there already."""
-    rows = read(options.results)
-    return [row for row in rows if settings(options).items() <= row.items() and row["domain"] in options.domains]
+    return [
+        row
+        for row in read(options.results)
+        if settings(options).items() <= row.items()
+        and row["domain"] in options.domains
+        and row["method"] in options.methods
+    ]
 
 
 def missing(domains: Sequence[Domain], options: argparse.Namespace) -> Iterator[tuple[Domain, Example, str]]:
