@@ -27,6 +27,7 @@ from benchmarks.domains.methods import METHODS, Row, Sizes, run
 from benchmarks.domains.report import SETTINGS, plot, tables
 
 DOMAINS = {"molecules": "molecules", "goals": "goals", "patterns": "patterns", "json": "json_schemas", "sql": "sql"}
+SEEDS = 1_000_000  # examples have seeds of their own, lest their random numbers be the same
 BEGIN, END = "<!-- written by make bench-domains -->", "<!-- until here -->"
 
 
@@ -53,27 +54,27 @@ def found(options: argparse.Namespace) -> list[Row]:
     ]
 
 
-def missing(domains: Sequence[Domain], options: argparse.Namespace) -> Iterator[tuple[Domain, Example, str]]:
-    """Examples and methods that have no result yet."""
+def missing(domains: Sequence[Domain], options: argparse.Namespace) -> Iterator[tuple[Domain, int, Example, str]]:
+    """Examples, with their numbers, and methods that have no result yet."""
     done = {(row["domain"], row["example"], row["method"]) for row in found(options)}
     examples = [domain.examples(options.examples, options.seed) for domain in domains]
-    for row in zip_longest(*examples):
+    for i, row in enumerate(zip_longest(*examples)):
         for domain, example in zip(domains, row, strict=True):
             for method in options.methods if example else ():
                 if (domain.name, example.name, method) not in done:
-                    yield domain, example, method
+                    yield domain, i, example, method
 
 
 def fill(domains: Sequence[Domain], options: argparse.Namespace) -> None:
     model = genctl.load(None if options.model == "smollm2" else options.model)
     options.results.parent.mkdir(parents=True, exist_ok=True)
     with options.results.open("a", encoding="utf-8") as file:
-        for domain, example, method in missing(domains, options):
+        for domain, i, example, method in missing(domains, options):
             row = {"domain": domain.name, "example": example.name, "method": method, **settings(options)}
             sizes = Sizes(
                 options.particles, options.awrs_particles, domain.max_new_tokens, options.max_tries, options.max_time
             )
-            row |= run(model, example, METHODS[method], sizes, options.seed)
+            row |= run(model, example, METHODS[method], sizes, SEEDS * options.seed + i)
             file.write(json.dumps(row) + "\n")
             file.flush()
             print(
