@@ -1,6 +1,6 @@
 r"""Texts that match a pattern which no automaton holds: back-references, recursion, conditionals, atomic groups.
 
-    lm.generate(prompt, genctl.predicate(full_match(r"(\w+) \1")), num_particles=5)
+    lm.generate(prompt, matching(r"(\w+) \1"), num_particles=5)
 
 The `regex` package can say that a text matches so far. Its answer for a beginning is right but where it asks whether
 the text ends here, as `$` and `\b` do: (?!a$)a+ matches "aa", but "a" is refused as its beginning. So an optional
@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import regex
 
 import genctl
 from benchmarks.domains import Counted, Domain, Example, Oracle, chat, data_file
+from genctl.constraints.rules import Rule
 from genctl.errors import ConstraintError
 
 SECONDS = 2.0  # after which backtracking is given up
@@ -84,21 +86,31 @@ def _reading(pattern: str, pieces: regex.Pattern[str]) -> str:
     return pieces.sub(piece, pattern)
 
 
+@cache
+def _ascii() -> Rule:
+    return genctl.regex("[\t\n\r -~]*")
+
+
+def matching(pattern: str, oracle: Counted | None = None) -> Rule:
+    """Texts in ASCII that match: a function is not shown the first bytes of a character, so it cannot refuse them."""
+    return _ascii() & genctl.predicate(oracle or full_match(pattern))
+
+
 def examples(count: int, seed: int) -> Sequence[Example]:
-    """Patterns of the data that can be judged by beginnings, none long."""
+    """Patterns of the data that can be judged by beginnings and that ASCII can match, as far as one character tells."""
     with data_file("patterns.csv").open(newline="", encoding="utf-8") as file:
         patterns = [row["regex"] for row in csv.DictReader(file)]
-    patterns = [pattern for pattern in patterns if len(pattern) <= LONGEST and _can_be_judged(pattern)]
+    patterns = [pattern for pattern in patterns if len(pattern) <= LONGEST and _is_usable(pattern)]
     order = np.random.default_rng(seed).permutation(len(patterns))
     return [_example(patterns[i]) for i in order[:count].tolist()]
 
 
-def _can_be_judged(pattern: str) -> bool:
+def _is_usable(pattern: str) -> bool:
     try:
-        full_match(pattern)
+        oracle = full_match(pattern)
     except ConstraintError:
         return False
-    return True
+    return any(oracle(chr(code), False) for code in range(128)) or oracle("", True)
 
 
 def _example(pattern: str) -> Example:
@@ -109,7 +121,7 @@ def _example(pattern: str) -> Example:
     def valid(text: str) -> bool:
         return whole.fullmatch(text, timeout=SECONDS) is not None
 
-    return Example(pattern, prompt, genctl.predicate(oracle), valid, lambda text: float(valid(text)), oracle)
+    return Example(pattern, prompt, matching(pattern, oracle), valid, lambda text: float(valid(text)), oracle)
 
 
 DOMAIN = Domain("patterns", examples, 16, "full match")

@@ -6,8 +6,9 @@ The data has schemas and no rows, so a database is filled with generated ones, i
 ask for are frequent. An answer is right if it returns what the gold query returns: in that order, if that one orders.
 A wrong one may do so by chance; questions whose gold query returns nothing are left out, since nothing is easily right.
 
-The rule is a grammar of SELECT with the names of the schema (what it leaves out: see `grammar`). That SQLite can run
-the query, each column being one of the tables in its FROM, is asked when the query is finished.
+The rule is a grammar of SELECT with the names of the schema (what it leaves out: see `grammar`). Whether SQLite can run
+the query, each column being one of the tables in its FROM, is asked when it is finished, and when a clause begins: what
+is in front of WHERE, say, must be a query by itself.
 """
 
 from __future__ import annotations
@@ -143,24 +144,46 @@ def _written(name: str) -> str:
     return name if re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) else _quoted(name)
 
 
+CLAUSE = re.compile(r" (?=(?:where|group by|having|order by|limit|union|intersect|except) )", re.IGNORECASE)
+STRINGS, NESTED, OPEN = re.compile(r"'[^']*'|\"[^\"]*\""), re.compile(r"\([^()]*\)"), re.compile(r"[('\"]")
+
+
+def in_front(text: str) -> str:
+    """Of a query that is begun, what is in front of its last clause: a query by itself, or "" in its first clause."""
+    outside = STRINGS.sub(_hidden, text)
+    while (less := NESTED.sub(_hidden, outside)) != outside:
+        outside = less
+    clauses = list(CLAUSE.finditer(OPEN.split(outside)[0]))
+    return text[: clauses[-1].start()] if clauses else ""
+
+
+def _hidden(found: re.Match[str]) -> str:
+    return "x" * len(found[0])
+
+
 def runs(schema: Schema) -> Oracle:
-    """Prefix oracle that lets all beginnings pass: can SQLite run the finished query on these tables?"""
+    """Prefix oracle: can SQLite run the finished query, or what is in front of its last clause, on these tables?"""
     database = sqlite3.connect(":memory:")
     database.executescript(ddl(schema))
 
-    def runs(text: str, done: bool) -> bool:
+    @cache
+    def runs_alone(text: str) -> bool:
         try:
             database.execute(f"EXPLAIN {text}")
         except (sqlite3.Error, sqlite3.Warning):
             return False
         return True
 
-    return lambda text, done: not done or runs(text, done)
+    def runs(text: str, done: bool) -> bool:
+        front = text if done else in_front(text)
+        return runs_alone(front) if front or done else True
+
+    return runs
 
 
 def query(schema: Schema, oracle: Counted | None = None) -> Rule:
     """SELECTs over the schema that SQLite can run. To be `genctl.sql(ddl(schema))` where that is there."""
-    return genctl.lark(grammar(schema)) & genctl.predicate(oracle or runs(schema), judges="text")
+    return genctl.lark(grammar(schema)) & genctl.predicate(oracle or runs(schema))
 
 
 # -- the database
