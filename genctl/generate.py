@@ -20,7 +20,7 @@ import numpy as np
 
 from genctl.automata.base import UNREACHABLE
 from genctl.constraints.base import Constraint
-from genctl.constraints.budget import Budget, within
+from genctl.constraints.budget import Held, within
 from genctl.constraints.rules import Rule, shown
 from genctl.errors import ArgumentError, ConstraintError, DeadEndError, GenctlError, ModelError
 from genctl.models.base import LanguageModel, Prompt
@@ -266,7 +266,7 @@ class Model:
             return [int(i) for i in prompt]
         return self.language_model.encode(cast(Prompt, prompt))
 
-    def _bind(self, rule: Rule | None, budget: int | None) -> tuple[Constraint | None, Budget | None]:
+    def _bind(self, rule: Rule | None, budget: int | None) -> tuple[Constraint | None, Held | None]:
         """The rule in the model's tokens, held to a budget of tokens; raises where no text of the rule keeps to it."""
         if rule is None:
             return None, None
@@ -279,7 +279,7 @@ class Model:
         return held, limit
 
     def _results(
-        self, run: Run, plan: Plan, rules: Sequence[Rule | None], budgets: Sequence[Budget | None]
+        self, run: Run, plan: Plan, rules: Sequence[Rule | None], budgets: Sequence[Held | None]
     ) -> list[Generations]:
         """Those of each prompt. Raises DeadEndError where all texts of one end where no token is allowed."""
         parts, checkpoint = run.finish(), cache(run.checkpoint)
@@ -296,7 +296,7 @@ class Model:
         self,
         parts: Sequence[Part],
         rule: Rule | None,
-        budget: Budget | None,
+        budget: Held | None,
         checkpoint: Callable[[], dict[str, Any]],
         numbers: tuple[int, ...],
     ) -> Generation:
@@ -311,7 +311,7 @@ class Model:
             checkpoint=checkpoint() if unfinished else None,
         )
 
-    def _samples(self, part: Part, budget: Budget | None) -> Iterator[Sample]:
+    def _samples(self, part: Part, budget: Held | None) -> Iterator[Sample]:
         cloud = part.cloud
         for i in range(part.rows.start, part.rows.stop):
             reason = REASONS[int(cloud.status[i])]
@@ -416,7 +416,7 @@ def _needing_extra(extra: str) -> Iterator[None]:
         raise ModelError(f'{error.name} is not installed\nhint: pip install "genctl[{extra}]"') from error
 
 
-def _too_few(rule: Rule, given: int, budget: Budget) -> GenctlError:
+def _too_few(rule: Rule, given: int, budget: Held) -> GenctlError:
     fewest, exact = budget.fewest()
     name = shown(repr(rule))
     if fewest == UNREACHABLE:
