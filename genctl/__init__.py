@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from genctl.constraints.notations import gbnf, json, lark, predicate, regex, tools
     from genctl.constraints.operators import after, choice, substring, until
     from genctl.constraints.rules import Rule
+    from genctl.constraints.sql import sql
     from genctl.constraints.template import template
     from genctl.errors import (
         ArgumentError,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         GenctlWarning,
         IncompleteError,
         ModelError,
+        QueryError,
         UnsatisfiableError,
         VocabularyError,
     )
@@ -44,6 +46,7 @@ _HOMES = {
     "genctl.constraints.notations": ("gbnf", "json", "lark", "predicate", "regex", "tools"),
     "genctl.constraints.operators": ("after", "choice", "substring", "until"),
     "genctl.constraints.rules": ("Rule",),
+    "genctl.constraints.sql": ("sql",),
     "genctl.constraints.template": ("template",),
     "genctl.errors": (
         "ArgumentError",
@@ -54,6 +57,7 @@ _HOMES = {
         "IncompleteError",
         "Interrupted",
         "ModelError",
+        "QueryError",
         "UnsatisfiableError",
         "VocabularyError",
     ),
@@ -83,6 +87,7 @@ __all__ = [
     "Interrupted",
     "Model",
     "ModelError",
+    "QueryError",
     "Rule",
     "SetPrompt",
     "ToolCall",
@@ -101,6 +106,7 @@ __all__ = [
     "predicate",
     "processor",
     "regex",
+    "sql",
     "substring",
     "template",
     "tools",

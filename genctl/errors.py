@@ -79,6 +79,10 @@ class IncompleteError(GenctlError, ValueError):
     """The value of a text that was cut before it was complete was asked for."""
 
 
+class QueryError(GenctlError, RuntimeError):
+    """A statement that the database did not run to its end: refused, failed, or out of time."""
+
+
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C during a generation. checkpoint: plain JSON, from which `generate(..., resume=checkpoint)` goes on."""
 

@@ -1,0 +1,347 @@
+"""How a statement can be finished: one way from every place of the grammar, short if not always the shortest.
+
+    Closing(grammar).distance(place, touching=False)         # bytes of this way
+
+A rule for each kind of place names the next token. Where several ways are open (which table has the columns that are
+waited for?) the lengths of a few of them are compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from heapq import heappop, heappush
+from itertools import count
+from typing import TypeAlias
+
+from genctl.automata.base import UNREACHABLE
+from genctl.compilers.sql.parser import (
+    AFTER_NOT,
+    AFTER_SIGN,
+    ALIAS,
+    CASE,
+    END,
+    OPERAND,
+    Expr,
+    Grammar,
+    Place,
+    Query,
+    Token,
+    is_bare,
+    positions,
+)
+from genctl.compilers.sql.scope import Core, Result, Source, found
+from genctl.compilers.sql.words import KEYWORDS
+
+Spot: TypeAlias = tuple[Place, bool]
+
+
+def _word(text: str) -> Token:
+    return Token("word", text)
+
+
+def _op(text: str) -> Token:
+    return Token("op", text)
+
+
+_NUMBER, _INTEGER = Token("number", ""), Token("integer", "1")
+
+
+class Closing:
+    """Lengths are remembered, by place and by whether a word or number stands right before."""
+
+    def __init__(self, grammar: Grammar) -> None:
+        self._grammar = grammar
+        self._known: dict[Spot, int] = {}
+        self._next: dict[Spot, tuple[Token, Spot]] = {}
+
+    def text(self, place: Place, touching: bool) -> str:
+        """The way itself."""
+        spot, out = (place, touching), list[str]()
+        self.distance(*spot)
+        while spot in self._next:
+            token, after = self._next[spot]
+            out.append(" " * (spot[1] and _is_word(token)) + _spelled(token))
+            spot = after
+        return "".join(out)
+
+    def distance(self, place: Place, touching: bool) -> int:
+        """Bytes to the end of the statement. touching: a word or number stands before, without a blank behind it.
+
+        Dijkstra's search over the tokens that `_options` names; what is found is entered for all places on the way.
+        """
+        origin = place, touching
+        best, before = {origin: 0}, dict[Spot, tuple[Spot, Token]]()
+        heap = [(self._known.get(origin, 0), 0, 0, origin)]
+        number = count()
+        while heap:
+            _, _, cost, spot = heappop(heap)
+            if spot in self._known or spot[0].mode == "finished":
+                return self._enter(origin, spot, before, best, cost + self._known.get(spot, 0))
+            if cost > best[spot]:
+                continue
+            for length, token, after in self._steps(*spot):
+                if cost + length < best.get(after, UNREACHABLE):
+                    best[after], before[after] = cost + length, (spot, token)
+                    total = cost + length + self._known.get(after, 0)
+                    heappush(heap, (total, -next(number), cost + length, after))
+        raise AssertionError(f"no way on from {place}")
+
+    def _enter(
+        self, origin: Spot, end: Spot, before: dict[Spot, tuple[Spot, Token]], best: dict[Spot, int], total: int
+    ) -> int:
+        spot = end
+        while spot != origin:
+            self._known[spot] = total - best[spot]
+            earlier, token = before[spot]
+            self._next[earlier] = token, spot
+            spot = earlier
+        self._known[origin] = total
+        return total
+
+    def _steps(self, place: Place, touching: bool) -> Iterator[tuple[int, Token, Spot]]:
+        for tokens in self._options(place):
+            found = [(token, after) for token in tokens if (after := self._read(place, token)) is not None]
+            for token, after in found:
+                length = len(_spelled(token).encode()) + (touching and _is_word(token))
+                yield length, token, (after, _is_word(token))
+            if found:
+                return
+
+    def _read(self, place: Place, token: Token) -> Place | None:
+        return self._grammar.read(place, token)
+
+    def _options(self, place: Place) -> Iterator[Sequence[Token]]:
+        """Tokens to go on with: those of the first group of which one can be read."""
+        expr = place.expr
+        if expr is None:
+            yield from self._outside(place)
+        elif expr.state in (OPERAND, AFTER_NOT, AFTER_SIGN, CASE):
+            yield self._operand(place, expr)
+        elif expr.state == "operator":
+            yield from [[_word("and")]] if expr.tight else self._behind_operand(place, expr)
+        elif expr.state in ("name", "quoted"):
+            yield from self._behind_operand(place, expr)
+            yield _op("."), _op("("), _word("and")
+        elif expr.state == "column":
+            yield self._columns(place, expr)
+        else:
+            yield (_INSIDE[expr.state],)
+
+    # -- in expressions
+
+    def _operand(self, place: Place, expr: Expr) -> Sequence[Token]:
+        if expr.what == "call" and self._grammar.schema.functions[expr.word].most == 0:
+            return (_op(")"),)
+        if expr.state == CASE:
+            return (_word("when"),)
+        if expr.bare:
+            usable = positions(place)
+            return (Token("position", str(min(usable))) if usable else Token("string", ""),)
+        fresh = expr.what == "column" and expr.shape is None and not _lacking(place)
+        return (_NUMBER, _op("*")) if fresh else (_NUMBER,)
+
+    def _behind_operand(self, place: Place, expr: Expr) -> Iterator[Sequence[Token]]:
+        """The end of the expression, or what it lacks."""
+        if expr.what == "case":
+            yield (_word({"base": "when", "when": "then"}.get(expr.word, "end")),)
+        elif expr.what == "cast":
+            yield (_word("as"),)
+        elif expr.what == "column":
+            yield from self._behind_column(place)
+        elif expr.up is not None:
+            yield (_op(")"),)
+            yield (_op(","),)
+        else:
+            yield (_close(place),)
+            yield _op(","), _word("join")
+
+    def _columns(self, place: Place, expr: Expr) -> list[Token]:
+        names = sorted(self._grammar.names(place), key=lambda name: (len(name), name))
+        wanted = {need.name for need in place.core.needs if need.qualifier == expr.name}
+        some = [name for name in names if name in wanted][:1] + names[:1]
+        if not names and self._grammar.free(place):
+            some = ["a"]
+        return [_op("*"), *(_written(name) for name in dict.fromkeys(some))]
+
+    # -- the columns of a SELECT
+
+    def _behind_column(self, place: Place) -> Iterator[Sequence[Token]]:
+        lacking = _lacking(place)
+        if lacking and not _expr(place).shape:
+            yield (_word("as"),)
+        yield from self._after_result(place, len(place.core.columns) + 1, lacking)
+
+    def _after_result(self, place: Place, number: int, lacking: list[str]) -> Iterator[Sequence[Token]]:
+        if lacking or (place.width is not None and number < place.width):
+            yield (_op(","),)
+        yield (_close(place),)
+        yield (_word("from"),)
+        yield (_word("as"),)
+
+    def _outside(self, place: Place) -> Iterator[Sequence[Token]]:
+        mode = place.mode
+        if mode == "result":
+            yield from self._after_result(place, len(place.core.columns), _lacking(place))
+        elif mode == "as":
+            yield [_new(name) for name in _lacking(place)[:1]]
+            yield (self._new_name(place),)
+        elif mode == "from":
+            yield from self._sources(place)
+        elif mode == "source":
+            yield from self._alias(place)
+        elif mode == "source as":
+            yield [_new(name) for name in _wanted(place)]
+            yield (self._new_name(place),)
+        elif mode in ("with", "cte column"):
+            yield (self._new_name(place),)
+        elif mode in ("source end", "joined"):
+            yield from self._behind_sources(place)
+        elif mode == "using":
+            yield (_written(min(place.clash or self._grammar.names(place), key=_shortest)),)
+        elif mode == "using next":
+            yield (_op(","),) if place.clash else (_op(")"),)
+        elif mode == "order name":
+            yield (Token("position", "1"),)
+        else:
+            yield (_OUTSIDE[mode] if mode in _OUTSIDE else _close(place),)
+
+    def _new_name(self, place: Place) -> Token:
+        return next(_word(name) for name in _names() if self._read(place, _word(name)) is not None)
+
+    # -- sources
+
+    def _sources(self, place: Place) -> Iterator[Sequence[Token]]:
+        """A table that has all that is waited for, if there is one; else a sub-select makes it."""
+        tables = {cte.name: cte.columns for cte in place.ctes}
+        tables |= {name: table.names for name, table in self._grammar.schema.tables.items() if name not in tables}
+        ranked = sorted(tables, key=_shortest)
+        yield [_written(name) for name in ranked if _covers(place.core, tables[name])][:3]
+        yield (_op("("),)
+        yield [_written(name) for name in ranked]
+
+    def _alias(self, place: Place) -> Iterator[Sequence[Token]]:
+        wanted = _wanted(place)
+        yield [_word(name) for name in wanted if ALIAS.fullmatch(name)]
+        yield (_word("as"),) if wanted else ()
+        yield from self._behind_sources(place)
+        yield (self._new_name(place),)
+
+    def _behind_sources(self, place: Place) -> Iterator[Sequence[Token]]:
+        yield (_close(place),)
+        yield (_word("using"),) if place.clash else ()
+        yield _op(","), _word("join")
+
+
+def _expr(place: Place) -> Expr:
+    assert place.expr is not None, "an expression is open"
+    return place.expr
+
+
+def _shortest(name: str) -> tuple[int, str]:
+    return len(name), name
+
+
+def _wanted(place: Place) -> list[str]:
+    """Names that the source which was read should have."""
+    assert place.waiting is not None
+    return [name for name in sorted(_qualifiers(place.core)) if _has(place.core, name, place.waiting)]
+
+
+def _spelled(token: Token) -> str:
+    """The shortest text of a token."""
+    kind, text = token
+    if kind in _SAMPLES:
+        return _SAMPLES[kind]
+    return text if kind != "quoted" else f"`{text}`" if '"' in text else f'"{text}"'
+
+
+_SAMPLES = {"number": "1", "integer": "1", "string": "''"}
+
+
+def _is_word(token: Token) -> bool:
+    return token.kind in ("word", "number", "integer", "position")
+
+
+def _written(name: str) -> Token:
+    return Token("word" if is_bare(name) else "quoted", name)
+
+
+def _new(name: str) -> Token:
+    """A name that is given."""
+    return Token("word" if is_bare(name) and name not in KEYWORDS else "quoted", name)
+
+
+def _close(query: Query) -> Token:
+    return END if query.up is None else _op(")")
+
+
+def _names() -> Iterator[str]:
+    """a, b, c ... and longer ones, all of which can be names of tables without AS."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    yield from letters
+    yield from (f"{letter}{digit}" for digit in range(100) for letter in letters)
+
+
+def _qualifiers(core: Core) -> set[str]:
+    """Names that a source must still have."""
+    needed = {need.qualifier for need in core.needs}
+    needed |= {column.of for column in core.columns if not isinstance(column, Result)}
+    return needed - {source.name for source in core.sources} - {""}
+
+
+def _unmet(core: Core) -> set[str]:
+    """Columns without qualifier that no source has yet."""
+    return {need.name for need in core.needs if not need.qualifier and not found(core, need.name)}
+
+
+def _has(core: Core, qualifier: str, source: Source) -> bool:
+    return all(need.name in source.columns for need in core.needs if need.qualifier == qualifier)
+
+
+def _covers(core: Core, columns: tuple[str, ...]) -> bool:
+    """Would a source with these columns, under the right name, be all that is waited for?"""
+    qualifiers = _qualifiers(core)
+    if len(qualifiers) > 1:
+        return False
+    wanted = _unmet(core) | {need.name for need in core.needs if need.qualifier in qualifiers}
+    return wanted <= set(columns)
+
+
+def _lacking(query: Query) -> list[str]:
+    """Names that the columns of a sub-select in FROM should have for the SELECT around it, and have not."""
+    if query.role != "derived" or query.first is not None or query.up is None:
+        return []
+    core = query.up.core
+    wanted = _unmet(core)
+    if not wanted and (qualifiers := _qualifiers(core)):
+        wanted = {need.name for need in core.needs if need.qualifier == min(qualifiers)}
+    there = {column.name for column in query.core.columns if isinstance(column, Result)}
+    if query.expr is not None and query.expr.shape:
+        there.add(query.expr.shape)
+    return sorted(wanted - there - query.forbid)
+
+
+_INSIDE = {
+    "not": _word("null"),
+    "in": _op("("),
+    "collation": _word("rtrim"),
+    "counted": _op(")"),
+    "opening": _op("("),
+    "select": _word("select"),
+    "type": _word("int"),
+    "typed": _op(")"),
+}
+_OUTSIDE = {
+    **dict.fromkeys(("start", "select", "union", "with next"), _word("select")),
+    **dict.fromkeys(("left", "inner", "natural"), _word("join")),
+    **dict.fromkeys(("group by", "order by"), _word("by")),
+    **dict.fromkeys(("limit", "offset"), _INTEGER),
+    "using open": _op("("),
+    "nulls": _word("last"),
+    "cte": _word("as"),
+    "cte as": _word("as"),
+    "cte open": _op("("),
+    "cte next": _op(")"),
+    "closed": END,
+}
+_JOIN_ON = (_op(","), _word("join"))
