@@ -207,7 +207,7 @@ class Genlm(Engine):
         width, threshold = BEAMS[setting]
         end = self._llm.byte_vocab[self._llm.tokenizer.eos_token_id].byte_string
         self._llm.clear_cache()
-        self._caches[setting] = self._llm.cache
+        self._caches[setting] = self._llm._caches
 
         async def begin() -> Any:
             params = BeamParams(K=width, prune_threshold=threshold, eos_byte_strings=[end])
@@ -223,7 +223,7 @@ class Genlm(Engine):
     def _push(self, setting: str, text: bytes) -> Any:
         async def push() -> Any:
             first, beam = self._beams[setting]
-            self._llm.cache = self._caches[setting]  # what another setting has asked is not known to this one
+            self._llm._caches = self._caches[setting]  # what another setting has asked is not known to this one
             for byte in text:
                 beam = await (beam.prune() << byte)
                 law = (await beam.logp_next()).ps

@@ -20,7 +20,7 @@ from genctl.steering.checks import check_finite, check_within
 
 @dataclass(frozen=True)
 class AdaptiveTemperature(Hook):
-    """Hotter where the model is undecided, cooler where it is sure: T (1 + strength * h) (Liu et al. 2025, HAPO).
+    """Hotter where the model is undecided, cooler where it is sure: T (1 + strength * h) (HAPO).
 
     h is (log H - pivot) / spread, times `hot` where it is positive, `cold` where it is negative, clipped to [-1, 1]; H
     is the entropy, nats. A cold of less than 0 heats sure tokens too, as the paper's code does.

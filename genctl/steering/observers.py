@@ -186,7 +186,7 @@ class Confidence:
 
 @dataclass(frozen=True)
 class Divergence:
-    """The sum over tokens of KL(Q, P): P the model behind the prompt, Q without it (MG-Select, Jang et al. 2025).
+    """The sum over tokens of KL(Q, P): P the model behind the prompt, Q without it (MG-Select).
 
     Texts win whose every token the prompt says most about. uniform: Q is the uniform law instead.
     """

@@ -38,7 +38,7 @@ class Router(Protocol):
 @dataclass(frozen=True)
 class ByEntropy:
     """The large model while the mean entropy (nats) of the last `window` laws of the active one is above the threshold
-    (Simonds 2025). residence: so many tokens at least between two changes.
+    (arXiv 2502.06833). residence: so many tokens at least between two changes.
     """
 
     threshold: float
