@@ -320,6 +320,7 @@ def spider(data):
         tables = {
             table: {name: kind for (owner, name), kind in columns if owner == i}
             for i, table in enumerate(schema["table_names_original"])
+            if not table.startswith("sqlite_")  # the name of a table that SQLite keeps for itself
         }
         connections[schema["db_id"]] = empty(tables)
     rules = {name: genctl.sql(connection) for name, connection in connections.items()}
@@ -337,7 +338,7 @@ def test_every_gold_query_is_accepted_and_no_beginning_of_one_is_refused(spider)
 
 def mutants(query: str, names: list[str], rng: random.Random) -> Iterator[str]:
     """The query with a wrong column, table, alias, order of clauses, number of arguments."""
-    words_ = list(re.finditer(r"[A-Za-z_][A-Za-z_0-9]*", query))
+    words_ = [found for found in re.finditer(r"[A-Za-z_][A-Za-z_0-9]*", query) if found[0].lower() not in KEYWORDS]
     for found in rng.sample(words_, min(4, len(words_))):
         yield query[: found.start()] + rng.choice([*names, found[0] + "s", found[0][::-1]]) + query[found.end() :]
     for found in re.finditer(r"\bT(\d)\b", query):

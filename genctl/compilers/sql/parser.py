@@ -282,7 +282,8 @@ class Grammar:
         return frozenset({*self.schema.tables, *(cte.name for cte in query.ctes)})
 
     def known(self, query: Query, name: str) -> bool:
-        return self.forward or name in self.columns or name in query.made
+        """May a source that is still to come have such a column? A keyword can be no new name."""
+        return name in self.columns or name in query.made or (self.forward and name not in KEYWORDS)
 
 
 def is_bare(name: str) -> bool:
@@ -572,7 +573,7 @@ def _qualified(grammar: Grammar, query: Query, token: Token) -> Query | None:
     if token.kind not in ("word", "quoted") or (token.kind == "word" and token.text in RESERVED):
         return None
     known = token.text in grammar._columns_of(query, expr, expr.name)
-    if not known and not (grammar.forward and grammar._is_forward(query, expr)):
+    if not known and not (grammar._is_forward(query, expr) and grammar.known(query, token.text)):
         return None
     after = _resolve(query, Need(expr.name, token.text, expr.own))
     return None if after is None else _operand_read(after, shape=token.text)
