@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from genctl import steering
     from genctl.compilers.types import ToolCall
     from genctl.constraints.notations import gbnf, json, lark, predicate, regex, tools
     from genctl.constraints.operators import after, choice, substring, until
@@ -107,6 +108,7 @@ __all__ = [
     "processor",
     "regex",
     "sql",
+    "steering",
     "substring",
     "template",
     "tools",
@@ -115,6 +117,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "steering":  # a module of many hooks
+        return import_module("genctl.steering")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'genctl' has no attribute {name!r}")
     value = getattr(import_module(_HOME_OF[name]), name)
