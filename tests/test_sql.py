@@ -256,6 +256,7 @@ def test_a_random_statement_of_the_language_is_accepted_by_sqlite_and_none_of_it
     assert accepts(automaton, statement.encode()), statement
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(st.integers(0, 10**9), st.booleans())
 def test_from_every_beginning_the_way_to_the_end_is_as_long_as_said_and_leads_there(seed, forward):
@@ -397,6 +398,7 @@ def vocabulary() -> Vocabulary:
     return Vocabulary(tuple(tokens), eos=frozenset({len(tokens) - 2}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget", [None, 12, 40])
 def test_the_laws_of_constraints_hold(budget):
     words_ = vocabulary()
@@ -428,6 +430,7 @@ def test_the_laws_of_constraints_hold(budget):
         assert state == 0 or constraint.complete(state) or budget is None
 
 
+@pytest.mark.slow
 def test_a_budget_never_ends_in_a_dead_end():
     constraint, budget = within(RULE.bind(vocabulary()), 15)
     assert isinstance(budget, SqlBudget)
