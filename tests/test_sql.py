@@ -245,7 +245,7 @@ SCHEMA = of_sqlite(ORACLE)
 AUTOMATA = {forward: SqlAutomaton(Grammar(SCHEMA, forward=forward)) for forward in (False, True)}
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(st.integers(0, 10**9), st.booleans(), st.integers(3, 40))
 def test_a_random_statement_of_the_language_is_accepted_by_sqlite_and_none_of_its_beginnings_is_refused(
     seed, forward, length
@@ -256,7 +256,8 @@ def test_a_random_statement_of_the_language_is_accepted_by_sqlite_and_none_of_it
     assert accepts(automaton, statement.encode()), statement
 
 
-@settings(max_examples=25)
+@pytest.mark.slow
+@settings(max_examples=10)
 @given(st.integers(0, 10**9), st.booleans())
 def test_from_every_beginning_the_way_to_the_end_is_as_long_as_said_and_leads_there(seed, forward):
     automaton = AUTOMATA[forward]
@@ -272,7 +273,7 @@ def test_from_every_beginning_the_way_to_the_end_is_as_long_as_said_and_leads_th
         state = automaton.step(state, byte)
 
 
-@settings(max_examples=100)
+@settings(max_examples=40)
 @given(st.integers(0, 10**9), st.data())
 def test_what_a_changed_statement_is_refused_for_sqlite_refuses_or_the_language_leaves_out(seed, data):
     """Where a text is accepted, SQLite accepts it: also when it was not made by the grammar."""
@@ -284,15 +285,13 @@ def test_what_a_changed_statement_is_refused_for_sqlite_refuses_or_the_language_
     assert not RULE.accepts(changed) or why_not(ORACLE, changed) is None
 
 
-def test_the_deepest_statements_fit_on_the_stack_of_sqlites_parser():
-    deep = "SELECT x FROM a WHERE "
-    while True:
-        more = deep + "x OR x AND x = x < x + x * x || (SELECT max(x) FROM a WHERE "
-        if run(AUTOMATA[False], AUTOMATA[False].start, more.encode()) == DEAD:
-            break
-        deep = more
-    state = run(AUTOMATA[False], AUTOMATA[False].start, deep.encode())
-    assert why_not(ORACLE, deep + AUTOMATA[False].completion(state).decode()) is None
+@pytest.mark.parametrize("level", ["x = (SELECT max(x) FROM a WHERE ", "(", "abs("])
+def test_statements_that_nest_as_deep_as_they_may_fit_on_the_stack_of_sqlites_parser(level):
+    automaton, deep = AUTOMATA[False], "SELECT x FROM a WHERE "
+    while run(automaton, automaton.start, (deep + level).encode()) != DEAD:
+        deep += level
+    way = automaton.completion(run(automaton, automaton.start, deep.encode()))
+    assert why_not(ORACLE, deep + way.decode()) is None
 
 
 def test_keywords_outside_of_the_list_are_names_of_columns_without_quotes():
@@ -364,28 +363,6 @@ def test_mutants_that_sqlite_refuses_are_refused(spider):
     assert tested >= 300
 
 
-def test_a_mutant_is_refused_at_a_place_where_sqlite_takes_no_gold_ending(spider):
-    """What was read before the refused byte, with the endings of other queries: SQLite takes none of the refused."""
-    questions, connections, rules = spider
-    rng, refused = random.Random(1), 0
-    for question in rng.sample(questions, 60):
-        name = question["db_id"]
-        automaton, connection = rules[name].automaton, connections[name]
-        others = [q["query"] for q in questions if q["db_id"] == name]
-        names = sorted(table.names[0] for table in rules[name].grammar.schema.tables.values())
-        for mutant in mutants(question["query"], names, rng):
-            raw = mutant.encode()
-            end = next((i for i in range(len(raw)) if run(automaton, automaton.start, raw[: i + 1]) == DEAD), None)
-            if end is None:
-                continue
-            begun = raw[: end + 1].decode(errors="ignore")
-            for other in rng.sample(others, min(10, len(others))):
-                ending = other[rng.randrange(len(other)) :]
-                refused += 1
-                assert why_not(connection, begun + ending) is not None, begun + ending
-    assert refused > 300
-
-
 # -- in tokens
 
 
@@ -421,6 +398,7 @@ def vocabulary() -> Vocabulary:
     return Vocabulary(tuple(tokens), eos=frozenset({len(tokens) - 2}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget", [None, 12, 40])
 def test_the_laws_of_constraints_hold(budget):
     words_ = vocabulary()
@@ -452,6 +430,7 @@ def test_the_laws_of_constraints_hold(budget):
         assert state == 0 or constraint.complete(state) or budget is None
 
 
+@pytest.mark.slow
 def test_a_budget_never_ends_in_a_dead_end():
     constraint, budget = within(RULE.bind(vocabulary()), 15)
     assert isinstance(budget, SqlBudget)

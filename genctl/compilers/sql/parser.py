@@ -35,7 +35,7 @@ from genctl.compilers.sql.scope import (
 )
 from genctl.compilers.sql.words import COLLATIONS, EITHER, KEYWORDS, RESERVED, TYPES, Function
 
-DEEPEST = 10  # levels of brackets and sub-selects; SQLite's parser has a stack of 100 symbols
+DEEPEST = 6  # levels of brackets and sub-selects; SQLite's parser has a stack of 100 symbols, see docs/sql.md
 ALIAS = re.compile(r"[a-z]{1,3}[0-9]*")  # of a table without AS, or before its FROM
 
 
