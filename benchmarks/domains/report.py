@@ -35,7 +35,7 @@ class Interval:
 
 
 def _short(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{round(value, 6):.3g}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{round(value, 6) + 0.0:.3g}"
 
 
 def _mean(rows: Sequence[Row], key: str, over: str | None = None) -> Interval:
