@@ -368,7 +368,7 @@ def main() -> None:
     parser.add_argument("--sha256", default="", help="what the joined file's sha256 begins with")
     parser.add_argument("--data", default="randomspan", choices=["randomspan", "singleline"])
     parser.add_argument("--count", type=int, default=160)
-    parser.add_argument("--context", type=int, default=480, help="bytes of prefix and suffix at most")
+    parser.add_argument("--context", type=int, default=520, help="bytes of prefix and suffix at most")
     parser.add_argument("--middle", type=int, default=80, help="bytes of the true middle at most")
     parser.add_argument("--suffix", type=int, default=LIKE_SUFFIX, help="bytes of the suffix at least")
     parser.add_argument("--slack", type=int, default=64, help="bytes that a middle may be longer than the true one")
