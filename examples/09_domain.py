@@ -17,7 +17,7 @@ from genctl.models.toy import ToyModel
 # The domain is the source of Python's own argparse: its first bytes to train on, lines from behind them to predict.
 source = inspect.getsource(argparse)
 seen, unseen = source[:20_000], source[20_000:].splitlines()[1:]
-lines = [line for line in unseen if len(line.strip()) > 10][::40]
+lines = [line for line in unseen if len(line.strip()) > 10][::60]
 
 domain = genctl.load(ToyModel.trained(seen, order=6, pieces=0))
 if "--real" in sys.argv:
