@@ -515,7 +515,7 @@ def test_the_packaged_model_is_edited_and_left_as_it_was() -> None:
         step, _ = model.extend(state, [ids[3:]])
         assert_same_laws(step, laws_of(whole))
         assert not np.allclose(logits_of(model, "The sky is"), before, atol=0.1)
-        signal.raise_signal(signal.SIGINT)
+        press_ctrl_c(model)
 
     with pytest.raises(KeyboardInterrupt), lm.edit(*edits):
         work()
