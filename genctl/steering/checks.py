@@ -11,26 +11,25 @@ from genctl.kernels.records import I64
 from genctl.vocabulary import Vocabulary
 
 
-def check_number(name: str, value: object) -> None:
+def check_number(name: str, value: object) -> float:
+    """The number, which is not NaN."""
     if isinstance(value, bool) or not isinstance(value, float | int | np.floating | np.integer) or np.isnan(value):
         raise ArgumentError(f"{name} is {value!r}, it must be a number")
+    return float(value)
 
 
 def check_finite(name: str, value: object) -> None:
-    check_number(name, value)
-    if not np.isfinite(value):  # type: ignore[call-overload]  # it is a number
+    if not np.isfinite(check_number(name, value)):
         raise ArgumentError(f"{name} is {value}, it must be finite")
 
 
 def check_within(name: str, value: object, least: float, most: float) -> None:
-    check_number(name, value)
-    if not least <= value <= most:  # type: ignore[operator]  # it is a number
+    if not least <= check_number(name, value) <= most:
         raise ArgumentError(f"{name} is {value}, it must be in [{least:g}, {most:g}]")
 
 
 def check_share(name: str, value: object) -> None:
-    check_number(name, value)
-    if not 0 < value <= 1:  # type: ignore[operator]  # it is a number
+    if not 0 < check_number(name, value) <= 1:
         raise ArgumentError(f"{name} is {value}, it must be in (0, 1]")
 
 

@@ -51,45 +51,42 @@ class RepetitionPenalty(Hook):
 
 
 @dataclass(frozen=True)
-class FrequencyPenalty(Hook):
+class Subtracted(Hook):
+    """Subtracts something from the logits of tokens that were there, 0 if the penalty is."""
+
+    penalty: float
+    prompt: bool = False
+    slot: ClassVar[Slot] = Slot.PENALTY
+
+    def __post_init__(self) -> None:
+        check_finite("penalty", self.penalty)
+
+    @property
+    def needs_prompt(self) -> bool:
+        return not self.prompt
+
+    def amounts(self, counts: I64, /) -> F32:
+        """(K,) how often each token was there -> (K,) nats."""
+        raise NotImplementedError
+
+    def __call__(self, step: Step, scores: F32, /) -> F32:
+        if self.penalty == 0:
+            return scores
+        return _where_said(step, scores, self.prompt, lambda logits, counts: logits - self.amounts(counts))
+
+
+class FrequencyPenalty(Subtracted):
     """Subtract the penalty (nats) once for each time that the token was there."""
 
-    penalty: float
-    prompt: bool = False
-    slot: ClassVar[Slot] = Slot.PENALTY
-
-    def __post_init__(self) -> None:
-        check_finite("penalty", self.penalty)
-
-    @property
-    def needs_prompt(self) -> bool:
-        return not self.prompt
-
-    def __call__(self, step: Step, scores: F32, /) -> F32:
-        if self.penalty == 0:
-            return scores
-        return _where_said(step, scores, self.prompt, lambda z, n: z - np.float32(self.penalty) * n.astype(np.float32))
+    def amounts(self, counts: I64, /) -> F32:
+        return np.float32(self.penalty) * counts.astype(np.float32)
 
 
-@dataclass(frozen=True)
-class PresencePenalty(Hook):
+class PresencePenalty(Subtracted):
     """Subtract the penalty (nats) if the token was there."""
 
-    penalty: float
-    prompt: bool = False
-    slot: ClassVar[Slot] = Slot.PENALTY
-
-    def __post_init__(self) -> None:
-        check_finite("penalty", self.penalty)
-
-    @property
-    def needs_prompt(self) -> bool:
-        return not self.prompt
-
-    def __call__(self, step: Step, scores: F32, /) -> F32:
-        if self.penalty == 0:
-            return scores
-        return _where_said(step, scores, self.prompt, lambda z, _: z - np.float32(self.penalty))
+    def amounts(self, counts: I64, /) -> F32:
+        return np.full(len(counts), self.penalty, np.float32)
 
 
 @dataclass(frozen=True)

@@ -156,6 +156,9 @@ class ConstantBias(Schedule):
 
 
 def _check_words(words: object) -> None:
-    good = isinstance(words, Sequence) and not isinstance(words, str) and bool(words)
-    if not good or not all(isinstance(word, str | int) and not isinstance(word, bool) for word in words):  # type: ignore[attr-defined]
+    if isinstance(words, str) or not isinstance(words, Sequence) or not words or not all(map(_is_word, words)):
         raise ArgumentError(f"words is {words!r}, it must be a list of strings or token ids")
+
+
+def _is_word(given: object) -> bool:
+    return isinstance(given, str | int) and not isinstance(given, bool)
