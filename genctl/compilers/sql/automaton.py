@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
@@ -245,7 +245,7 @@ class SqlAutomaton(LazyAutomaton[Key]):
 
     def _longer(self, number: int, lexeme: Lexeme, byte: int) -> Lexeme | Key | None:
         """The token with one byte more, or a key where that ends it; None if the byte is no part of it."""
-        return getattr(self, f"_more_of_{lexeme.kind}")(number, lexeme, byte)  # type: ignore[no-any-return]
+        return MORE[lexeme.kind](self, number, lexeme, byte)
 
     def _more_of_word(self, number: int, lexeme: Lexeme, byte: int) -> Lexeme | None:
         text = f"{lexeme.text}{lower(chr(byte))}"
@@ -442,6 +442,18 @@ def _character_rest(rest: tuple[int, int, int]) -> str:
     """Bytes that end a character."""
     missing, low, _ = rest
     return chr(low) + "\x80" * (missing - 1) if missing else ""
+
+
+MORE: Mapping[str, Callable[[SqlAutomaton, int, Lexeme, int], Lexeme | Key | None]] = {
+    "word": SqlAutomaton._more_of_word,
+    "position": SqlAutomaton._more_of_position,
+    "integer": SqlAutomaton._more_of_integer,
+    "number": SqlAutomaton._more_of_number,
+    "string": SqlAutomaton._more_of_string,
+    "closed": SqlAutomaton._more_of_closed,
+    "quoted": SqlAutomaton._more_of_quoted,
+    "op": SqlAutomaton._more_of_op,
+}
 
 
 def _more_of_character(rest: tuple[int, int, int], byte: int) -> tuple[int, int, int] | None:
