@@ -67,17 +67,24 @@ class TopK(Filter):
 
 
 @dataclass(frozen=True)
-class TopP(Filter):
-    """Keep the smallest set of likeliest tokens with at least this probability (Holtzman et al. 2020)."""
+class ShareFilter(Filter):
+    """Keeps a share p of the probability, in an order of its own; 1 keeps all."""
 
     p: float
+    name: ClassVar[str]
 
     def __post_init__(self) -> None:
-        check_share("top_p", self.p)
+        check_share(self.name, self.p)
 
     @property
     def restricts_support(self) -> bool:
         return self.p < 1
+
+
+class TopP(ShareFilter):
+    """Keep the smallest set of likeliest tokens with at least this probability (Holtzman et al. 2020)."""
+
+    name: ClassVar[str] = "top_p"
 
     def __call__(self, step: Step, scores: F32, /) -> F32:
         if self.p == 1:
@@ -111,21 +118,13 @@ class MinP(Filter):
         return np.where(scores >= least, scores, IMPOSSIBLE)
 
 
-@dataclass(frozen=True)
-class TypicalP(Filter):
+class TypicalP(ShareFilter):
     """Keep the tokens whose surprise is nearest to the entropy, until they have this probability (Meister et al. 2023).
 
     Of equally near ones the lower id comes first.
     """
 
-    p: float
-
-    def __post_init__(self) -> None:
-        check_share("typical_p", self.p)
-
-    @property
-    def restricts_support(self) -> bool:
-        return self.p < 1
+    name: ClassVar[str] = "typical_p"
 
     def __call__(self, step: Step, scores: F32, /) -> F32:
         if self.p == 1:
