@@ -16,6 +16,7 @@ import gc
 import os
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def resident_mb() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-class Engine:
+class Engine(ABC):
     """What the libraries have in common: texts by setting, and what they cost."""
 
     def __init__(self, folder: Path) -> None:
@@ -91,12 +92,13 @@ class Engine:
 
     _forwards: Forwards
 
+    @abstractmethod
     def _begin(self, setting: str, prompt: bytes) -> Any:
-        raise NotImplementedError
+        """-> (257,) log-probabilities behind the prompt."""
 
+    @abstractmethod
     def _push(self, setting: str, text: bytes) -> Any:
         """-> (257,) log-probabilities behind the text."""
-        raise NotImplementedError
 
 
 class Genctl(Engine):

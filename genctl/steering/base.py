@@ -19,6 +19,7 @@ checkpoint.
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
@@ -92,7 +93,7 @@ class Step:
         return np.array([len(context) for context in self.contexts], np.int64) - self.prompt_lengths
 
 
-class Hook:
+class Hook(ABC):
     """The base of all hooks: frozen dataclasses that override what they need."""
 
     slot: ClassVar[Slot | None] = None  # None fits anywhere
@@ -123,15 +124,16 @@ class Hook:
         return self
 
     def begin(self, prompt: I64, /) -> Memo:
-        """The memo behind a prompt."""
-        raise NotImplementedError
+        """The memo behind a prompt. A hook that says it remembers has to have one."""
+        raise NotImplementedError(f"{type(self).__name__} remembers, but has no begin")
 
     def advance(self, memo: Memo, token: int, /) -> Memo:
-        raise NotImplementedError
+        """The memo behind one more token; the same as one begun anew would be there."""
+        raise NotImplementedError(f"{type(self).__name__} remembers, but has no advance")
 
+    @abstractmethod
     def __call__(self, step: Step, scores: F32, /) -> F32:
         """(N, V) -> new scores, or the same array where nothing changes."""
-        raise NotImplementedError
 
 
 class Stack(Sequence[Hook]):

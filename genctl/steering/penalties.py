@@ -8,6 +8,7 @@ byte view of the steered model is refused, since it does not know where the prom
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -65,9 +66,9 @@ class Subtracted(Hook):
     def needs_prompt(self) -> bool:
         return not self.prompt
 
+    @abstractmethod
     def amounts(self, counts: I64, /) -> F32:
         """(K,) how often each token was there -> (K,) nats."""
-        raise NotImplementedError
 
     def __call__(self, step: Step, scores: F32, /) -> F32:
         if self.penalty == 0:

@@ -9,6 +9,7 @@ token (a blank before a word belongs to it); a string that no token is raises an
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
@@ -34,9 +35,9 @@ class Schedule(Hook):
     def needs_prompt(self) -> bool:
         return True
 
+    @abstractmethod
     def bias_at(self, step: Step) -> F64:
         """(N,) nats."""
-        raise NotImplementedError
 
     def __call__(self, step: Step, scores: F32, /) -> F32:
         bias = self.bias_at(step).astype(np.float32)
