@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any, Unpack, cast, overload
 
 import numpy as np
@@ -191,13 +191,6 @@ class Model:
         check_number("ess_threshold", ess_threshold, 0, 1)
         check_number("min_ess", min_ess or 0.0, 0, math.inf)
         check_number("max_time", max_time or 0.0, 0, math.inf)
-        if not do_sample:
-            refuse_with_greedy(num_particles=size > 1, num_return_sequences=num_return_sequences > 1, min_ess=min_ess)
-            refuse_with_greedy(
-                binding=binding not in (None, "target"),
-                critic=critic is not None,
-                method=method not in ("awrs", "masked"),
-            )
         settings = Settings(
             sampler=sampler_of(method) if do_sample else greedy,
             free=unconstrained if do_sample else likeliest,
@@ -206,18 +199,31 @@ class Model:
             max_new_tokens=max_new_tokens,
         )
         stack = None if steering is None else Stack(steering)
-        weighted = constraint is not None or critic is not None or size > 1 or method in ("exact", "rejection")
-        hooks = hooks_of(temperature, top_k, top_p, min_p)
-        plain = steered(self.language_model, hooks, stack, binding, weighted)
+        steer = partial(
+            steered,
+            hooks=hooks_of(temperature, top_k, top_p, min_p),
+            steering=stack,
+            binding=binding,
+            weighted=constraint is not None or critic is not None or size > 1 or method in ("exact", "rejection"),
+        )
+        plain = steer(self.language_model)
         if not do_sample:
-            refuse_with_greedy(**{"a model of weighted texts": is_weighted(plain)})
+            refuse_with_greedy(
+                num_particles=size > 1,
+                num_return_sequences=num_return_sequences > 1,
+                min_ess=min_ess,
+                binding=binding not in (None, "target"),
+                critic=critic is not None,
+                method=method not in ("awrs", "masked"),
+                **{"a model of weighted texts": is_weighted(plain)},
+            )
         exact = exact_of(method, plain)
         selector = selector_of(select, num_return_sequences, self.language_model)
         prompts, batched = prompts_of(prompt)
         rules, critics = rules_of(constraint, prompts, batched), rules_of(critic, prompts, batched)
         seed = _seed(resume, seed, generator)
         opened, encoded = self._opened(prompts, exact_boundary, stack)
-        model = steered(opened.language_model, hooks, stack, binding, weighted)
+        model = plain if opened is self else steer(opened.language_model)
         if encoded is None:
             encoded = [_encoded(model, one) for one in prompts]
         bound = [opened._bind(rule, max_new_tokens if wrap_up else None) for rule in rules]
@@ -364,7 +370,7 @@ class Model:
         if reason or exact is False:
             return self, None
         model, encoded = at_boundaries(self.language_model, cast(Sequence[Prompt], prompts), exact)
-        return Model(model), encoded
+        return self if model is self.language_model else Model(model), encoded
 
     @contextmanager
     def edit(self, *edits: Any) -> Iterator[Model]:
