@@ -25,8 +25,9 @@ import torch
 from genctl.errors import ArgumentError, ModelError, VocabularyError
 from genctl.kernels.records import I64
 from genctl.models import gguf
-from genctl.models.base import Hidden, Prompt, Tokens
+from genctl.models.base import Prompt, Tokens
 from genctl.models.cache import CacheState, Pass, empty_state, extended, joined, merged, selected
+from genctl.models.hidden import HiddenModel
 from genctl.models.sets import Part, SetParts, SetPrompt, marked, parts_of
 from genctl.vocabulary import Vocabulary
 
@@ -36,10 +37,6 @@ SLOTTED = frozenset({"DynamicLayer", "DynamicSlidingWindowLayer", "DummyLayer"})
 
 # Keyword arguments of `from_pretrained` that say where a model is, so that they say where its tokenizer is as well.
 WHERE = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token", "trust_remote_code")
-
-# What some models do to the logits of their head, by the name in their config; and the last norm's names.
-AFTER_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
-LAST_NORMS = ("norm", "ln_f", "final_layernorm", "final_layer_norm")
 
 SHARED = 32  # tokens that reading a common beginning once must save: one more pass of the model costs as much
 
@@ -86,6 +83,7 @@ class TransformersModel:
         self._unused = torch.tensor(sorted(self._vocabulary.unused), dtype=torch.long)
         self._single_bytes = frozenset(token[0] for token in self._vocabulary.tokens if len(token) == 1)
         self._keeps_logits = "logits_to_keep" in parameters
+        self._seen: tuple[int, ...] = ()  # layers whose states are further columns of what a pass gives
         self._width = len(self._vocabulary)  # of what a pass gives for a row
 
     @property
@@ -228,24 +226,31 @@ class TransformersModel:
         """
         return HiddenModel(self, layers)
 
-    def _head(self, states: torch.Tensor, norm: bool) -> torch.Tensor:
-        """(N, d) hidden states -> (N, V) logits. norm: apply the norm in front of the head first."""
+    def seeing(self, layers: Sequence[int], size: int) -> TransformersModel:
+        """The same model, whose logits have V + len(layers) size columns: behind them the states of these layers."""
+        model = copy(self)
+        model._seen, model._width = tuple(layers), len(self._vocabulary) + size * len(layers)
+        return model
+
+    def head(self, states: torch.Tensor) -> torch.Tensor:
+        """(N, d) states behind the last norm -> (N, V) logits."""
         with torch.inference_mode():
-            if norm:
-                states = _last_norm(self.model)(states)
             logits: torch.Tensor = self.model.get_output_embeddings()(states)
         return logits.index_fill(1, self._unused.to(logits.device), -torch.inf)
 
     def _run(self, one: Pass, rows: Sequence[Sequence[int]]) -> torch.Tensor:
-        """n rows of new tokens -> (n, V) logits after the last of each."""
-        output, kept, last = self._forward(one, rows)
-        logits: torch.Tensor = output.logits[kept, last]
-        return logits
+        """n rows of new tokens -> (n, width) logits after the last of each, and the states of the layers seen."""
+        output, last = self._forward(one, rows)
+        every = torch.arange(len(last))
+        logits: torch.Tensor = output.logits[every, last]
+        if not self._seen:
+            return logits
+        ends = torch.from_numpy(one.counts - 1)
+        states = [output.hidden_states[layer + 1][every, ends] for layer in self._seen]  # [0] are the embeddings
+        return torch.cat([logits, *(state.to(logits.device) for state in states)], dim=1)
 
-    def _forward(
-        self, one: Pass, rows: Sequence[Sequence[int]], **wanted: bool
-    ) -> tuple[Any, torch.Tensor, torch.Tensor]:
-        """What the model gives, the rows, and where among the logits those behind the last token of each row are."""
+    def _forward(self, one: Pass, rows: Sequence[Sequence[int]]) -> tuple[Any, torch.Tensor]:
+        """What the model gives, and where among its logits those behind the last token of each row are."""
         ids = np.zeros(one.positions.shape, np.int64)
         for row, tokens in zip(ids, rows, strict=True):
             row[: len(tokens)] = tokens
@@ -257,9 +262,10 @@ class TransformersModel:
         masks = None if self.edits is None else self.edits.masks(one, self.model.dtype, self.model.device)
         if masks is not None:
             on_device["attention_mask"] = masks
+        wanted = {"output_hidden_states": True} if self._seen else {}
         with torch.inference_mode():
             output = self.model(**on_device, past_key_values=one.cache(), use_cache=True, **wanted)
-        return output, torch.arange(len(last)), torch.from_numpy(last)
+        return output, torch.from_numpy(last)
 
     def _encode_text(self, text: str) -> list[int]:
         _check_unicode(text)
@@ -342,64 +348,6 @@ class TransformersModel:
                 f"a row of {behind_sets} tokens with a set in it does not fit into the model's attention window of "
                 f"{self.window}, and beyond that the order of the set would show"
             )
-
-
-class HiddenModel:
-    """A model and the hidden states of some layers: they travel as more columns of its logits."""
-
-    def __init__(self, model: TransformersModel, layers: Sequence[int]) -> None:
-        config = model.model.config.get_text_config(decoder=True)
-        count = int(config.num_hidden_layers)
-        more = [name for name in AFTER_HEAD if getattr(config, name, None) not in (None, 1, 1.0)]
-        if more:
-            raise ModelError(f"this model's logits are its head's with {more[0]}, which hidden states do not have")
-        for layer in layers:
-            if isinstance(layer, bool) or not isinstance(layer, int | np.integer) or not 0 <= layer < count:
-                raise ArgumentError(f"layer {layer!r} is none of the model's {count}, 0 to {count - 1}")
-        self._model, self._layers = copy(model), tuple(dict.fromkeys(int(layer) for layer in layers))
-        self._size = int(config.hidden_size)
-        self._model._width = len(model.vocabulary) + self._size * len(self._layers)
-        self._model._run = self._run  # type: ignore[method-assign]  # a copy, whose passes give more
-        self.tokenizer, self.vocabulary = model.tokenizer, model.vocabulary
-        self.encode, self.select, self.join = model.encode, model.select, model.join
-        self._last = count - 1
-
-    def prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[Hidden, CacheState]:
-        wide, state = self._model.prefill(prompts)
-        return self._split(wide), state
-
-    def extend(self, state: CacheState, tokens: Tokens) -> tuple[Hidden, CacheState]:
-        wide, longer = self._model.extend(state, tokens)
-        return self._split(wide), longer
-
-    def head(self, states: torch.Tensor, layer: int, *, norm: bool) -> torch.Tensor:
-        """(N, d) states of a layer -> (N, V) logits. norm: apply the last norm first, where that was not done already.
-
-        Raises ModelError where no norm is found.
-        """
-        return self._model._head(states, norm and layer < self._last)
-
-    def _run(self, one: Pass, rows: Sequence[Sequence[int]]) -> torch.Tensor:
-        output, kept, last = self._model._forward(one, rows, output_hidden_states=True)
-        logits, ends = output.logits[kept, last], torch.from_numpy(one.counts - 1)
-        states = [output.hidden_states[layer + 1][kept, ends] for layer in self._layers]  # [0] are the embeddings
-        return torch.cat([logits, *(state.to(logits.device) for state in states)], dim=1)
-
-    def _split(self, wide: torch.Tensor) -> Hidden:
-        width = len(self.vocabulary)
-        places = [width + i * self._size for i in range(len(self._layers))]
-        states = [wide[:, place : place + self._size] for place in places]
-        return Hidden(wide[:, :width], dict(zip(self._layers, states, strict=True)))
-
-
-def _last_norm(model: Any) -> Any:
-    """The norm between the last block and the head."""
-    for module in (model, model.base_model):
-        for name in LAST_NORMS:
-            norm = getattr(getattr(module, "decoder", module), name, None)
-            if norm is not None:
-                return norm
-    raise ModelError(f"{type(model).__name__} has no norm before its head under a known name: {', '.join(LAST_NORMS)}")
 
 
 # Rows of tokens.
