@@ -8,7 +8,8 @@ from itertools import combinations, product
 
 import numpy as np
 
-from genctl.constraints.base import unpack
+from genctl.constraints.base import unpack, words
+from tests import naive
 
 TEXTS = (
     "Hello, world! It's  a    test.\n\n  We'll see, DON'T you?\r\n",
@@ -161,3 +162,25 @@ def check_sequences(constraint, vocabulary, tokenizer, sequences) -> tuple[int, 
             refused += 1
             assert not has_witness(vocabulary, tokenizer, ids), (ids, [vocabulary.tokens[i] for i in ids])
     return accepted, refused
+
+
+def check_all_accepted(constraint, vocabulary, tokenizer, length, kept=None):
+    """The first 400 accepted sequences of each length begin encodings. kept: of each length go on; None: all."""
+    accepted = [()]
+    for _ in range(length):
+        longer = [(*ids, token) for ids in accepted for token in range(len(vocabulary))]
+        accepted = [ids for ids in longer if run(constraint, ids)][:kept]
+        for ids in accepted[:400]:
+            check_accepted(constraint, vocabulary, tokenizer, ids)
+
+
+def check_masks(constraint, size):
+    """In the states of the first three tokens, 300 of them, the mask is what is allowed, and no bit more."""
+    states = {constraint.start()}
+    for _ in range(3):
+        states |= {constraint.advance(state, token) for state in states for token in range(size)}
+    for state in sorted(states)[:300]:
+        packed = np.full(words(size), 0xFFFFFFFF, np.uint32)
+        constraint.mask(state, packed)
+        np.testing.assert_array_equal(unpack(packed, size), naive.mask(constraint, state, size))
+        assert not unpack(packed, 32 * words(size))[size:].any()

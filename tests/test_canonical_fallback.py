@@ -16,7 +16,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from genctl.constraints.base import unpack, words
+from genctl.constraints.base import unpack
 from genctl.constraints.canonical import CanonicalConstraint
 from genctl.errors import ArgumentError, VocabularyError
 from genctl.models.bytes import ByteModel
@@ -25,7 +25,8 @@ from genctl.vocabulary import SPACE, Vocabulary, _read
 from tests import naive
 from tests.encodings import (
     TEXTS,
-    check_accepted,
+    check_all_accepted,
+    check_masks,
     check_sequences,
     check_text,
     encoding,
@@ -153,27 +154,13 @@ def test_no_beginning_of_an_encoding_is_refused(made):
 @given(small_tokenizers())
 def test_every_sequence_that_is_accepted_begins_an_encoding(made):
     tokenizer, vocabulary, _ = made
-    constraint = CanonicalConstraint(vocabulary, tokenizer)
-    accepted = [()]
-    for _ in range(4):
-        longer = [(*ids, token) for ids in accepted for token in range(len(vocabulary))]
-        accepted = [ids for ids in longer if run(constraint, ids)][:400]
-        for ids in accepted:
-            check_accepted(constraint, vocabulary, tokenizer, ids)
+    check_all_accepted(CanonicalConstraint(vocabulary, tokenizer), vocabulary, tokenizer, 4, kept=400)
 
 
 @given(small_tokenizers())
 def test_the_mask_is_allows_of_every_token(made):
     tokenizer, vocabulary, _ = made
-    constraint, size = CanonicalConstraint(vocabulary, tokenizer), len(vocabulary)
-    states = {constraint.start()}
-    for _ in range(3):
-        states |= {constraint.advance(state, token) for state in states for token in range(size)}
-    for state in sorted(states)[:300]:
-        packed = np.full(words(size), 0xFFFFFFFF, np.uint32)
-        constraint.mask(state, packed)
-        np.testing.assert_array_equal(unpack(packed, size), naive.mask(constraint, state, size))
-        assert not unpack(packed, 32 * words(size))[size:].any()
+    check_masks(CanonicalConstraint(vocabulary, tokenizer), len(vocabulary))
 
 
 # -- byte views
