@@ -18,7 +18,7 @@ from genctl.models.base import LanguageModel, Prompt, host_logits, is_weighted
 from genctl.models.boundary import Boundary, Ids, Opening, Read
 from genctl.models.bytes import ByteModel
 from genctl.models.covers import Covers
-from genctl.views import canonical_of, why_not_canonical
+from genctl.views import canonical_of, hooks_in, why_not_canonical
 
 LAST = 4  # tokens of a prompt in whose place a longer one is looked for
 
@@ -61,6 +61,8 @@ def _why_tokens(model: LanguageModel[Any]) -> str | None:
         return "the law of this model is one of whole texts, which begin where its prompts' tokens end"
     if needed := getattr(model, "needs_prompt", None):
         return str(needed)
+    if any(hook.restricts_support for hook in hooks_in(model)):
+        return "hooks that take tokens away may leave none that spell the end of a prompt"
     tokenizer = getattr(model, "tokenizer", None)
     if tokenizer is None:
         return "the model has no tokenizer, which says how its texts are cut into tokens"

@@ -363,8 +363,8 @@ class Model:
         reason = None
         if any(map(are_ids, prompts)):
             reason = "prompts of token ids are taken as they are"
-        elif stack is not None and any(hook.auxiliaries for hook in stack):
-            reason = "steering by other models or prompts goes on from tokens"
+        elif hook := next((hook for hook in stack or () if hook.reads_tokens), None):
+            reason = f"the hook {hook!r} is about the model's own tokens"
         if exact and reason:
             raise ArgumentError(f"exact_boundary is True, but {reason}")
         if reason or exact is False:

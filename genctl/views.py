@@ -22,6 +22,7 @@ from genctl.models.bytes import FIXED, VOCABULARY, ByteModel
 from genctl.models.fim import Ending, Order, find_style
 from genctl.models.followed import HOLE, Followed
 from genctl.models.prompts import given
+from genctl.steering.base import Hook
 from genctl.steering.model import Steered
 
 PROBES = ("", "a", "0")  # prompts that most models can read
@@ -173,10 +174,14 @@ def behind(model: LanguageModel[Any]) -> list[Any]:
     return [one for one in layers(model) if not isinstance(one, VIEWS) and not getattr(one, "members", None)]
 
 
+def hooks_in(model: LanguageModel[Any]) -> list[Hook]:
+    """Those of its layers."""
+    return [hook for one in layers(model) if isinstance(one, Steered) for hook in one.stack]
+
+
 def fingerprints(model: LanguageModel[Any]) -> list[str]:
     """Of the edits that hold in the models behind it, "" for none; those that hooks read come last."""
-    hooks = [hook for one in layers(model) if isinstance(one, Steered) for hook in one.stack]
-    read = [one.model for hook in hooks for one in hook.auxiliaries if one.model is not None]
+    read = [one.model for hook in hooks_in(model) for one in hook.auxiliaries if one.model is not None]
     return [getattr(one, "fingerprint", "") for part in (model, *read) for one in behind(part)]
 
 

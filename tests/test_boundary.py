@@ -240,3 +240,33 @@ def test_the_best_of_several_is_scored_behind_the_tokens_that_are_sure():
             context.append(token)
         scores.append(np.mean(means))
     assert scores == sorted(scores, reverse=True)
+
+
+def test_hooks_about_tokens_are_honoured_where_a_prompt_ends_inside_one():
+    lm, prompt = tiny(), "the cat sat on th"
+    opened_, prompts = at_boundaries(lm.language_model, [prompt], True)
+    whole = opened_.spelled(prompts[0], [int(np.argmax(opened_.prefill(prompts)[0][0]))])[0]
+    forbidden = genctl.steering.TokenBias({whole: -math.inf})
+    several = lm.generate(prompt, steering=[forbidden], max_new_tokens=3, num_return_sequences=20, seed=0)
+    assert all(whole not in g.tokens for g in several)
+    with pytest.raises(genctl.ArgumentError, match="about the model's own tokens"):
+        lm.generate(prompt, steering=[forbidden], exact_boundary=True, max_new_tokens=3)
+
+
+def test_functions_of_logits_see_the_model_s_own_for_any_prompt():
+    lm, seen = tiny(), []
+
+    def look(logits):
+        seen.append((type(logits).__name__, tuple(logits.shape)))
+        return logits
+
+    for prompt in ("the cat sat on th", "the cat sat on the"):
+        lm.generate(prompt, steering=[look], max_new_tokens=2, seed=0)
+    assert set(seen) == {("Tensor", (1, len(lm.language_model.vocabulary)))}
+
+
+def test_filters_beneath_do_not_take_away_the_end_of_a_prompt():
+    lm = tiny().steered([genctl.steering.TopK(1)])
+    assert lm.generate("the cat sat on th", max_new_tokens=2, seed=0).tokens
+    with pytest.raises(genctl.ArgumentError, match="may leave none that spell"):
+        lm.generate("the cat sat on th", exact_boundary=True, max_new_tokens=2)

@@ -111,6 +111,11 @@ class Hook(ABC):
         return self.remembers or any(auxiliary.prompt is not None for auxiliary in self.auxiliaries)
 
     @property
+    def reads_tokens(self) -> bool:
+        """Does it matter which tokens spell a text? Then a prompt is gone on from its tokens (genctl/boundaries.py)."""
+        return True
+
+    @property
     def binding(self) -> str | None:
         """The only binding that it has a meaning under; None for a hook that has one under each."""
         return None

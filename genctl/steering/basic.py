@@ -36,6 +36,10 @@ class Temperature(Hook):
             hint = "; for the likeliest token use do_sample=False" if self.temperature == 0 else ""
             raise ArgumentError(f"temperature is {self.temperature}, it must be a finite number above 0{hint}")
 
+    @property
+    def reads_tokens(self) -> bool:
+        return False
+
     def __call__(self, step: Step, scores: F32, /) -> F32:
         return scores if self.temperature == 1 else scores / np.float32(self.temperature)
 
@@ -44,6 +48,10 @@ class Filter(Hook):
     """A hook that keeps some tokens as they are and makes the others impossible."""
 
     slot: ClassVar[Slot] = Slot.TRUNCATION
+
+    @property
+    def reads_tokens(self) -> bool:
+        return False
 
     @property
     def restricts_support(self) -> bool:

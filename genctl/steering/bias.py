@@ -75,6 +75,10 @@ class StringBias(Hook):
             raise ArgumentError("a bias on the empty string would be one on every token, which changes nothing")
 
     @property
+    def reads_tokens(self) -> bool:
+        return False
+
+    @property
     def restricts_support(self) -> bool:
         return -np.inf in self.biases.values()
 

@@ -64,6 +64,10 @@ class AdaptiveTemperature(Hook):
         hot, cold = (1 / abs(float(h)) if h else 1.0 for h in (most, least))
         return cls(pivot, spread, hot, cold, temperature, strength)
 
+    @property
+    def reads_tokens(self) -> bool:
+        return False
+
     def temperatures(self, entropy: F64) -> F64:
         """(N,) entropies, nats -> (N,) temperatures."""
         with np.errstate(divide="ignore"):
