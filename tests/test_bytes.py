@@ -317,7 +317,7 @@ class Table(ToyModel):
     def law(self, context: Any) -> Any:
         key = tuple(context)
         if key not in self._seen:
-            self._seen[key] = self._model.prefill([list(key)])[0][0].float().numpy()
+            self._seen[key] = self._model.prefill([list(key)])[0][0].float().cpu().numpy()
         return self._seen[key]
 
 
