@@ -201,7 +201,7 @@ class Model:
         stack = None if steering is None else Stack(steering)
         steer = partial(
             steered,
-            hooks=hooks_of(temperature, top_k, top_p, min_p),
+            hooks=list(hooks_of(temperature, top_k, top_p, min_p).values()),
             steering=stack,
             binding=binding,
             weighted=constraint is not None or critic is not None or size > 1 or method in ("exact", "rejection"),
@@ -395,8 +395,9 @@ class Model:
         """`generate` with the given arguments, and what the config says besides."""
         from genctl.integrations.generation_config import arguments_of
 
-        lm = self.language_model
-        told = arguments_of(config, lm.vocabulary, getattr(lm, "tokenizer", None))
+        lm, also = self.language_model, hooks_of(**given)
+        tokenizer = getattr(lm, "tokenizer", None)
+        told = arguments_of(config, lm.vocabulary, tokenizer, do_sample=given["do_sample"], also=also)
         for name in told.names:
             if name in KNOWN and given[name] != DEFAULTS[name]:
                 raise ArgumentError(f"{name} is given twice: as an argument, and in generation_config")
@@ -407,7 +408,8 @@ class Model:
             given |= {} if own else {"binding": "target"}
         elif told.hooks:
             model = model.steered(Stack(told.hooks, any_order=True))
-        return model.generate(**{**given, **told.options, "generation_config": None})
+        inside = {name: DEFAULTS[name] for name in ("generation_config", *also)}
+        return model.generate(**{**given, **told.options, **inside})
 
     def _bind(self, rule: Rule | None, budget: int | None) -> tuple[Constraint | None, Held | None]:
         """The rule in the model's tokens, held to a budget of tokens; raises where no text of the rule keeps to it."""

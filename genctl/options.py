@@ -124,15 +124,17 @@ def resampler_of(resampling: str) -> Callable[[Generator, Any], Any]:
     return SCHEMES[resampling]
 
 
-def hooks_of(temperature: float, top_k: int | None, top_p: float | None, min_p: float | None) -> list[Hook]:
-    """In the order of transformers: temperature first, then the filters."""
-    hooks: list[Hook] = [] if temperature == 1 else [Temperature(temperature)]
+def hooks_of(
+    temperature: float, top_k: int | None, top_p: float | None, min_p: float | None, **_others: Any
+) -> dict[str, Hook]:
+    """Of the arguments that ask for something, by their names. In the order of transformers: temperature, filters."""
+    hooks: dict[str, Hook] = {} if temperature == 1 else {"temperature": Temperature(temperature)}
     if top_k is not None:
-        hooks.append(TopK(top_k))
+        hooks["top_k"] = TopK(top_k)
     if top_p is not None:
-        hooks.append(TopP(top_p))
+        hooks["top_p"] = TopP(top_p)
     if min_p is not None:
-        hooks.append(MinP(min_p))
+        hooks["min_p"] = MinP(min_p)
     return hooks
 
 

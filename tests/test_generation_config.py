@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose
 from transformers import GenerationConfig
 
 import genctl
-from genctl.errors import ArgumentError
+from genctl.errors import ArgumentError, DeadEndError
 from genctl.integrations.generation_config import (
     HOOKS,
     INSIDE,
@@ -176,6 +176,35 @@ def test_fields_that_are_arguments_are_those_arguments(lm: genctl.Model) -> None
     expected = lm.generate("the", seed=4, **fields, top_k=60)
     assert [g.tokens for g in found] == [g.tokens for g in expected]
     assert [g.logprob for g in found] == pytest.approx([g.logprob for g in expected])
+
+
+@pytest.mark.parametrize("others", [{}, {"steering": [lambda z: z / 2]}])
+def test_arguments_and_fields_together_stand_in_the_order_of_transformers(lm: genctl.Model, others: Any) -> None:
+    """Heat before the filter, whichever is the argument: else other tokens are left."""
+    both = {"temperature": 2.5, "top_p": 0.5, "min_p": 0.004}
+    expected = lm.generate("the", seed=4, max_new_tokens=9, **both, **others)
+    for name in both:
+        fields = {other: value for other, value in both.items() if other != name}
+        found = lm.generate("the", seed=4, max_new_tokens=9, generation_config=fields, **{name: both[name]}, **others)
+        assert found.tokens == expected.tokens
+        assert found.logprob == pytest.approx(expected.logprob)
+    with pytest.raises(ArgumentError, match="top_p is given twice"):
+        lm.generate("the", generation_config={"top_p": 0.5}, top_p=0.9)
+
+
+def test_the_argument_do_sample_false_leaves_the_filters_of_a_config_out_too(lm: genctl.Model) -> None:
+    rule = genctl.regex("[q-z]{3}")
+    plain = lm.generate("the", rule, do_sample=False, max_new_tokens=6)
+    found = lm.generate("the", rule, do_sample=False, max_new_tokens=6, generation_config={"top_k": 1, "top_h": 0.1})
+    assert (found.tokens, found.logprob) == (plain.tokens, plain.logprob)
+
+
+def test_a_filter_that_is_an_argument_holds_whatever_else_a_config_says(lm: genctl.Model) -> None:
+    rule = genctl.regex("[q-z]{3}")
+    for config in (None, {"max_new_tokens": 6}, {"do_sample": False}):
+        sample = {} if config == {"do_sample": False} else {"do_sample": False}
+        with pytest.raises(DeadEndError):
+            lm.generate("the", rule, top_k=1, generation_config=config, **sample)
 
 
 def test_a_config_goes_with_steering_under_every_binding(lm: genctl.Model) -> None:

@@ -200,20 +200,33 @@ class Arguments(NamedTuple):
         return [*self.penalties, *self.filters]
 
 
-def arguments_of(config: Any, vocabulary: Vocabulary, tokenizer: Any = None) -> Arguments:
+def arguments_of(
+    config: Any,
+    vocabulary: Vocabulary,
+    tokenizer: Any = None,
+    *,
+    do_sample: bool = True,
+    also: Mapping[str, Hook] | None = None,
+) -> Arguments:
     """What `generate` makes of a GenerationConfig, or of a dict with some of its fields.
+
+    do_sample: the argument. also: hooks of arguments, by the name of the field: they take its place in the order.
 
     Raises ArgumentError for a field that cannot be honoured, with its name.
     """
     asked = asked_for(config)
     options = {name: asked[name] for name in OPTIONS if name in asked}
     eos = eos_of(asked.get("eos_token_id"), vocabulary)
-    own = getattr(tokenizer, "bos_token_id", None)
-    if "bos_token_id" in asked and asked["bos_token_id"] != own:
-        raise _refusal("bos_token_id", asked["bos_token_id"], f"an empty prompt begins with the tokenizer's own, {own}")
-    ends = vocabulary.eos if eos is None else eos
-    penalties, filters = (hooks_of(asked, ends, sampling=sampling) for sampling in (False, True))
-    return Arguments(list(asked), options, penalties, filters if asked.get("do_sample", True) else [], eos)
+    begin = getattr(tokenizer, "bos_token_id", None)
+    if "bos_token_id" in asked and asked["bos_token_id"] != begin:
+        hint = f"an empty prompt begins with the tokenizer's own, {begin}"
+        raise _refusal("bos_token_id", asked["bos_token_id"], hint)
+    ends, own = vocabulary.eos if eos is None else eos, also or {}
+    penalties, filters = (made_of(asked, ends, sampling=sampling) for sampling in (False, True))
+    if not asked.get("do_sample", do_sample):
+        filters = {}  # but those of arguments hold, as they do without a config
+    ordered = [own.get(name, filters.get(name)) for name in HOOKS]
+    return Arguments(list(asked), options, [*penalties.values()], [hook for hook in ordered if hook], eos)
 
 
 def asked_for(config: Any, inside: bool = False) -> dict[str, Any]:
@@ -236,13 +249,13 @@ def asked_for(config: Any, inside: bool = False) -> dict[str, Any]:
     return asked
 
 
-def hooks_of(asked: Mapping[str, Any], eos: Eos, *, sampling: bool) -> list[Hook]:
+def made_of(asked: Mapping[str, Any], eos: Eos, *, sampling: bool) -> dict[str, Hook]:
     """In transformers' order. Raises ArgumentError for a value that transformers or genctl refuses."""
-    hooks = []
+    hooks = {}
     for name, made in HOOKS.items():
         if name in asked and made.sampling == sampling:
             try:
-                hooks.append(made.hook(asked[name], eos))
+                hooks[name] = made.hook(asked[name], eos)
             except (TypeError, ValueError) as error:
                 raise _refusal(name, asked[name], str(error)) from error
     return hooks
