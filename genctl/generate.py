@@ -58,7 +58,7 @@ from genctl.samplers.base import TokenSampler, unconstrained
 from genctl.samplers.masked import greedy, likeliest
 from genctl.samplers.smc import COMPLETE, CUT, DEAD, GAVE_UP, STOPPED, Settings, Trace
 from genctl.steering.base import Stack
-from genctl.steering.model import Steered
+from genctl.steering.model import Steered, unsteered
 from genctl.steering.observers import Confidence, Divergence
 from genctl.views import byte_logprob, byte_view, editable_model, fingerprints, infill_view
 
@@ -218,7 +218,7 @@ class Model:
                 **{"a model of weighted texts": is_weighted(plain)},
             )
         exact = exact_of(method, plain)
-        selector = selector_of(select, num_return_sequences, self.language_model)
+        selector = selector_of(select, num_return_sequences, unsteered(self.language_model))
         prompts, batched = prompts_of(prompt)
         rules, critics = rules_of(constraint, prompts, batched), rules_of(critic, prompts, batched)
         seed = _seed(resume, seed, generator)
@@ -258,9 +258,10 @@ class Model:
             run = Run(model, plan, resume)
             results = opened._results(run, plan, rules, [held for _, held in bound])
         if selector is not None:
+            scorer = unsteered(self.language_model)
             pairs = zip(prompts, encoded, strict=True)
-            before = [opened._before(ids) or _encoded(self.language_model, one) for one, ids in pairs]
-            results = [self._ranked(several, ids, selector) for several, ids in zip(results, before, strict=True)]
+            before = [opened._before(ids) or _encoded(scorer, one) for one, ids in pairs]
+            results = [_ranked(several, scorer, ids, selector) for several, ids in zip(results, before, strict=True)]
         if num_return_sequences == 1:
             singles = [several[0] for several in results]
             return singles if batched else singles[0]
@@ -445,16 +446,6 @@ class Model:
         model = self.language_model
         return model.sure(ids) if isinstance(model, Boundary) else None
 
-    def _ranked(self, several: Generations, ids: Sequence[int], selector: Any) -> Generations:
-        if isinstance(selector, Confidence | Divergence):
-            scores = selector(self.language_model, ids, [g.tokens for g in several])
-        else:
-            scores = [float(selector(g)) for g in several]
-        if any(map(math.isnan, scores)):
-            worst = next(g for g, score in zip(several, scores, strict=True) if math.isnan(score))
-            raise ArgumentError(f"select scored {worst.text!r} with NaN")
-        return several.ranked(scores)
-
     def _generation(
         self,
         parts: Sequence[Part],
@@ -511,6 +502,30 @@ class Model:
 
 def _encoded(model: LanguageModel[Any], prompt: Prompt | Ids) -> list[int]:
     return [int(i) for i in prompt] if are_ids(prompt) else model.encode(cast(Prompt, prompt))
+
+
+def _ranked(several: Generations, model: LanguageModel[Any], ids: Sequence[int], selector: Any) -> Generations:
+    """By the scores of a selector, which reads them behind a prompt of ids, or of a function of a Generation."""
+    if isinstance(selector, Confidence | Divergence):
+        scores = selector(model, ids, [g.tokens for g in several])
+    else:
+        scores = [_score(selector(g), g.text) for g in several]
+    for g, score in zip(several, scores, strict=True):
+        if not score < math.inf:  # NaN is not either
+            hint = (
+                "\nhint: the model cannot write behind the prompt what it can without it; take Divergence(uniform=True)"
+            )
+            raise ArgumentError(
+                f"select scored {g.text!r} with {score}" + (hint if isinstance(selector, Divergence) else "")
+            )
+    return several.ranked(scores)
+
+
+def _score(given: Any, text: str) -> float:
+    number = given.item() if getattr(given, "ndim", None) == 0 else given
+    if not isinstance(number, int | float):
+        raise ArgumentError(f"select scored {text!r} with {given!r}, it must be a number")
+    return float(number)
 
 
 def _refuse_without_suffix(made: Sequence[Generation]) -> None:

@@ -430,6 +430,15 @@ def test_the_last_layer_has_its_norm_already_and_is_the_model(name):
     assert not np.allclose(with_norm[0, :100], without[0, :100], atol=1e-2)
 
 
+def test_layers_are_mixed_under_other_ends_of_text_too():
+    lm = genctl.Model(tiny_model("llama"))
+    options = {"steering": [LayerMix([0], 0.4)], "max_new_tokens": 5, "seed": 1}
+    plain = lm.generate("the cat", **options)
+    assert 2 not in plain.tokens
+    ended = lm.generate("the cat", generation_config={"eos_token_id": [1, 2]}, **options)
+    assert (ended.tokens, ended.logprob) == (plain.tokens, plain.logprob)
+
+
 def test_layers_that_are_not_there_and_heads_that_do_more_are_refused():
     with pytest.raises(ArgumentError, match="layer 3 is none"):
         Steered(tiny_model("llama"), [LayerMix([3])])

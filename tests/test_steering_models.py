@@ -364,7 +364,32 @@ def test_selectors_that_mean_nothing_are_refused():
         lm.generate("a", select="kl")
     with pytest.raises(ArgumentError, match="did you mean 'confidence'"):
         lm.generate("a", select="confident", num_return_sequences=2)
+    product = genctl.ensemble([lm, genctl.load(OTHER)], op="global_product")
     with pytest.raises(ArgumentError, match="whole texts"):
-        lm.steered([Temperature(2)], "tilt").generate("a", select="kl", num_return_sequences=2)
-    with pytest.raises(ArgumentError, match="NaN"):
-        lm.generate("a", select=lambda g: math.nan, num_return_sequences=2, max_new_tokens=3)
+        product.generate("a", select="kl", num_return_sequences=2)
+    for score in (math.nan, math.inf, None, "5", np.zeros(2)):
+        with pytest.raises(ArgumentError, match=r"(?s)select scored '.*' with .*(nan|inf|number)"):
+            lm.generate("a", select=lambda g: score, num_return_sequences=2, max_new_tokens=3)  # noqa: B023
+
+
+def test_selectors_score_beneath_hooks_wherever_these_stand():
+    lm = genctl.load(MODEL)
+    hooks = [lambda z: np.where(z >= np.sort(z)[:, -2:-1], z, -np.inf)]  # leaves two tokens
+    options = {"select": "kl", "num_return_sequences": 4, "max_new_tokens": 4, "seed": 3}
+    own = lm.generate("a", steering=hooks, **options)
+    assert all(math.isfinite(score) for score in own.scores)
+    assert_allclose(own.scores, Divergence()(MODEL, [A], [g.tokens for g in own]))
+    steered = lm.steered(hooks).generate("a", **options)
+    assert steered.scores == own.scores
+    assert [g.tokens for g in steered] == [g.tokens for g in own]
+    tilted = lm.steered([Temperature(2)], "tilt").generate("a", **options)
+    assert_allclose(tilted.scores, Divergence()(MODEL, [A], [g.tokens for g in tilted]))
+
+
+def test_a_divergence_that_is_infinite_is_refused_with_the_reason():
+    other = ToyModel(VOCABULARY, {(): MODEL.law([]), (A,): np.log([1, 0, 0, 0, 0, 1], where=[1, 0, 0, 0, 0, 1],
+        out=np.full(6, -np.inf)).astype(np.float32)})  # fmt: skip
+    with pytest.raises(ArgumentError, match=r"(?s)select scored .* with inf\nhint: .*uniform=True"):
+        genctl.load(other).generate("a", select="kl", num_return_sequences=3, max_new_tokens=3)
+    ranked = genctl.load(other).generate("a", select=Divergence(uniform=True), num_return_sequences=3, max_new_tokens=3)
+    assert all(math.isfinite(score) for score in ranked.scores)

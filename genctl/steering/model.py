@@ -37,6 +37,7 @@ from genctl.models.base import (
     refuse_weighted,
 )
 from genctl.models.ensemble import check_vocabularies
+from genctl.models.fim import Ending
 from genctl.models.prompts import given, read_by, template_of, woven
 from genctl.models.sets import SetPrompt, no_sets
 from genctl.steering.base import Auxiliary, Memo, Stack, Step, log_normalisers, log_softmax
@@ -236,11 +237,19 @@ class Steered(Generic[M]):
         return ids[(ids >= 0) & (ids < len(self.vocabulary))]
 
 
+def unsteered(model: LanguageModel[Any]) -> LanguageModel[Any]:
+    """The model beneath its hooks."""
+    while isinstance(model, Steered | Ending):  # which ids end a text says nothing about its law
+        model = model.model
+    return model
+
+
 def _reader(model: LanguageModel[Any], stack: Stack) -> Any:
     """The model, or where hooks read hidden states the same one with them."""
     layers = list(dict.fromkeys(layer for hook in stack for layer in hook.layers))
     if not layers:
         return model
+    model = model.model if isinstance(model, Ending) else model  # whose states are those of the model
     if not hasattr(model, "with_hidden"):
         hook = next(hook for hook in stack if hook.layers)
         raise ArgumentError(
