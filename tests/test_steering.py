@@ -319,6 +319,12 @@ def test_the_order_of_a_stack_is_checked_and_may_be_kept():
         ([Stack([TopK(3)])], "give its hooks"),
         ([lambda: 0], "takes 0 arguments"),
         ([lambda a, b, c: a], "takes 3 arguments"),
+        ([lambda z, *, scale: z], "takes 1 arguments and has to be given scale"),
+        ([lambda z: z.astype(complex)], "complex"),
+        ([lambda z: z > 0], "bool"),
+        ([lambda z: z.astype(str)], "expected an array or tensor of floats"),
+        ([lambda z: z.astype(object)], "object"),
+        ([lambda z: z.astype(float) + 1e39], r"\+inf"),
         ([lambda z: z[:, :2]], r"\(1, 2\)"),
         ([lambda z: z * np.nan], "NaN"),
         ([lambda z: np.zeros_like(z)], "gives token 5 a logit"),
@@ -349,6 +355,82 @@ def test_a_function_may_write_into_the_logits_it_gets():
     assert_array_equal(MODEL.law([0]), before)
     tilted, _ = Steered(MODEL, [write], "tilt").prefill([[0]])
     assert tilted.law[0, 0] > -np.inf
+
+
+class Answers(Hook):
+    """A hook of the user's own that may be anything."""
+
+    def __init__(self, answer, **told):
+        self.answer = answer
+        vars(self).update(told)
+
+    def __repr__(self):
+        return "Answers()"
+
+    def __call__(self, step, scores, /):
+        return self.answer(step, scores)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda step, z: None, "NoneType"),
+        (lambda step, z: z.tolist(), "list"),
+        (lambda step, z: z[0], r"returned \(6,\), expected logits of the shape \(1, 6\)"),
+        (lambda step, z: np.where(z > -np.inf, np.nan, z), "NaN"),
+        (lambda step, z: np.where(z > -np.inf, np.inf, z), r"\+inf"),
+        (lambda step, z: np.zeros_like(z), "gives token 5 a logit"),
+        (lambda step, z: z > 0, "bool"),
+        (lambda step, z: z.astype(complex), "complex"),
+    ],
+)
+@pytest.mark.parametrize("binding", ["target", "tilt", "proposal"])
+def test_what_a_class_of_the_user_answers_is_checked_under_every_binding(answer, message, binding):
+    with pytest.raises(ArgumentError, match=rf"(?s)the hook Answers\(\) .*{message}"):
+        Steered(MODEL, [Answers(answer)], binding).prefill([[0]])
+    with pytest.raises(ArgumentError, match=message):
+        Steered(MODEL, [Temperature(2), Answers(answer), TopK(6)]).prefill([[0]])
+
+
+def test_a_class_of_the_user_may_write_into_the_scores_and_into_nothing_else():
+    def write(step, scores):
+        scores[:, 0] = -np.inf
+        return scores
+
+    before = MODEL.law([0]).copy()
+    tilted, _ = Steered(MODEL, [Answers(write)], "tilt").prefill([[0]])
+    assert_array_equal(MODEL.law([0]), before)
+    assert tilted.drawn[0, 0] == -np.inf < tilted.law[0, 0]
+    with pytest.raises(ArgumentError, match="takes away"):
+        Steered(MODEL, [Answers(write)], "proposal").prefill([[0]])
+
+    def spoil(part):
+        def hook(step, scores):
+            part(step)[...] = 0
+            return scores
+
+        return hook
+
+    for part in (lambda s: s.raw, lambda s: s.contexts[0], lambda s: s.prompt_lengths):
+        for hook in (Answers(spoil(part)), spoil(part)):
+            with pytest.raises(ValueError, match="read-only"):
+                Steered(MODEL, [hook]).prefill([[0]])
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"slot": "bias"}, "the slot 'bias', expected a Slot"),
+        ({"layers": 3}, "the layers 3"),
+        ({"layers": "12"}, "the layers '12'"),
+        ({"bind": lambda vocabulary: None}, "bound to a vocabulary as None"),
+    ],
+)
+def test_what_a_class_of_the_user_says_of_itself_is_checked(told, message):
+    with pytest.raises(ArgumentError, match=message):
+        LM.steered([Answers(lambda step, z: z, **told)])
+    with pytest.raises(ArgumentError, match="the auxiliaries"):
+        LM.steered([Against(MODEL)])
 
 
 def test_functions_see_tensors_of_models_that_answer_tensors():
