@@ -58,6 +58,7 @@ from genctl.samplers.base import TokenSampler, unconstrained
 from genctl.samplers.masked import greedy, likeliest
 from genctl.samplers.smc import COMPLETE, CUT, DEAD, GAVE_UP, STOPPED, Settings, Trace
 from genctl.steering.base import Stack
+from genctl.steering.checks import check_flag
 from genctl.steering.model import Steered, unsteered
 from genctl.steering.observers import Confidence, Divergence
 from genctl.views import byte_logprob, byte_view, editable_model, fingerprints, infill_view
@@ -188,9 +189,11 @@ class Model:
             "batch_size": batch_size,
         }
         check_counts(counts)
+        check_flag("wrap_up", wrap_up)
+        check_flag("do_sample", do_sample)
         check_number("ess_threshold", ess_threshold, 0, 1)
-        check_number("min_ess", min_ess or 0.0, 0, math.inf)
-        check_number("max_time", max_time or 0.0, 0, math.inf)
+        check_number("min_ess", 0.0 if min_ess is None else min_ess, 0, math.inf)
+        check_number("max_time", 0.0 if max_time is None else max_time, 0, math.inf)
         settings = Settings(
             sampler=sampler_of(method) if do_sample else greedy,
             free=unconstrained if do_sample else likeliest,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from genctl.integrations.generation_config import (
     OPTIONS,
     OTHERS,
     REFUSED,
+    Forbidden,
     arguments_of,
     asked_for,
     table,
@@ -250,11 +252,36 @@ def test_exactly_the_given_ids_end_a_text(lm: genctl.Model) -> None:
         ({"max_new_tokens": 0}, "max_new_tokens is 0"),
         ({"suppress_tokens": [5, 999]}, "token 999 is outside the vocabulary of 304"),
         (7, "expected a transformers.GenerationConfig"),
+        ({5: 1}, "the field 5, but fields have names"),
+        *(({"eos_token_id": ids}, "eos_token_id is .*token id") for ids in ("x", {}, [1.9], True, [[1]], object())),
+        ({"eos_token_id": []}, "eos_token_id is .*some id has to end a text"),
+        *(({"suppress_tokens": ids}, "suppress_tokens is .*token id") for ids in (["a"], "12", {1: 2}, [True], [None])),
+        ({"begin_suppress_tokens": [1.9]}, "begin_suppress_tokens is .*token id"),
+        ({"begin_suppress_tokens": [-1]}, "begin_suppress_tokens is .*token -1 is outside"),
+        *(({"min_new_tokens": n}, "min_new_tokens is .*at least 0") for n in ("x", -3, 1.5, True, [2])),
+        *(({"do_sample": given}, "do_sample is .*True or False") for given in ("yes", 1, [], torch.ones(2))),
+        ({"sequence_bias": {(999,): 1.0}}, "sequence_bias is .*token 999 is outside"),
+        ({"sequence_bias": {(9,): math.nan}}, "sequence_bias is .*must be a number"),
+        ({"sequence_bias": [[]]}, "sequence_bias"),
+        ({"bad_words_ids": [[999]]}, "bad_words_ids is .*token 999 is outside"),
+        ({"bad_words_ids": [[]]}, "bad_words_ids is .*empty sequence"),
+        ({"epsilon_cutoff": math.nan}, "epsilon_cutoff is nan"),
+        ({"top_h": torch.ones(2)}, "top_h"),
+        ({"pad_token_id": "x"}, "pad_token_id"),
+        ({"bos_token_id": np.array([1, 2])}, "bos_token_id"),
+        ({"max_time": ""}, "max_time"),
     ],
 )
 def test_values_that_mean_nothing_are_refused_with_their_field(lm: genctl.Model, config: Any, message: str) -> None:
     with pytest.raises(ArgumentError, match=f"(?s){message}"):
         lm.generate("the", generation_config=config)
+
+
+def test_ids_may_be_numbers_of_numpy_and_torch(lm: genctl.Model) -> None:
+    for ids in (np.int64(2), np.array([2]), torch.tensor([2]), (2,), {2}):
+        told = arguments_of({"eos_token_id": ids, "suppress_tokens": ids}, lm.language_model.vocabulary)
+        assert told.eos == {2}
+        assert told.hooks[0] == Forbidden((2,))
 
 
 def test_what_is_said_twice_is_refused(lm: genctl.Model) -> None:

@@ -267,6 +267,27 @@ def test_bad_input_is_refused_when_the_processor_is_made(tokenizer, constraint, 
         genctl.processor(constraint, tokenizer if given is None else given)
 
 
+@pytest.mark.parametrize("eos", ["x", {}, [1.5], True, ["a"], object()])
+def test_ends_of_text_that_are_no_ids_are_refused(tokenizer, eos):
+    with pytest.raises(genctl.ArgumentError, match=r"eos_token_id is .*token id"):
+        genctl.processor(bool, tokenizer, eos_token_id=eos)
+    with pytest.raises(genctl.VocabularyError, match="99999 is no token"):
+        genctl.processor(bool, tokenizer, eos_token_id=[99999])
+
+
+def test_an_end_of_text_may_be_a_number_of_numpy(tokenizer):
+    plain = genctl.processor(bool, tokenizer, eos_token_id=7)._vocabulary
+    assert 7 in plain.eos
+    for eos in (np.int64(7), np.array([7]), torch.tensor(7), (7,)):
+        assert genctl.processor(bool, tokenizer, eos_token_id=eos)._vocabulary.eos == plain.eos
+
+
+@pytest.mark.parametrize("steering", ["", 0, "TopK", {}])
+def test_steering_that_is_no_list_is_refused(tokenizer, steering):
+    with pytest.raises(genctl.ArgumentError, match="a list of hooks"):
+        genctl.processor(bool, tokenizer, steering=steering)
+
+
 def test_a_tokenizer_wider_than_the_model_is_refused(tokenizer):
     processor = genctl.processor(bool, tokenizer)
     with pytest.raises(genctl.VocabularyError, match="100 logits"):

@@ -25,6 +25,7 @@ from genctl.models.fim import Ending
 from genctl.options import Ids, refuse_unknown
 from genctl.results import Generation
 from genctl.steering.base import Hook, Stack, as_hook
+from genctl.steering.checks import ids_of
 from genctl.steering.penalties import RepetitionPenalty
 
 if TYPE_CHECKING:
@@ -175,18 +176,15 @@ def _hook(processor: Any, length: int) -> Hook:
     """A processor as a hook. What counts from the padded length of the prompts is counted from each row's own."""
     name = type(processor).__name__
     if name == "MinLengthLogitsProcessor":
-        return Forbidden(_ids(processor.eos_token_id), processor.min_length - length)
+        return Forbidden(ids_of("eos_token_id", processor.eos_token_id), processor.min_length - length)
     if name == "MinNewTokensLengthLogitsProcessor":
-        return Forbidden(_ids(processor.eos_token_id), processor.min_new_tokens)
+        return Forbidden(ids_of("eos_token_id", processor.eos_token_id), processor.min_new_tokens)
     if name == "SuppressTokensAtBeginLogitsProcessor":
-        return Forbidden(_ids(processor.begin_suppress_tokens), processor.begin_index - length + 1)
+        ids = ids_of("begin_suppress_tokens", processor.begin_suppress_tokens)
+        return Forbidden(ids, processor.begin_index - length + 1)
     if name == "RepetitionPenaltyLogitsProcessor" and not isinstance(processor.prompt_ignore_length, int):
         return RepetitionPenalty(processor.penalty)  # without how much of each row is padding
     return as_hook(processor)
-
-
-def _ids(given: Any) -> tuple[int, ...]:
-    return tuple(int(i) for i in np.atleast_1d(np.asarray(given)))
 
 
 # -- what transformers gets

@@ -22,6 +22,7 @@ from genctl.errors import ArgumentError, DeadEndError, VocabularyError
 from genctl.kernels.records import DEAD, I64, Bool
 from genctl.models.base import host_logits
 from genctl.steering.base import Stack, Step
+from genctl.steering.checks import ids_of
 from genctl.steering.model import check_meanings
 from genctl.vocabulary import Vocabulary
 
@@ -176,7 +177,7 @@ def processor(
     Raises ConstraintError, ArgumentError or VocabularyError when it is made, not in the middle of a generation.
     """
     rules = [as_rule(one) for one in (constraint if isinstance(constraint, list) else [constraint])]
-    stack = Stack(steering or [])
+    stack = Stack([] if steering is None else steering)
     if not rules or (None in rules and not len(stack)):
         raise ArgumentError("processor() needs a rule for every prompt, not None, or steering")
     check_meanings(stack, "target")
@@ -186,5 +187,6 @@ def processor(
                 f"{hook!r} reads another model, another prompt or hidden states, which a LogitsProcessor does not see"
                 "\nhint: genctl.load(model, tokenizer=tokenizer).generate(..., steering=...)"
             )
-    eos = [eos_token_id] if isinstance(eos_token_id, int) else eos_token_id
-    return RuleProcessor(rules, Vocabulary.from_tokenizer(tokenizer, eos=eos), stack, tokenizer.pad_token_id)
+    eos = None if eos_token_id is None else ids_of("eos_token_id", eos_token_id)
+    pad = getattr(tokenizer, "pad_token_id", None)
+    return RuleProcessor(rules, Vocabulary.from_tokenizer(tokenizer, eos=eos), stack, pad)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -36,6 +37,31 @@ def check_share(name: str, value: object) -> None:
 def check_count(name: str, value: object, least: int = 1) -> None:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise ArgumentError(f"{name} is {value!r}, it must be an integer of at least {least}")
+
+
+def check_flag(name: str, value: object) -> None:
+    if not isinstance(value, bool | np.bool_):
+        raise ArgumentError(f"{name} is {value!r}, it must be True or False")
+
+
+def ids_of(name: str, value: Any) -> tuple[int, ...]:
+    """Token ids: one, or a list, set, array or tensor of them."""
+    given = value.tolist() if hasattr(value, "tolist") else value
+    ids = [given] if is_id(given) else given
+    if isinstance(ids, str | bytes | Mapping) or not isinstance(ids, Collection) or not all(map(is_id, ids)):
+        raise ArgumentError(f"{name} is {value!r}, it must be a token id or a list of token ids")
+    return tuple(int(i) for i in ids)
+
+
+def check_ids(name: str, ids: Iterable[int], vocabulary: Vocabulary) -> None:
+    for i in ids:
+        if not 0 <= i < len(vocabulary):
+            raise ArgumentError(f"{name}: token {i} is outside the vocabulary of {len(vocabulary)} ids")
+
+
+def is_id(given: object) -> TypeGuard[int | np.integer]:
+    """An integer, which True is not."""
+    return isinstance(given, int | np.integer) and not isinstance(given, bool)
 
 
 def tokens_of(words: Sequence[str | int], vocabulary: Vocabulary) -> I64:
