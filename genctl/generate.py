@@ -24,7 +24,7 @@ from genctl.constraints.base import Constraint
 from genctl.constraints.budget import Held, within
 from genctl.constraints.rules import Rule, any_bytes, shown
 from genctl.errors import ArgumentError, ConstraintError, DeadEndError, GenctlError, ModelError
-from genctl.models.base import LanguageModel, Prompt, is_weighted
+from genctl.models.base import LanguageModel, Prompt, is_model, is_weighted
 from genctl.models.boundary import Boundary
 from genctl.models.ensemble import Combine, Ensemble
 from genctl.models.fim import Ending, Order
@@ -577,8 +577,7 @@ def ensemble(
 
     both = genctl.ensemble([a.bytes(), b.bytes()], weights=[0.7, 0.3], op="product")
     """
-    members = [model.language_model if isinstance(model, Model) else model for model in models]
-    return Model(Ensemble(members, weights, op, prompts))
+    return Model(Ensemble(models, weights, op, prompts))
 
 
 def load(
@@ -598,7 +597,7 @@ def load(
     """
     if isinstance(source, str) and source == "toy":
         return Model(packaged_toy())
-    if all(hasattr(source, name) for name in ("vocabulary", "prefill", "extend", "select")):
+    if is_model(source):
         return Model(source)
     with _needing_extra("hf"):
         if source is None:

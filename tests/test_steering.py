@@ -12,7 +12,7 @@ import transformers
 from numpy.testing import assert_allclose, assert_array_equal
 
 import genctl
-from genctl.errors import ArgumentError, VocabularyError
+from genctl.errors import ArgumentError, ModelError, VocabularyError
 from genctl.models.base import Laws, host_logits
 from genctl.models.toy import ToyModel
 from genctl.steering.base import Auxiliary, Hook, Slot, Stack, Step
@@ -459,8 +459,30 @@ def test_a_binding_without_steering_or_of_another_name_is_refused():
         LM.generate("a", steering=[TopK(3)], binding="twist")
     with pytest.raises(ArgumentError, match="proposal already"):
         LM.steered([lambda z: z / 2], "proposal").steered([TopK(3)])
-    with pytest.raises(VocabularyError, match="different symbols"):
+    with pytest.raises(VocabularyError, match=r"the steered model and the one that a hook reads, .*different symbols"):
         LM.steered([Against(Auxiliary(genctl.load("toy").language_model))])
+
+
+def test_a_set_is_read_under_hooks_of_one_law_and_refused_with_the_reason_under_others():
+    lm = genctl.Model(tiny_model("llama"))
+    prompt = genctl.SetPrompt("the cat", [" sat", " ran"], " on")
+    options = {"max_new_tokens": 3, "seed": 0}
+    plain = lm.generate(prompt, **options)
+    for hooks in ([lambda z: z], [FrequencyPenalty(0)], [proxy(tiny_model("mistral"), tiny_model("llama"), 0)]):
+        assert lm.generate(prompt, steering=hooks, **options).tokens == plain.tokens
+    for made in ("{prompt}!", lambda prompt: "a", lambda prompt: prompt):
+        with pytest.raises(
+            ModelError, match="one model in one way, but a hook reads the model behind a prompt of its own"
+        ):
+            lm.generate(prompt, steering=[guidance(2, made)], **options)
+    with pytest.raises(ModelError, match="a hook makes one of the prompt"):
+        lm.generate("the", steering=[guidance(2, lambda text: prompt)], **options)
+
+
+@pytest.mark.parametrize("made", [None, 7, [], ["a"], [1, 2]])
+def test_a_prompt_that_a_hook_makes_must_be_one(made):
+    with pytest.raises(ArgumentError, match="of the prompt, expected text"):
+        LM.steered([guidance(2, lambda prompt: made)]).generate("a", max_new_tokens=2)
 
 
 # -- composition

@@ -224,8 +224,14 @@ def test_what_cannot_be_routed_is_refused():
         Routed(MODEL, genctl.load("toy").language_model, ByEntropy(1))
     with pytest.raises(ArgumentError, match="whole texts"):
         Routed(MODEL, Steered(MODEL, [lambda z: z / 2], "tilt"), ByEntropy(1))
-    with pytest.raises(ArgumentError, match="chose 2"):
-        Routed(MODEL, OTHER, lambda logits, active: 2).prefill([[A]])
+    for chosen in (2, "1", None, 0.5, np.zeros(2)):
+        with pytest.raises(ArgumentError, match="chose"):
+            Routed(MODEL, OTHER, lambda logits, active: chosen).prefill([[A]])  # noqa: B023
+    with pytest.raises(ArgumentError, match="large is NoneType"):
+        Routed(MODEL, None, ByEntropy(1))
+    for router in (None, 0.5, ByEntropy):
+        with pytest.raises(ArgumentError, match="the router is"):
+            Routed(MODEL, OTHER, router)
     with pytest.raises(ArgumentError, match="window is 0"):
         ByEntropy(1, window=0)
     with pytest.raises(ArgumentError, match="since the prompt"):

@@ -87,6 +87,27 @@ class Hidden:
     states: Mapping[int, Any]  # layer -> (N, d) tensor behind the last token of each row; 0 is the first block
 
 
+METHODS = ("vocabulary", "prefill", "extend", "select")  # by which a LanguageModel is known
+
+
+def is_model(given: object) -> bool:
+    return not isinstance(given, type) and all(hasattr(given, name) for name in METHODS)
+
+
+def unwrapped(model: Any, name: str = "model") -> LanguageModel[Any]:
+    """The LanguageModel in what `genctl.load` gives, or that was given as it is.
+
+    Raises ArgumentError for anything else. name: of the argument.
+    """
+    inner: LanguageModel[Any] = getattr(model, "language_model", model)
+    if not is_model(inner):
+        raise ArgumentError(
+            f"{name} is {type(model).__name__}, expected a model\nhint: genctl.load gives one, also of a model of "
+            "transformers and its tokenizer"
+        )
+    return inner
+
+
 def is_weighted(model: object) -> bool:
     """Does the model answer Laws? Then only a sampler that weights its draws knows what it means."""
     return bool(getattr(model, "weighted", False))

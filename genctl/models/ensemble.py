@@ -22,7 +22,7 @@ import numpy as np
 
 from genctl.errors import ArgumentError, ModelError, VocabularyError
 from genctl.kernels.records import F32, F64, I64
-from genctl.models.base import LanguageModel, Laws, Logits, Prompt, Tokens, host_logits, refuse_weighted
+from genctl.models.base import Laws, Logits, Prompt, Tokens, host_logits, refuse_weighted, unwrapped
 from genctl.models.prompts import Template, given, read_by, templates, woven
 from genctl.models.sets import SetPrompt, no_sets
 from genctl.vocabulary import Vocabulary
@@ -54,6 +54,7 @@ class Operation(NamedTuple):
 class Ensemble:
     """n language models with the same vocabulary as one `LanguageModel`; logits are float32, on the host.
 
+    models: LanguageModels, or what `genctl.load` gives.
     weights: of a mixture, numbers of at least 0 that add up to 1, by default 1 / n each. Of a product, any numbers, the
         exponents, by default 1 / n each (the geometric mean). What a member with a positive exponent finds impossible
         is impossible. To one with a negative exponent an impossible symbol counts as the least likely of those that it
@@ -71,17 +72,19 @@ class Ensemble:
 
     def __init__(
         self,
-        models: Sequence[LanguageModel[Any]],
+        models: Sequence[Any],
         weights: Sequence[float] | None = None,
         op: str | Combine = "mixture",
         prompts: Sequence[Template] | None = None,
     ) -> None:
-        self.members = tuple(models)
+        if not isinstance(models, Sequence):
+            raise ArgumentError(f"models is {type(models).__name__}, expected a list of models")
+        self.members = tuple(unwrapped(model, f"models[{m}]") for m, model in enumerate(models))
         if not self.members:
             raise ArgumentError("an ensemble needs at least one model")
         for model in self.members:
             refuse_weighted(model, "an ensemble", "combine models as they are, and steer or weight the ensemble")
-        check_vocabularies([model.vocabulary for model in self.members])
+        check_vocabularies([(f"models[{m}]", model.vocabulary) for m, model in enumerate(self.members)])
         self._templates = templates(prompts, len(self.members))
         self._operation = _operation(op)
         self._weights = self._operation.weights(weights, len(self.members))
@@ -364,12 +367,13 @@ def log_sum(scores: F64, axis: int) -> F64:
 # -- the members' symbols
 
 
-def check_vocabularies(vocabularies: Sequence[Vocabulary]) -> None:
-    for m, other in enumerate(vocabularies):
-        difference = _difference(vocabularies[0], other)
+def check_vocabularies(named: Sequence[tuple[str, Vocabulary]]) -> None:
+    """Of models and what they are called. Raises VocabularyError if their symbols are not those of the first one."""
+    for name, other in named:
+        difference = _difference(named[0][1], other)
         if difference is not None:
             raise VocabularyError(
-                f"models[0] and models[{m}] of an ensemble have different symbols: {difference}"
+                f"{named[0][0]} and {name} have different symbols: {difference}"
                 "\nhint: `lm.bytes()` gives all models the same 257 symbols, the bytes and end-of-text"
             )
 

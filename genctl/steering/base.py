@@ -31,7 +31,8 @@ import numpy as np
 
 from genctl.errors import ArgumentError
 from genctl.kernels.records import F32, F64, I64
-from genctl.models.base import Logits, Prompt, host_logits
+from genctl.models.base import Logits, Prompt, host_logits, unwrapped
+from genctl.models.prompts import template_of
 from genctl.vocabulary import Vocabulary
 
 Memo: TypeAlias = Any  # an immutable value
@@ -53,13 +54,17 @@ class Auxiliary:
 
     model: with the same vocabulary; None is the steered model itself, before any hook. prompt: what becomes of the
     prompt before it is encoded, a function or a text with {prompt} in it; None leaves it as it is.
+
+    Raises ArgumentError for what is no model and no such prompt.
     """
 
     model: Any = None
     prompt: str | Callable[[Prompt], Prompt] | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "model", getattr(self.model, "language_model", self.model))
+        template_of(self.prompt, "prompt")
+        if self.model is not None:
+            object.__setattr__(self, "model", unwrapped(self.model))
 
     def __repr__(self) -> str:
         model = "" if self.model is None else type(self.model).__name__

@@ -23,7 +23,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from genctl.errors import ArgumentError
+from genctl.errors import ArgumentError, ModelError
 from genctl.kernels.records import F32, F64, I64
 from genctl.models.base import (
     Hidden,
@@ -35,11 +35,12 @@ from genctl.models.base import (
     host_logits,
     is_weighted,
     refuse_weighted,
+    unwrapped,
 )
 from genctl.models.ensemble import check_vocabularies
 from genctl.models.fim import Ending
 from genctl.models.prompts import given, read_by, template_of, woven
-from genctl.models.sets import SetPrompt, no_sets
+from genctl.models.sets import SetPrompt
 from genctl.steering.base import Auxiliary, Memo, Stack, Step, log_normalisers, log_softmax
 from genctl.vocabulary import Vocabulary
 
@@ -68,6 +69,7 @@ class Steered(Generic[M]):
     def __init__(self, model: LanguageModel[M], hooks: Sequence[Any] | Stack, binding: str = "target") -> None:
         if binding not in BINDINGS:
             raise ArgumentError(f"binding is {binding!r}, it must be one of {', '.join(BINDINGS)}\nhint: {MEANINGS}")
+        model = unwrapped(model)
         if getattr(model, "binding", None) == "proposal":
             raise ArgumentError(
                 "the model is bound to a proposal already, which other hooks would not know of\n"
@@ -81,7 +83,8 @@ class Steered(Generic[M]):
         auxiliaries = dict.fromkeys(one for hook in self.stack for one in hook.auxiliaries)
         self._own = [one for one in auxiliaries if one.model is None or one.model is model]
         self._foreign = [one for one in auxiliaries if one not in self._own]
-        check_vocabularies([model.vocabulary, *(one.model.vocabulary for one in self._foreign)])
+        others = ((f"the one that a hook reads, {one!r},", one.model.vocabulary) for one in self._foreign)
+        check_vocabularies([("the steered model", model.vocabulary), *others])
         for one in self._foreign:
             refuse_weighted(one.model, "a hook", "give the models that it was made of")
         if self._own:
@@ -111,18 +114,23 @@ class Steered(Generic[M]):
 
     def encode(self, prompt: Prompt, /) -> list[int]:
         """The prompt as the model encodes it, and as each auxiliary does where that differs (models/prompts.py)."""
+        if isinstance(prompt, SetPrompt) and self._changes_prompts:
+            raise _one_set_alone("a hook reads the model behind a prompt of its own")
         ids = self.model.encode(prompt)
         spelled = [ids]
         for one, template in zip((*self._own, *self._foreign), self._templates, strict=True):
             model = self.model if one.model is None else one.model
-            spelled.append(model.encode(template(prompt)))
+            other = template(prompt)
+            if isinstance(other, SetPrompt) and not isinstance(prompt, SetPrompt):
+                raise _one_set_alone("a hook makes one of the prompt")
+            spelled.append(model.encode(other))
         if len(spelled) == 1:
             return ids
         alike = all(other == ids for other in spelled) and max(ids, default=0) < len(self.vocabulary)
         if alike and not self._changes_prompts:
             return ids
         if isinstance(prompt, SetPrompt):
-            raise no_sets(self)
+            raise _one_set_alone("a hook reads another model, which cuts it into other tokens")
         return woven(spelled, len(self.vocabulary))
 
     def prefill(self, prompts: Sequence[Sequence[int]], /) -> tuple[Logits | Laws, SteeredState[M]]:
@@ -235,6 +243,12 @@ class Steered(Generic[M]):
     def _symbols(self, row: Sequence[int]) -> I64:
         ids = np.array(row, np.int64)
         return ids[(ids >= 0) & (ids < len(self.vocabulary))]
+
+
+def _one_set_alone(reason: str) -> ModelError:
+    return ModelError(
+        f"a SetPrompt is read by one model in one way, but {reason}\nhint: give text, or leave the hook out"
+    )
 
 
 def unsteered(model: LanguageModel[Any]) -> LanguageModel[Any]:

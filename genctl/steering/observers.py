@@ -19,7 +19,7 @@ import numpy as np
 
 from genctl.errors import ArgumentError
 from genctl.kernels.records import F64, I64
-from genctl.models.base import LanguageModel, Prompt, host_logits, refuse_weighted
+from genctl.models.base import LanguageModel, Prompt, host_logits, refuse_weighted, unwrapped
 from genctl.models.sets import SetPrompt
 from genctl.steering.base import log_softmax
 from genctl.steering.checks import check_share
@@ -34,7 +34,7 @@ def laws_along(model: Any, prompt: Prompt | Sequence[int], texts: Texts) -> Iter
 
     Raises ArgumentError for a model whose texts are weighted: it has no law of the next token.
     """
-    model = getattr(model, "language_model", model)
+    model = unwrapped(model)
     refuse_weighted(model, "a look at its tokens", "look at the model that was steered")
     ids = model.encode(prompt) if _is_text(prompt) else prompt
     here = np.array([i for i, text in enumerate(texts) if len(text)], np.int64)
