@@ -30,6 +30,7 @@ from genctl.steering.basic import Temperature, TopP
 from genctl.steering.bias import StringBias, TokenBias
 from genctl.steering.combine import Forget, LogLinear, Term, context_aware, contrastive, dexperts, guidance, proxy
 from genctl.steering.entropy import AdaptiveTemperature
+from genctl.steering.forcing import BudgetForcing
 from genctl.steering.layers import LayerMix
 from genctl.steering.model import Steered
 from genctl.steering.penalties import FrequencyPenalty, NoRepeat, PresencePenalty, RepetitionPenalty
@@ -175,6 +176,23 @@ def test_a_string_bias_on_a_byte_view_is_the_one_on_the_tokens():
         (lambda: ConstantBias(1.0, ["aba"]), "no token of the model is exactly 'aba'"),
         (lambda: ConstantBias(1.0, "ab"), "words is 'ab'"),
         (lambda: WindowBias(1.0, 3, ["wait"]), "'wait'"),
+        (lambda: WindowBias(1.0, 3, ["a", True]), r"words\[1\] is True"),
+        (lambda: WindowBias(1.0, 3, [b"a"]), r"words\[0\] is b'a'"),
+        (lambda: WindowBias(1.0, 3, b"a"), "words is b'a'"),
+        (lambda: WindowBias(1.0, 3, ["\ud800"]), r"words\[0\] is .*no bytes spell"),
+        (lambda: StringBias({"a\udc00": 1.0}), "no bytes spell"),
+        (lambda: TokenBias({True: 1.0}), "the key True"),
+        (lambda: ConstantBias(1.0, ["a"], 3, 3), "stop is 3, but the bias starts at 3"),
+        (lambda: CyclicReflex(words=["a"], until=""), "until is ''"),
+        (lambda: CyclicReflex(words=["a"], until=b"b"), "until is b'b'"),
+        (lambda: CyclicReflex(words=["a"], until=True), "until is True"),
+        (lambda: BudgetForcing("a", "a"), "end and wait are both token 0"),
+        (lambda: BudgetForcing("a", 0), "end and wait are both token 0"),
+        (lambda: BudgetForcing(None, "a"), "end is None"),
+        (lambda: BudgetForcing("a", b"b"), "wait is b'b'"),
+        (lambda: BudgetForcing("a", "b", final="ab"), "final is 'ab'"),
+        (lambda: BudgetForcing("a", "b", final=[1.5]), r"final\[0\] is 1.5"),
+        (lambda: BudgetForcing("a", "b", meaning=[]), r"meaning is \[\]"),
         (lambda: CyclicReflex(), "'wait'"),
         (lambda: CyclicReflex(period=0), "period is 0"),
         (lambda: CyclicReflex(words=["a"], until=77), "no token 77"),
@@ -216,6 +234,16 @@ def test_a_string_bias_on_a_byte_view_is_the_one_on_the_tokens():
 def test_arguments_that_mean_nothing_are_refused(make, message):
     with pytest.raises(ArgumentError, match=message):
         Steered(FIRST, [make()])
+
+
+def test_token_ids_may_be_numbers_of_numpy():
+    for hook in (
+        lambda i: TokenBias({i(A): 2.0}),
+        lambda i: ConstantBias(2.0, [i(A)]),
+        lambda i: CyclicReflex(3, 4, words=[i(A)], until=i(B)),
+        lambda i: BudgetForcing(i(A), i(B), 1, 2),
+    ):
+        assert_array_equal(answered(hook(np.int64), [[B], [A, B]]), answered(hook(int), [[B], [A, B]]))
 
 
 # -- schedules

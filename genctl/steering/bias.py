@@ -11,7 +11,7 @@ occurs only where the blank is. A bias of -inf forbids a string.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -20,7 +20,7 @@ import numpy as np
 from genctl.errors import ArgumentError
 from genctl.kernels.records import F32, I64
 from genctl.steering.base import Hook, Slot, Step
-from genctl.steering.checks import check_number, tokens_of
+from genctl.steering.checks import check_number, data_of, is_id, tokens_of
 from genctl.vocabulary import Vocabulary
 
 
@@ -32,7 +32,7 @@ class TokenBias(Hook):
     slot: ClassVar[Slot] = Slot.BIAS
 
     def __post_init__(self) -> None:
-        _check_biases(self.biases, int)
+        _check_biases(self.biases, "token ids", is_id)
 
     @property
     def restricts_support(self) -> bool:
@@ -70,9 +70,11 @@ class StringBias(Hook):
     _strings: tuple[_String, ...] = field(default=(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        _check_biases(self.biases, str)
+        _check_biases(self.biases, "strings", lambda key: isinstance(key, str))
         if "" in self.biases:
             raise ArgumentError("a bias on the empty string would be one on every token, which changes nothing")
+        for text in self.biases:
+            data_of("a string with a bias", text)
 
     @property
     def reads_tokens(self) -> bool:
@@ -131,12 +133,12 @@ def _tail(ids: I64, size: int, vocabulary: Vocabulary) -> bytes:
     return tail
 
 
-def _check_biases(biases: object, kind: type) -> None:
+def _check_biases(biases: object, kind: str, fits: Callable[[object], bool]) -> None:
     if not isinstance(biases, Mapping) or not biases:
-        raise ArgumentError(f"biases is {biases!r}, it must map {kind.__name__} to numbers")
+        raise ArgumentError(f"biases is {biases!r}, it must map {kind} to numbers")
     for key, bias in biases.items():
-        if not isinstance(key, kind) or isinstance(key, bool):
-            raise ArgumentError(f"biases has the key {key!r}, it must be {kind.__name__}")
+        if not fits(key):
+            raise ArgumentError(f"biases has the key {key!r}, but they are of {kind}")
         check_number(f"the bias of {key!r}", bias)
         if bias == np.inf:
             raise ArgumentError(f"the bias of {key!r} is +inf\nhint: what must come is a rule, such as genctl.regex")

@@ -71,8 +71,8 @@ def tokens_of(words: Sequence[str | int], vocabulary: Vocabulary) -> I64:
     """
     found: set[int] = set()
     for word in words:
-        ids = [word] if isinstance(word, int) else _spelling(word, vocabulary)
-        if isinstance(word, int) and (not 0 <= word < len(vocabulary) or word in vocabulary.unused):
+        ids = _spelling(word, vocabulary) if isinstance(word, str) else [int(word)]
+        if not isinstance(word, str) and (not 0 <= word < len(vocabulary) or word in vocabulary.unused):
             raise ArgumentError(f"the model has no token {word}")
         if not ids:
             raise ArgumentError(
@@ -83,6 +83,31 @@ def tokens_of(words: Sequence[str | int], vocabulary: Vocabulary) -> I64:
     return np.array(sorted(found), np.int64)
 
 
+def check_words(name: str, words: object, least: int = 1) -> None:
+    """A list of words, so many at least."""
+    if isinstance(words, str | bytes) or not isinstance(words, Sequence) or len(words) < least:
+        raise ArgumentError(f"{name} is {words!r}, it must be a list of strings or token ids")
+    for i, word in enumerate(words):
+        check_word(f"{name}[{i}]", word)
+
+
+def check_word(name: str, word: object) -> None:
+    """A token id, or a string that is not empty."""
+    if is_id(word):
+        return
+    if not isinstance(word, str) or not word:
+        raise ArgumentError(f"{name} is {word!r}, it must be a string, not empty, or a token id")
+    data_of(name, word)
+
+
+def data_of(name: str, text: str) -> bytes:
+    """The bytes of a string. Raises ArgumentError for half of a surrogate pair, which has none."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise ArgumentError(f"{name} is {text!r}, which no bytes spell: {error.reason}") from error
+
+
 def _spelling(word: str, vocabulary: Vocabulary) -> list[int]:
-    data = word.encode()
+    data = data_of("a word", word)
     return [i for i, token in enumerate(vocabulary.tokens) if token == data and data]
