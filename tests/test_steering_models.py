@@ -241,6 +241,45 @@ def test_what_cannot_be_routed_is_refused():
 # -- observers
 
 
+@pytest.mark.parametrize(
+    "texts", [None, "ab", 3, [1, 2], ["ab"], [[0], [6]], [[-1]], [[0.5]], [[True]], [None], [[[0]]], {0: [1]}]
+)
+def test_texts_that_are_no_lists_of_token_ids_are_refused(texts):
+    with pytest.raises(ArgumentError, match=r"texts.* token id"):
+        observe(MODEL, [A], texts)
+
+
+def test_what_is_looked_at_may_be_arrays_and_must_be_a_prompt_and_models_of_the_same_symbols():
+    listed = observe(MODEL, [A], [[B, A], []])[0]
+    assert_array_equal(observe(MODEL, np.array([A]), [np.array([B, A]), ()])[0].logprobs, listed.logprobs)
+    for prompt in (None, 5.0, {A}.pop, [0.5], ["a"]):
+        with pytest.raises(ArgumentError, match=r"prompt is .*token id"):
+            observe(MODEL, prompt, [[A]])
+    with pytest.raises(ArgumentError, match="model is NoneType"):
+        observe(None, [A], [[A]])
+    with pytest.raises(VocabularyError, match="raw and steered have different symbols"):
+        shift(MODEL, genctl.load("toy"), [A], [A])
+
+
+def test_an_answer_is_found_in_characters_and_not_in_their_bytes():
+    letters = Vocabulary(("é".encode(), "à".encode(), "à".encode()[:1], b"x", b""), eos=frozenset({4}))
+    model = ToyModel.random(letters, order=1, seed=0)
+    p = np.exp(model.law([]))
+    for answer, text, places in (
+        ("é+", [3, 0, 0, 3], [1, 2]),
+        ("[éà]", [3, 0, 1, 3], [2]),
+        (r"\w+", [0, 1, 3], [0, 1, 2]),
+        ("x", [2, 3], [1]),
+    ):
+        assert Confidence(answer)(model, [3], [text]) == [pytest.approx(p[[text[i] for i in places]].mean())]
+
+
+@pytest.mark.parametrize("answer", [5, "", b"a", "(", True])
+def test_an_answer_must_be_a_regular_expression(answer):
+    with pytest.raises(ArgumentError, match="answer is"):
+        Confidence(answer)
+
+
 def test_laws_along_texts_are_those_behind_their_beginnings():
     texts = [[A, B, END], [], [B], [WAIT, A]]
     found = {
