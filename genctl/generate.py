@@ -32,6 +32,7 @@ from genctl.models.followed import Followed
 from genctl.models.prompts import Template
 from genctl.models.toy import packaged_toy
 from genctl.options import (
+    EXACT,
     SMC_PARTICLES,
     Batch,
     Ids,
@@ -207,7 +208,7 @@ class Model:
             hooks=list(hooks_of(temperature, top_k, top_p, min_p).values()),
             steering=stack,
             binding=binding,
-            weighted=constraint is not None or critic is not None or size > 1 or method in ("exact", "rejection"),
+            weighted=bool(constraint is not None or critic is not None or size > 1 or min_ess or method in (*EXACT,)),
         )
         plain = steer(self.language_model)
         if not do_sample:

@@ -20,7 +20,7 @@ from genctl.samplers.rejection import awrs
 from genctl.samplers.resampling import SCHEMES
 from genctl.steering.base import Hook, Stack
 from genctl.steering.basic import MinP, Temperature, TopK, TopP
-from genctl.steering.model import MEANINGS, Steered
+from genctl.steering.model import BINDINGS, MEANINGS, Steered
 from genctl.steering.observers import SELECTORS, Confidence, Divergence
 
 Ids: TypeAlias = Sequence[int]
@@ -82,12 +82,12 @@ def check_number(name: str, number: object, least: float, most: float) -> None:
         raise ArgumentError(f"{name} is {number!r}, it must be {bounds}")
 
 
-def check_choice(name: str, choice: object, table: Mapping[str, Any]) -> None:
+def check_choice(name: str, choice: object, table: Mapping[str, Any], hint: str = "") -> None:
     if not isinstance(choice, str) or choice not in table:
         near = difflib.get_close_matches(str(choice), table, 1)
+        hint = f"did you mean {near[0]!r}?" if near else hint
         raise ArgumentError(
-            f"{name} is {choice!r}, it must be one of {', '.join(table)}"
-            + (f"\nhint: did you mean {near[0]!r}?" if near else "")
+            f"{name} is {choice!r}, it must be one of {', '.join(table)}" + (f"\nhint: {hint}" if hint else "")
         )
 
 
@@ -148,15 +148,17 @@ def steered(
     """The model under its hooks. hooks: temperature and filters, which change the law whatever the binding of the
     others. weighted: are there weights, so that it matters how they are bound?
     """
-    if steering is None:
-        if binding is not None:
-            raise ArgumentError(f"binding={binding!r} says how steering is bound, but no steering is given")
+    if binding is not None:
+        check_choice("binding", binding, BINDINGS, MEANINGS)
+    if steering is None and binding is not None:
+        raise ArgumentError(f"binding={binding!r} says how steering is bound, but no steering is given")
+    if not steering:  # a list without hooks may be bound, which says nothing
         return Steered(model, hooks) if hooks else model
     if binding is None:
         if weighted:
             raise ArgumentError(
-                "steering with a rule, a critic, particles or an exact method needs binding=, since its meanings differ"
-                f"\nhint: {MEANINGS}"
+                "steering with a rule, a critic, particles, min_ess or an exact method needs binding=, since its "
+                f"meanings differ\nhint: {MEANINGS}"
             )
         binding = "target"
     stack = Stack(steering)

@@ -176,11 +176,23 @@ def test_a_steered_transformers_model_is_the_formula_on_its_logits():
 # -- bindings in generate
 
 
-@pytest.mark.parametrize("given", [{"constraint": RULE}, {"num_particles": 4}, {"critic": lambda t, d: 0.0}])
+@pytest.mark.parametrize(
+    "given", [{"constraint": RULE}, {"num_particles": 4}, {"critic": lambda t, d: 0.0}, {"min_ess": 2.0}]
+)
 def test_where_texts_are_weighted_the_binding_has_to_be_said(given):
     with pytest.raises(ArgumentError, match=r'(?s)binding.*"target".*"tilt".*"proposal"'):
         LM.generate("a", steering=[lambda z: z / 2], **given)
     assert LM.generate("a", steering=[lambda z: z / 2], binding="target", seed=0, max_new_tokens=4, **given).samples
+
+
+@pytest.mark.parametrize("binding", [None, "target", "tilt", "proposal"])
+def test_steering_without_hooks_is_the_model_however_it_is_bound(binding):
+    options = {"num_particles": 4, "max_new_tokens": 4, "seed": 1}
+    plain = LM.generate("a", RULE, **options)
+    found = LM.generate("a", RULE, steering=[], binding=binding, **options)
+    assert (found.tokens, found.log_evidence) == (plain.tokens, plain.log_evidence)
+    with pytest.raises(ArgumentError, match=r"(?s)'twist'.*target, tilt, proposal"):
+        LM.generate("a", RULE, steering=[], binding="twist")
 
 
 def test_without_weights_steering_is_the_target():

@@ -22,17 +22,19 @@ from genctl.errors import ArgumentError
 from genctl.generate import KNOWN, Model
 from genctl.integrations.generation_config import HOOKS, OPTIONS, Forbidden, asked_for, eos_of
 from genctl.models.fim import Ending
-from genctl.options import Ids, refuse_unknown
+from genctl.options import Ids, check_choice, check_counts, refuse_unknown, sampler_of, seed_of
 from genctl.results import Generation
 from genctl.steering.base import Hook, Stack, as_hook
 from genctl.steering.checks import ids_of
+from genctl.steering.model import BINDINGS, MEANINGS
 from genctl.steering.penalties import RepetitionPenalty
 
 if TYPE_CHECKING:
     import torch
 
-SAID_THERE = {*OPTIONS, *HOOKS, "prompt", "constraint", "generation_config", "resume"}  # by `model.generate`
-SAID_HERE = [name for name in KNOWN if name not in SAID_THERE]
+SAID_THERE = {*OPTIONS, *HOOKS, "prompt", "constraint", "generation_config"}  # by `model.generate`
+UNSAID = {"resume", "select", "exact_boundary"}  # nothing is resumed, ranked, or known of the prompt but its tokens
+SAID_HERE = [name for name in KNOWN if name not in SAID_THERE | UNSAID]
 EXPECTED = {"attention_mask", "position_ids", "use_cache", "logits_to_keep", "past_key_values", "synced_gpus"}
 
 
@@ -47,8 +49,31 @@ def custom_generate(constraint: Any, tokenizer: Any, **options: Any) -> RuleLoop
     that does not go with the tokenizer, or that genctl cannot run; ArgumentError for what it cannot honour.
     """
     refuse_unknown([name for name in options if name not in SAID_HERE], SAID_HERE, "custom_generate")
+    _check_options(**options)
     rules = constraint if isinstance(constraint, list) else [constraint]
+    if not rules:
+        raise ArgumentError("constraint is an empty list\nhint: give a rule for each prompt, or one for all, or None")
     return RuleLoop([as_rule(one) for one in rules], tokenizer, options)
+
+
+def _check_options(
+    *,
+    steering: Any = None,
+    binding: Any = None,
+    method: Any = "awrs",
+    seed: Any = None,
+    generator: Any = None,
+    **others: Any,
+) -> None:
+    """What can be told before there is a model."""
+    Stack([] if steering is None else steering)
+    if binding is not None:
+        check_choice("binding", binding, BINDINGS, MEANINGS)
+    sampler_of(method)
+    if generator is None:
+        seed_of(seed, None)
+    counts = ("num_particles", "max_particles", "max_tries", "batch_size")
+    check_counts({name: others[name] for name in counts if others.get(name) is not None})
 
 
 class RuleLoop:
