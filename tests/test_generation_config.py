@@ -20,12 +20,12 @@ from genctl.integrations.generation_config import (
     OPTIONS,
     OTHERS,
     REFUSED,
-    Forbidden,
     arguments_of,
     asked_for,
     table,
 )
 from genctl.steering.base import Stack
+from genctl.steering.bias import Forbidden
 from genctl.steering.model import Steered
 from tests.laws.test_model import laws_of
 from tests.tiny_models import tiny_model

@@ -20,11 +20,12 @@ import numpy as np
 from genctl.constraints.notations import as_rule
 from genctl.errors import ArgumentError
 from genctl.generate import KNOWN, Model
-from genctl.integrations.generation_config import HOOKS, OPTIONS, Forbidden, asked_for, eos_of
+from genctl.integrations.generation_config import HOOKS, OPTIONS, asked_for, eos_of
 from genctl.models.fim import Ending
 from genctl.options import Ids, check_choice, check_counts, refuse_unknown, sampler_of, seed_of
 from genctl.results import Generation
 from genctl.steering.base import Hook, Stack, as_hook
+from genctl.steering.bias import Forbidden
 from genctl.steering.checks import ids_of
 from genctl.steering.model import BINDINGS, MEANINGS
 from genctl.steering.penalties import RepetitionPenalty

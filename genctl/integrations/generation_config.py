@@ -10,18 +10,14 @@ of transformers adds is never lost.
 from __future__ import annotations
 
 import difflib
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from genctl.errors import ArgumentError
-from genctl.kernels.records import F32
-from genctl.steering.base import Hook, Step, as_hook
+from genctl.steering.base import Hook, as_hook
 from genctl.steering.basic import MinP, Temperature, TopK, TopP, TypicalP
-from genctl.steering.checks import check_count, check_flag, check_ids, check_number, ids_of
+from genctl.steering.bias import Forbidden
+from genctl.steering.checks import check_count, check_flag, check_number, ids_of
 from genctl.steering.penalties import NoRepeat, RepetitionPenalty
 from genctl.vocabulary import Vocabulary
 
@@ -42,34 +38,6 @@ class Refused(NamedTuple):
 
     neutral: tuple[Any, ...] = ()
     hint: str = ""
-
-
-@dataclass(frozen=True)
-class Forbidden(Hook):
-    """Tokens that may not come, or not among the first `before` tokens of a text."""
-
-    tokens: tuple[int, ...]
-    before: int = sys.maxsize
-
-    def bind(self, vocabulary: Vocabulary, /) -> Forbidden:
-        check_ids("tokens that may not come", self.tokens, vocabulary)
-        return self
-
-    @property
-    def restricts_support(self) -> bool:
-        return True
-
-    @property
-    def needs_prompt(self) -> bool:
-        return self.before < sys.maxsize
-
-    def __call__(self, step: Step, scores: F32, /) -> F32:
-        early = np.flatnonzero(step.positions < self.before)
-        if not len(early):
-            return scores
-        after = scores.copy()
-        after[np.ix_(early, np.array(self.tokens, np.int64))] = -np.inf
-        return after
 
 
 def _of_transformers(name: str) -> Callable[[Any, Eos], Hook]:

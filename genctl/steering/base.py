@@ -102,7 +102,7 @@ class Step:
 class Hook(ABC):
     """The base of all hooks: frozen dataclasses that override what they need."""
 
-    slot: ClassVar[Slot | None] = None  # None fits anywhere
+    slot: Slot | None = None  # None fits anywhere
     remembers: ClassVar[bool] = False  # has a memo for each row: `begin` and `advance`
     layers: Sequence[int] = ()  # whose hidden states it reads, 0 being the first block's
 

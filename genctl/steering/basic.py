@@ -28,7 +28,7 @@ class Temperature(Hook):
     """Divide the logits: below 1 sharper, above 1 flatter."""
 
     temperature: float
-    slot: ClassVar[Slot] = Slot.TEMPERATURE
+    slot = Slot.TEMPERATURE
 
     def __post_init__(self) -> None:
         check_number("temperature", self.temperature)
@@ -47,7 +47,7 @@ class Temperature(Hook):
 class Filter(Hook):
     """A hook that keeps some tokens as they are and makes the others impossible."""
 
-    slot: ClassVar[Slot] = Slot.TRUNCATION
+    slot = Slot.TRUNCATION
 
     @property
     def reads_tokens(self) -> bool:

@@ -11,16 +11,16 @@ occurs only where the blank is. A bias of -inf forbids a string.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
 
 import numpy as np
 
 from genctl.errors import ArgumentError
 from genctl.kernels.records import F32, I64
 from genctl.steering.base import Hook, Slot, Step
-from genctl.steering.checks import check_number, data_of, is_id, tokens_of
+from genctl.steering.checks import check_ids, check_number, data_of, is_id, tokens_of
 from genctl.vocabulary import Vocabulary
 
 
@@ -29,7 +29,7 @@ class TokenBias(Hook):
     """biases: token id -> nats; -inf makes it impossible."""
 
     biases: Mapping[int, float]
-    slot: ClassVar[Slot] = Slot.BIAS
+    slot = Slot.BIAS
 
     def __post_init__(self) -> None:
         _check_biases(self.biases, "token ids", is_id)
@@ -50,6 +50,34 @@ class TokenBias(Hook):
         return after
 
 
+@dataclass(frozen=True)
+class Forbidden(Hook):
+    """Tokens that may not come, or not among the first `before` tokens of a text."""
+
+    tokens: tuple[int, ...]
+    before: int = sys.maxsize
+
+    def bind(self, vocabulary: Vocabulary, /) -> Forbidden:
+        check_ids("tokens that may not come", self.tokens, vocabulary)
+        return self
+
+    @property
+    def restricts_support(self) -> bool:
+        return True
+
+    @property
+    def needs_prompt(self) -> bool:
+        return self.before < sys.maxsize
+
+    def __call__(self, step: Step, scores: F32, /) -> F32:
+        early = np.flatnonzero(step.positions < self.before)
+        if not len(early):
+            return scores
+        after = scores.copy()
+        after[np.ix_(early, np.array(self.tokens, np.int64))] = -np.inf
+        return after
+
+
 @dataclass(frozen=True, eq=False)
 class _String:
     """A string in the tokens of a vocabulary."""
@@ -65,7 +93,7 @@ class StringBias(Hook):
     """biases: string -> nats."""
 
     biases: Mapping[str, float]
-    slot: ClassVar[Slot] = Slot.BIAS
+    slot = Slot.BIAS
     _vocabulary: Vocabulary | None = field(default=None, repr=False, compare=False)
     _strings: tuple[_String, ...] = field(default=(), repr=False, compare=False)
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -47,7 +47,7 @@ class LogLinear(Hook):
     own: float
     terms: Sequence[Term]
     keep: Filter | None = None
-    slot: ClassVar[Slot] = Slot.COMBINATION
+    slot = Slot.COMBINATION
 
     def __post_init__(self) -> None:
         check_finite("own", self.own)
@@ -170,7 +170,7 @@ class Forget(Hook):
 
     reinforced: Any
     alpha: float
-    slot: ClassVar[Slot] = Slot.COMBINATION
+    slot = Slot.COMBINATION
 
     def __post_init__(self) -> None:
         check_within("alpha", self.alpha, 0, np.inf)

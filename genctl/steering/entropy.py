@@ -7,7 +7,6 @@ lm.steered([hook])
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -32,7 +31,7 @@ class AdaptiveTemperature(Hook):
     cold: float = 1.0
     temperature: float = 1.0
     strength: float = 0.05
-    slot: ClassVar[Slot] = Slot.TEMPERATURE
+    slot = Slot.TEMPERATURE
 
     def __post_init__(self) -> None:
         for name in ("pivot", "hot", "cold"):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -31,7 +30,7 @@ class LayerMix(Hook):
     layers: Sequence[int] = ()
     weight: float = 0.3
     norm: bool = True
-    slot: ClassVar[Slot] = Slot.COMBINATION
+    slot = Slot.COMBINATION
 
     def __post_init__(self) -> None:
         check_within("weight", self.weight, 0, 1)

@@ -32,8 +32,8 @@ from genctl.models.base import (
     Logits,
     Prompt,
     Tokens,
+    View,
     host_logits,
-    is_weighted,
     refuse_weighted,
     unwrapped,
 )
@@ -42,7 +42,6 @@ from genctl.models.fim import Ending
 from genctl.models.prompts import given, read_by, template_of, woven
 from genctl.models.sets import SetPrompt
 from genctl.steering.base import Auxiliary, Memo, Stack, Step, log_normalisers, log_softmax
-from genctl.vocabulary import Vocabulary
 
 M = TypeVar("M")
 
@@ -57,7 +56,7 @@ class SteeredState(NamedTuple, Generic[M]):
     memos: tuple[tuple[Memo, ...], ...]  # for each row one for each hook
 
 
-class Steered(Generic[M]):
+class Steered(View[M]):
     """model: any LanguageModel. hooks: a Stack, or what it is made of. binding: "target", "tilt" or "proposal".
 
     Over a model that is weighted itself, a tilt or a global product, target and tilt are one: its scores are changed,
@@ -75,7 +74,8 @@ class Steered(Generic[M]):
                 "the model is bound to a proposal already, which other hooks would not know of\n"
                 'hint: change its law first, then bind the proposal: lm.steered(hooks).steered(q, binding="proposal")'
             )
-        self.model, self.binding = model, binding
+        super().__init__(model)
+        self.binding = binding
         self.stack = Stack(hooks).bind(model.vocabulary)
         check_meanings(self.stack, binding)
         if binding == "proposal":
@@ -93,24 +93,15 @@ class Steered(Generic[M]):
         self._templates = [template_of(one.prompt, "prompt") for one in (*self._own, *self._foreign)]
 
     @property
-    def vocabulary(self) -> Vocabulary:
-        return self.model.vocabulary
-
-    @property
-    def tokenizer(self) -> Any:
-        return getattr(self.model, "tokenizer", None)
-
-    @property
     def weighted(self) -> bool:
-        return self.binding != "target" or is_weighted(self.model)
+        return self.binding != "target" or super().weighted
 
     @property
     def needs_prompt(self) -> str | None:
-        """Why prompts may not be mixed with text: a byte view does that. None if they may."""
         hook = next((hook for hook in self.stack if hook.needs_prompt), None)
         if hook is not None:
             return f"the hook {hook!r} depends on where the prompt ends"
-        return getattr(self.model, "needs_prompt", None)
+        return super().needs_prompt
 
     def encode(self, prompt: Prompt, /) -> list[int]:
         """The prompt as the model encodes it, and as each auxiliary does where that differs (models/prompts.py)."""
@@ -263,14 +254,14 @@ def _reader(model: LanguageModel[Any], stack: Stack) -> Any:
     layers = list(dict.fromkeys(layer for hook in stack for layer in hook.layers))
     if not layers:
         return model
-    model = model.model if isinstance(model, Ending) else model  # whose states are those of the model
-    if not hasattr(model, "with_hidden"):
+    reader: Any = model.model if isinstance(model, Ending) else model  # whose states are those of the model
+    if not hasattr(reader, "with_hidden"):
         hook = next(hook for hook in stack if hook.layers)
         raise ArgumentError(
-            f"{hook!r} reads hidden states, which {type(model).__name__} does not give"
+            f"{hook!r} reads hidden states, which {type(reader).__name__} does not give"
             "\nhint: models of transformers do, unsteered and not as bytes"
         )
-    return model.with_hidden(layers)
+    return reader.with_hidden(layers)
 
 
 def _repeated(tokens: Tokens, times: int) -> Tokens:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -30,7 +29,7 @@ class RepetitionPenalty(Hook):
 
     penalty: float
     prompt: bool = True
-    slot: ClassVar[Slot] = Slot.PENALTY
+    slot = Slot.PENALTY
 
     def __post_init__(self) -> None:
         check_number("penalty", self.penalty)
@@ -57,7 +56,7 @@ class Subtracted(Hook):
 
     penalty: float
     prompt: bool = False
-    slot: ClassVar[Slot] = Slot.PENALTY
+    slot = Slot.PENALTY
 
     def __post_init__(self) -> None:
         check_finite("penalty", self.penalty)
@@ -96,7 +95,7 @@ class NoRepeat(Hook):
 
     n: int
     prompt: bool = True
-    slot: ClassVar[Slot] = Slot.PENALTY
+    slot = Slot.PENALTY
 
     def __post_init__(self) -> None:
         check_count("n", self.n)

@@ -83,9 +83,8 @@ class Processor(Hook):
     processor: Any
     kind: Kind
 
-    @property
-    def slot(self) -> Slot | None:  # type: ignore[override]  # the class of a processor says it
-        return self.kind.slot
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "slot", self.kind.slot)
 
     @property
     def restricts_support(self) -> bool:

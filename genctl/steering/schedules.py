@@ -28,7 +28,7 @@ REFLECTION = ("wait", "Wait", "but", "But", "Alternatively")  # of the official 
 class Schedule(Hook):
     """Adds `bias_at(step)` to the logits of the words."""
 
-    slot: ClassVar[Slot] = Slot.BIAS
+    slot = Slot.BIAS
     _tokens: I64
 
     @property
