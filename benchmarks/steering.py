@@ -23,7 +23,8 @@ import numpy as np
 
 import genctl
 from genctl.models.base import host_logits
-from genctl.steering.base import Auxiliary, Stack, Step, entropies, log_softmax
+from genctl.models.logprobs import entropies, log_softmax
+from genctl.steering.base import Auxiliary, Stack, Step
 from genctl.steering.basic import Temperature
 from genctl.steering.bias import TokenBias
 from genctl.steering.combine import LogLinear, Term

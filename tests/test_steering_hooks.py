@@ -19,13 +19,14 @@ from genctl.constraints.automaton import AutomatonConstraint
 from genctl.errors import ArgumentError, ModelError
 from genctl.models.base import host_logits
 from genctl.models.ensemble import Ensemble
+from genctl.models.logprobs import entropies
 from genctl.models.toy import ToyModel
 from genctl.samplers import smc
 from genctl.samplers.masked import masked
 from genctl.samplers.rejection import awrs
 from genctl.samplers.resampling import SCHEMES
 from genctl.samplers.streams import seeded
-from genctl.steering.base import Auxiliary, Step, entropies
+from genctl.steering.base import Auxiliary, Step
 from genctl.steering.basic import Temperature, TopP
 from genctl.steering.bias import StringBias, TokenBias
 from genctl.steering.combine import Forget, LogLinear, Term, context_aware, contrastive, dexperts, guidance, proxy

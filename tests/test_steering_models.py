@@ -14,10 +14,10 @@ from genctl.compilers.regex import compile_regex
 from genctl.constraints.automaton import AutomatonConstraint
 from genctl.errors import ArgumentError, DeadEndError, VocabularyError
 from genctl.models.base import host_logits
+from genctl.models.logprobs import entropies
 from genctl.models.toy import ToyModel
 from genctl.samplers.masked import masked
 from genctl.samplers.rejection import awrs
-from genctl.steering.base import entropies
 from genctl.steering.basic import Temperature
 from genctl.steering.bias import TokenBias
 from genctl.steering.combine import guidance

@@ -23,6 +23,7 @@ import numpy as np
 from genctl.errors import ArgumentError, ModelError, VocabularyError
 from genctl.kernels.records import F32, F64, I64
 from genctl.models.base import Laws, Logits, Prompt, Tokens, host_logits, refuse_weighted, unwrapped
+from genctl.models.logprobs import floored, log_sum, normalise
 from genctl.models.prompts import Template, given, read_by, templates, woven
 from genctl.models.sets import SetPrompt, no_sets
 from genctl.vocabulary import Vocabulary
@@ -238,13 +239,6 @@ def _product(laws: F64, exponents: F64) -> F64:
     return scores
 
 
-def floored(law: F64) -> F64:
-    """(N, V) log-probabilities with the smallest finite one of the row for -inf, or 0 if there is none."""
-    possible = law > -np.inf
-    least = np.where(possible, law, np.inf).min(axis=1, keepdims=True)
-    return np.where(possible, law, np.where(least < np.inf, least, 0.0))
-
-
 def _min(laws: F64, _weights: F64) -> F64:
     return np.asarray(laws.min(axis=0))
 
@@ -348,20 +342,6 @@ def _log_probabilities(logits: F32, m: int) -> F64:
         raise ModelError(f"the logits of models[{m}] contain NaN or +inf; load it in float32 or bfloat16")
     normalise(law)
     return law
-
-
-def normalise(scores: F64) -> None:
-    """Each row of (N, V) scores, in place, so that exp adds up to 1; rows of -inf stay as they are."""
-    totals = log_sum(scores, axis=1)
-    scores -= np.where(totals > -np.inf, totals, 0.0)[:, None]
-
-
-def log_sum(scores: F64, axis: int) -> F64:
-    """log of the sum of exp along an axis; -inf where all are."""
-    top = scores.max(axis=axis, keepdims=True)
-    top[top == -np.inf] = 0.0
-    with np.errstate(divide="ignore"):
-        return np.asarray(np.log(np.exp(scores - top).sum(axis=axis)) + top.squeeze(axis))
 
 
 # -- the members' symbols

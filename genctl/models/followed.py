@@ -38,7 +38,7 @@ from genctl.errors import ArgumentError
 from genctl.kernels.records import F32, F64, I64
 from genctl.models.base import LanguageModel, Laws, Logits, Prompt, Tokens, View, host_logits
 from genctl.models.bytes import STOP, VOCABULARY
-from genctl.models.ensemble import log_sum, normalise
+from genctl.models.logprobs import log_sum, normalise
 
 HORIZON = 64  # bytes of the text that follows
 HOPE = 4.0  # nats by which better places than the best so far are hoped for, at most

@@ -361,37 +361,3 @@ def name_of(given: Any) -> str:
     """A text that tells it from others: where it was defined if it has a name there, else its repr."""
     name = getattr(given, "__qualname__", None)
     return repr(given) if name is None or "<" in name else f"{given.__module__}.{name}"
-
-
-# -- log-probabilities
-
-
-def log_normalisers(scores: F32 | F64) -> F64:
-    """(N, V) -> (N, 1) log of the sum of exp of each row, nats; 0 for a row of -inf."""
-    top = _tops(scores)
-    sums: F64 = np.exp(scores - top).sum(axis=1, dtype=np.float64, keepdims=True)
-    return np.asarray(np.log(np.where(sums > 0, sums, 1.0)) + top)
-
-
-def log_softmax(scores: F32 | F64) -> F64:
-    """(N, V) logits -> log-probabilities, nats; a row of -inf stays one."""
-    law: F64 = scores - log_normalisers(scores)
-    return law
-
-
-def entropies(scores: F32) -> F64:
-    """(N, V) logits -> (N,) entropy of each row, nats; 0 for a row of -inf."""
-    below = scores - _tops(scores)
-    weights = np.exp(below)
-    totals = np.maximum(weights.sum(axis=1, dtype=np.float64), 1.0)
-    means = (weights * np.maximum(below, LEAST)).sum(axis=1, dtype=np.float64) / totals
-    return np.asarray(np.maximum(np.log(totals) - means, 0.0))
-
-
-LEAST = np.float32(-200.0)  # nats: exp of less is 0 in single precision
-
-
-def _tops(scores: F32 | F64) -> F32 | F64:
-    """(N, 1) the largest of each row, 0 for a row of -inf."""
-    top: F32 | F64 = scores.max(axis=1, keepdims=True, initial=-np.inf)
-    return np.where(top > -np.inf, top, top.dtype.type(0))

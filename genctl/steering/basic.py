@@ -17,7 +17,8 @@ import numpy as np
 
 from genctl.errors import ArgumentError
 from genctl.kernels.records import F32, I64
-from genctl.steering.base import Hook, Slot, Step, entropies, log_normalisers
+from genctl.models.logprobs import entropies, log_normalisers
+from genctl.steering.base import Hook, Slot, Step
 from genctl.steering.checks import check_count, check_number, check_share, check_within
 
 IMPOSSIBLE = np.float32(-np.inf)

@@ -23,9 +23,9 @@ import numpy as np
 from genctl.errors import ArgumentError
 from genctl.kernels.records import F32, F64
 from genctl.models.base import unwrapped
-from genctl.models.ensemble import floored
+from genctl.models.logprobs import floored, log_normalisers, log_softmax
 from genctl.models.prompts import Template
-from genctl.steering.base import Auxiliary, Hook, Slot, Step, log_normalisers, log_softmax
+from genctl.steering.base import Auxiliary, Hook, Slot, Step
 from genctl.steering.basic import Filter, MinP, TopP
 from genctl.steering.checks import check_finite, check_within
 

@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 
 from genctl.errors import ArgumentError
 from genctl.kernels.records import F32, F64
-from genctl.steering.base import Hook, Slot, Step, entropies
+from genctl.models.logprobs import entropies
+from genctl.steering.base import Hook, Slot, Step
 from genctl.steering.checks import check_finite, check_within
 
 

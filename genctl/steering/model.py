@@ -39,9 +39,10 @@ from genctl.models.base import (
 )
 from genctl.models.ensemble import check_vocabularies
 from genctl.models.fim import Ending
+from genctl.models.logprobs import log_normalisers, log_softmax
 from genctl.models.prompts import given, read_by, template_of, woven
 from genctl.models.sets import SetPrompt
-from genctl.steering.base import Auxiliary, Memo, Stack, Step, log_normalisers, log_softmax
+from genctl.steering.base import Auxiliary, Memo, Stack, Step
 
 M = TypeVar("M")
 

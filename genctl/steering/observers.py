@@ -21,8 +21,8 @@ from genctl.errors import ArgumentError
 from genctl.kernels.records import F64, I64
 from genctl.models.base import LanguageModel, Prompt, host_logits, refuse_weighted, unwrapped
 from genctl.models.ensemble import check_vocabularies
+from genctl.models.logprobs import log_softmax
 from genctl.models.sets import SetPrompt
-from genctl.steering.base import log_softmax
 from genctl.steering.checks import check_flag, check_share, ids_of
 from genctl.vocabulary import Vocabulary
 

@@ -19,9 +19,10 @@ from genctl.errors import ArgumentError, ModelError
 from genctl.kernels.records import F32, I64
 from genctl.models.base import LanguageModel, Prompt, Tokens, host_logits, refuse_weighted, unwrapped
 from genctl.models.ensemble import check_vocabularies
+from genctl.models.logprobs import entropies
 from genctl.models.prompts import read_by, woven
 from genctl.models.sets import SetPrompt
-from genctl.steering.base import Memo, entropies
+from genctl.steering.base import Memo
 from genctl.steering.checks import check_count, check_number
 from genctl.vocabulary import Vocabulary
 
