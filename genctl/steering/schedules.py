@@ -103,7 +103,7 @@ class CyclicReflex(Schedule):
 
 @dataclass(frozen=True)
 class WindowBias(Schedule):
-    """A bias while fewer than `window` tokens have passed since a thought began: with the text, or with its last word.
+    """A bias in the first `window` tokens of a thought, which begins with the text, or with each of the words.
 
     With a negative bias this is the thought switching penalty (TIP, Wang et al. 2025; they report -3 and 600).
     """
