@@ -13,6 +13,7 @@ from genctl.constraints.notations import as_rule
 from genctl.constraints.rules import Rule
 from genctl.errors import ArgumentError
 from genctl.models.base import LanguageModel, Messages, Prompt, is_weighted, refuse_weighted
+from genctl.models.prompts import takes
 from genctl.models.sets import SetPrompt
 from genctl.samplers.base import TokenSampler
 from genctl.samplers.masked import masked
@@ -174,6 +175,8 @@ def selector_of(select: object, sequences: int, model: LanguageModel[Any]) -> An
     if sequences == 1:
         raise ArgumentError("select= ranks several texts\nhint: num_return_sequences=8, say")
     if callable(select) and not isinstance(select, Confidence | Divergence):
+        if isinstance(select, type) or not takes(select, 1):
+            raise ArgumentError(f"select is {select!r:.60}, it must be a function of one Generation")
         return select
     refuse_weighted(model, "scores of its tokens", "give a function of a Generation")
     if isinstance(select, Confidence | Divergence):

@@ -469,6 +469,10 @@ def test_a_binding_without_steering_or_of_another_name_is_refused():
         LM.generate("a", binding="target")
     with pytest.raises(ArgumentError, match=r"(?s)'twist'.*target, tilt, proposal"):
         LM.generate("a", steering=[TopK(3)], binding="twist")
+    with pytest.raises(ArgumentError, match=r"binding is \['target'\]"):
+        LM.steered([TopK(3)], binding=["target"])
+    with pytest.raises(ArgumentError, match="any_order is 'yes'"):
+        Stack([TopK(3)], any_order="yes")
     with pytest.raises(ArgumentError, match="proposal already"):
         LM.steered([lambda z: z / 2], "proposal").steered([TopK(3)])
     with pytest.raises(VocabularyError, match=r"the steered model and the one that a hook reads, .*different symbols"):

@@ -229,7 +229,7 @@ def test_what_cannot_be_routed_is_refused():
             Routed(MODEL, OTHER, lambda logits, active: chosen).prefill([[A]])  # noqa: B023
     with pytest.raises(ArgumentError, match="large is NoneType"):
         Routed(MODEL, None, ByEntropy(1))
-    for router in (None, 0.5, ByEntropy):
+    for router in (None, 0.5, ByEntropy, len, lambda logits: 0, Temperature(1)):
         with pytest.raises(ArgumentError, match="the router is"):
             Routed(MODEL, OTHER, router)
     with pytest.raises(ArgumentError, match="window is 0"):
@@ -242,7 +242,23 @@ def test_what_cannot_be_routed_is_refused():
 
 
 @pytest.mark.parametrize(
-    "texts", [None, "ab", 3, [1, 2], ["ab"], [[0], [6]], [[-1]], [[0.5]], [[True]], [None], [[[0]]], {0: [1]}]
+    "texts",
+    [
+        None,
+        "ab",
+        3,
+        [1, 2],
+        ["ab"],
+        [[0], [6]],
+        [[-1]],
+        [[0.5]],
+        [[True]],
+        [None],
+        [[[0]]],
+        [[[0], [1, 2]]],
+        [{0, 1}],
+        {0: [1]},
+    ],
 )
 def test_texts_that_are_no_lists_of_token_ids_are_refused(texts):
     with pytest.raises(ArgumentError, match=r"texts.* token id"):
@@ -252,9 +268,12 @@ def test_texts_that_are_no_lists_of_token_ids_are_refused(texts):
 def test_what_is_looked_at_may_be_arrays_and_must_be_a_prompt_and_models_of_the_same_symbols():
     listed = observe(MODEL, [A], [[B, A], []])[0]
     assert_array_equal(observe(MODEL, np.array([A]), [np.array([B, A]), ()])[0].logprobs, listed.logprobs)
-    for prompt in (None, 5.0, {A}.pop, [0.5], ["a"]):
+    for prompt in (None, 5, {A}, [0.5], ["a"], [-1], [[A], [A, B]]):
         with pytest.raises(ArgumentError, match=r"prompt is .*token id"):
             observe(MODEL, prompt, [[A]])
+    for seen in (None, [1], "", observe(MODEL, [A], [[A]])[0]):
+        with pytest.raises(ArgumentError, match="seen is"):
+            branching_factor(seen)
     with pytest.raises(ArgumentError, match="model is NoneType"):
         observe(None, [A], [[A]])
     with pytest.raises(VocabularyError, match="raw and steered have different symbols"):
@@ -412,6 +431,9 @@ def test_selectors_that_mean_nothing_are_refused():
     product = genctl.ensemble([lm, genctl.load(OTHER)], op="global_product")
     with pytest.raises(ArgumentError, match="whole texts"):
         product.generate("a", select="kl", num_return_sequences=2)
+    for select in (float, lambda: 0, lambda g, other: 0):
+        with pytest.raises(ArgumentError, match="a function of one Generation"):
+            lm.generate("a", select=select, num_return_sequences=2)
     for score in (math.nan, math.inf, None, "5", np.zeros(2)):
         with pytest.raises(ArgumentError, match=r"(?s)select scored '.*' with .*(nan|inf|number)"):
             lm.generate("a", select=lambda g: score, num_return_sequences=2, max_new_tokens=3)  # noqa: B023

@@ -8,8 +8,9 @@ An id below V is a symbol for all of n members; V + n t + m is token t for membe
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from genctl.errors import ArgumentError
 from genctl.models.base import Prompt
@@ -69,7 +70,21 @@ def template_of(template: Template, name: str) -> Callable[[Prompt], Prompt]:
     return filled
 
 
+def takes(function: Callable[..., Any], count: int) -> bool:
+    """Can it be called with so many arguments? True where it does not say."""
+    try:
+        inspect.signature(function).bind(*[None] * count)
+    except TypeError:
+        return False
+    except ValueError:  # one that is not written in Python
+        return True
+    return True
+
+
 def _checked(function: Callable[[Prompt], Prompt], name: str) -> Callable[[Prompt], Prompt]:
+    if not takes(function, 1):
+        raise ArgumentError(f"{name} is {function!r:.60}, it must be a function of the prompt alone")
+
     def made(prompt: Prompt) -> Prompt:
         after = function(prompt)
         if not isinstance(after, str | bytes | SetPrompt) and not _are_messages(after):

@@ -33,6 +33,7 @@ from genctl.errors import ArgumentError
 from genctl.kernels.records import F32, F64, I64
 from genctl.models.base import Logits, Prompt, host_logits, unwrapped
 from genctl.models.prompts import template_of
+from genctl.steering.checks import check_flag
 from genctl.vocabulary import Vocabulary
 
 Memo: TypeAlias = Any  # an immutable value
@@ -157,6 +158,7 @@ class Stack(Sequence[Hook]):
     def __init__(self, hooks: Sequence[Any] | Stack, *, any_order: bool = False) -> None:
         if isinstance(hooks, str) or not isinstance(hooks, Sequence):
             raise ArgumentError(f"steering is {hooks!r}, it must be a list of hooks")
+        check_flag("any_order", any_order)
         self._hooks = tuple(as_hook(hook) for hook in hooks)
         self.any_order: bool = any_order or (isinstance(hooks, Stack) and hooks.any_order)
         if not self.any_order:

@@ -15,11 +15,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from genctl.errors import ArgumentError
 from genctl.kernels.records import F32, I64
 from genctl.models.logprobs import entropies, log_normalisers
 from genctl.steering.base import Hook, Slot, Step
-from genctl.steering.checks import check_count, check_number, check_share, check_within
+from genctl.steering.checks import check_count, check_divisor, check_share, check_within
 
 IMPOSSIBLE = np.float32(-np.inf)
 
@@ -32,10 +31,7 @@ class Temperature(Hook):
     slot = Slot.TEMPERATURE
 
     def __post_init__(self) -> None:
-        check_number("temperature", self.temperature)
-        if not 0 < self.temperature < np.inf:
-            hint = "; for the likeliest token use do_sample=False" if self.temperature == 0 else ""
-            raise ArgumentError(f"temperature is {self.temperature}, it must be a finite number above 0{hint}")
+        check_divisor("temperature", self.temperature, "\nhint: for the likeliest token use do_sample=False")
 
     @property
     def reads_tokens(self) -> bool:

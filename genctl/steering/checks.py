@@ -11,12 +11,22 @@ from genctl.errors import ArgumentError
 from genctl.kernels.records import I64
 from genctl.vocabulary import Vocabulary
 
+MOST = 1e30  # of numbers that logits are changed by: times any count they stay within single precision
 
-def check_number(name: str, value: object) -> float:
-    """The number, which is not NaN."""
-    if isinstance(value, bool) or not isinstance(value, float | int | np.floating | np.integer) or np.isnan(value):
+
+def check_number(name: str, value: Any) -> float:
+    """The number, which is not NaN, and infinite or no larger than MOST."""
+    if isinstance(value, bool) or not isinstance(value, float | int | np.floating | np.integer) or value != value:
         raise ArgumentError(f"{name} is {value!r}, it must be a number")
+    if MOST < abs(value) < np.inf:
+        raise ArgumentError(f"{name} is {value!r:.60}, which is too large for logits: at most {MOST:g}")
     return float(value)
+
+
+def check_divisor(name: str, value: object, hint: str = "") -> None:
+    """Finite, and large enough for logits to be divided by it."""
+    if not 1 / MOST <= check_number(name, value) < np.inf:
+        raise ArgumentError(f"{name} is {value}, it must be a finite number above 0, {1 / MOST:g} at least{hint}")
 
 
 def check_finite(name: str, value: object) -> None:

@@ -27,7 +27,7 @@ from genctl.models.logprobs import floored, log_normalisers, log_softmax
 from genctl.models.prompts import Template
 from genctl.steering.base import Auxiliary, Hook, Slot, Step
 from genctl.steering.basic import Filter, MinP, TopP
-from genctl.steering.checks import check_finite, check_within
+from genctl.steering.checks import check_divisor, check_finite, check_within
 
 
 class Term(NamedTuple):
@@ -53,7 +53,7 @@ class LogLinear(Hook):
         check_finite("own", self.own)
         if self.keep is not None and not isinstance(self.keep, Filter):
             raise ArgumentError(f"keep is {self.keep!r}, it must be a filter such as TopP(0.9)")
-        if not isinstance(self.terms, Sequence):
+        if isinstance(self.terms, str) or not isinstance(self.terms, Sequence):
             raise ArgumentError(f"terms is {self.terms!r}, it must be a list of Term(Auxiliary(...), weight)")
         object.__setattr__(self, "terms", tuple(_term(f"terms[{i}]", term) for i, term in enumerate(self.terms)))
 
@@ -86,9 +86,7 @@ def _term(name: str, given: Any) -> Term:
         raise ArgumentError(f"{name} is {given!r}, it must be Term(Auxiliary(...), weight, temperature)")
     term = Term(*given)
     check_finite(f"the weight of {name}", term.weight)
-    check_finite(f"the temperature of {name}", term.temperature)
-    if term.temperature <= 0:
-        raise ArgumentError(f"the temperature of {name} is {term.temperature}, it must be above 0")
+    check_divisor(f"the temperature of {name}", term.temperature)
     return term
 
 

@@ -15,7 +15,7 @@ from genctl.errors import ArgumentError
 from genctl.kernels.records import F32, F64
 from genctl.models.logprobs import entropies
 from genctl.steering.base import Hook, Slot, Step
-from genctl.steering.checks import check_finite, check_within
+from genctl.steering.checks import check_divisor, check_finite, check_within
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,8 @@ class AdaptiveTemperature(Hook):
     def __post_init__(self) -> None:
         for name in ("pivot", "hot", "cold"):
             check_finite(name, getattr(self, name))
-        for name in ("spread", "temperature"):
-            check_finite(name, getattr(self, name))
-            if getattr(self, name) <= 0:
-                raise ArgumentError(f"{name} is {getattr(self, name)}, it must be above 0")
+        check_divisor("spread", self.spread)
+        check_divisor("temperature", self.temperature)
         check_within("strength", self.strength, 0, 1)
         if self.strength == 1:
             raise ArgumentError("strength is 1, with which a temperature may be 0")

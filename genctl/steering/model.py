@@ -67,7 +67,7 @@ class Steered(View[M]):
     """
 
     def __init__(self, model: LanguageModel[M], hooks: Sequence[Any] | Stack, binding: str = "target") -> None:
-        if binding not in BINDINGS:
+        if not isinstance(binding, str) or binding not in BINDINGS:
             raise ArgumentError(f"binding is {binding!r}, it must be one of {', '.join(BINDINGS)}\nhint: {MEANINGS}")
         model = unwrapped(model)
         if getattr(model, "binding", None) == "proposal":

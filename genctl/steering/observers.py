@@ -22,7 +22,7 @@ from genctl.kernels.records import F64, I64
 from genctl.models.base import LanguageModel, Prompt, host_logits, refuse_weighted, unwrapped
 from genctl.models.ensemble import check_vocabularies
 from genctl.models.logprobs import log_softmax
-from genctl.models.sets import SetPrompt
+from genctl.models.sets import MARKS, SetPrompt
 from genctl.steering.checks import check_flag, check_share, ids_of
 from genctl.vocabulary import Vocabulary
 
@@ -59,13 +59,20 @@ def _ids(model: LanguageModel[Any], prompt: Any) -> Sequence[int]:
         return model.encode(prompt)
     if isinstance(prompt, Sequence) and prompt and all(isinstance(one, Mapping) for one in prompt):
         return model.encode(prompt)
-    return ids_of("prompt", prompt)
+    ids = ids_of("prompt", prompt) if _is_list(prompt) else None
+    if ids is None or any(i < 0 and i not in MARKS for i in ids):
+        raise ArgumentError(f"prompt is {prompt!r:.60}, expected text, messages or a list of token ids")
+    return ids
+
+
+def _is_list(given: Any) -> bool:
+    return isinstance(given, Sequence) or getattr(given, "ndim", 0) == 1
 
 
 def _texts(texts: Any, size: int) -> Texts:
     if isinstance(texts, str | bytes) or not isinstance(texts, Sequence):
         raise ArgumentError(f"texts is {texts!r:.60}, expected a list of lists of token ids")
-    read = [ids_of(f"texts[{i}]", text) if np.ndim(text) == 1 else None for i, text in enumerate(texts)]
+    read = [ids_of(f"texts[{i}]", text) if _is_list(text) else None for i, text in enumerate(texts)]
     for i, ids in enumerate(read):
         if ids is None or not all(0 <= token < size for token in ids):
             raise ArgumentError(f"texts[{i}] is {texts[i]!r:.60}, expected a list of token ids below {size}")
@@ -116,6 +123,8 @@ def branching_factor(seen: Sequence[Seen]) -> float:
     exp of the mean entropy of a text of up to 50 tokens, exp of minus the mean log-probability of a longer one, where
     the two agree (`SHORT`). The paper observes texts at temperature 1 with top_p=0.9.
     """
+    if isinstance(seen, str) or not isinstance(seen, Sequence) or not all(isinstance(one, Seen) for one in seen):
+        raise ArgumentError(f"seen is {seen!r:.60}, expected what observe gives")
     factors = [
         math.exp(one.entropies.mean() if len(one.entropies) <= SHORT else -one.logprobs.mean())
         for one in seen

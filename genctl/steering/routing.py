@@ -20,7 +20,7 @@ from genctl.kernels.records import F32, I64
 from genctl.models.base import LanguageModel, Prompt, Tokens, host_logits, refuse_weighted, unwrapped
 from genctl.models.ensemble import check_vocabularies
 from genctl.models.logprobs import entropies
-from genctl.models.prompts import read_by, woven
+from genctl.models.prompts import read_by, takes, woven
 from genctl.models.sets import SetPrompt
 from genctl.steering.base import Memo
 from genctl.steering.checks import check_count, check_number
@@ -108,7 +108,7 @@ class Routed:
         check_vocabularies(
             [(name, model.vocabulary) for name, model in zip(("small", "large"), self.members, strict=True)]
         )
-        if isinstance(router, type) or not callable(router):
+        if not _routes(router):
             raise ArgumentError(f"the router is {router!r}, expected ByEntropy(...) or a function of (logits, active)")
         self.router: Any = router if hasattr(router, "begin") else ByFunction(router)
 
@@ -225,6 +225,12 @@ class Routed:
             return part
         whole = self.join([self.select(state, others), part])
         return self.select(whole, np.argsort(np.concatenate([others, rows])))
+
+
+def _routes(router: Any) -> bool:
+    if isinstance(router, type) or not callable(router):
+        return False
+    return takes(router.begin, 0) and takes(router, 3) if hasattr(router, "begin") else takes(router, 2)
 
 
 def _which(route: Any) -> int:
