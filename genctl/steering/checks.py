@@ -14,11 +14,12 @@ from genctl.vocabulary import Vocabulary
 MOST = 1e30  # of numbers that logits are changed by: times any count they stay within single precision
 
 
-def check_number(name: str, value: Any) -> float:
+def check_number(name: str, value: object) -> float:
     """The number, which is not NaN, and infinite or no larger than MOST."""
     if isinstance(value, bool) or not isinstance(value, float | int | np.floating | np.integer) or value != value:
         raise ArgumentError(f"{name} is {value!r}, it must be a number")
-    if MOST < abs(value) < np.inf:
+    size: Any = abs(value)  # of an integer that may be too large for a float
+    if MOST < size < np.inf:
         raise ArgumentError(f"{name} is {value!r:.60}, which is too large for logits: at most {MOST:g}")
     return float(value)
 
