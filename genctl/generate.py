@@ -180,6 +180,7 @@ class Model:
         if generation_config is not None:
             given = {name: value for name, value in locals().items() if name in KNOWN}
             return cast(Generation, self._configured(generation_config, given))
+        sampler = sampler_of(method)
         size = num_particles if num_particles is not None else SMC_PARTICLES if method == "smc" else 1
         counts = {
             "max_new_tokens": max_new_tokens,
@@ -192,11 +193,14 @@ class Model:
         check_counts(counts)
         check_flag("wrap_up", wrap_up)
         check_flag("do_sample", do_sample)
+        check_flag("exact_boundary", False if exact_boundary is None else exact_boundary)
+        if not callable(progress):
+            check_flag("progress", progress)
         check_number("ess_threshold", ess_threshold, 0, 1)
         check_number("min_ess", 0.0 if min_ess is None else min_ess, 0, math.inf)
         check_number("max_time", 0.0 if max_time is None else max_time, 0, math.inf)
         settings = Settings(
-            sampler=sampler_of(method) if do_sample else greedy,
+            sampler=sampler if do_sample else greedy,
             free=unconstrained if do_sample else likeliest,
             resample=resampler_of(resampling),
             ess_threshold=ess_threshold,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias, TypedDict, TypeGuard, cast
 
@@ -31,6 +32,7 @@ Progress: TypeAlias = bool | Callable[[int, int], None]  # called with (tokens m
 SAMPLERS: dict[str, TokenSampler] = {"awrs": awrs, "smc": awrs, "masked": masked}
 EXACT = {"exact": True, "rejection": False}  # do they learn from what was refuted?
 SMC_PARTICLES = 16
+LARGEST = sys.float_info.max  # integers may be larger
 
 
 class Options(TypedDict, total=False):
@@ -77,8 +79,14 @@ def check_counts(counts: Mapping[str, object]) -> None:
             raise ArgumentError(f"{name} is {count!r}, it must be an integer of at least 1")
 
 
-def check_number(name: str, number: object, least: float, most: float) -> None:
-    if isinstance(number, bool) or not isinstance(number, int | float | np.number) or not least <= number <= most:
+def check_number(name: str, number: Any, least: float, most: float) -> None:
+    kinds = (int, float, np.floating, np.integer)
+    if (
+        isinstance(number, bool)
+        or not isinstance(number, kinds)
+        or not least <= number <= most
+        or LARGEST < number < np.inf
+    ):
         bounds = f"in [{least:g}, {most:g}]" if most < np.inf else f"a number of at least {least:g}"
         raise ArgumentError(f"{name} is {number!r}, it must be {bounds}")
 
@@ -129,7 +137,8 @@ def hooks_of(
     temperature: float, top_k: int | None, top_p: float | None, min_p: float | None, **_others: Any
 ) -> dict[str, Hook]:
     """Of the arguments that ask for something, by their names. In the order of transformers: temperature, filters."""
-    hooks: dict[str, Hook] = {} if temperature == 1 else {"temperature": Temperature(temperature)}
+    heat = Temperature(temperature)
+    hooks: dict[str, Hook] = {} if heat.temperature == 1 else {"temperature": heat}
     if top_k is not None:
         hooks["top_k"] = TopK(top_k)
     if top_p is not None:
@@ -196,6 +205,11 @@ def prompts_of(prompt: Prompt | Ids | Batch) -> tuple[list[Prompt | Ids], bool]:
         return [cast(Prompt, prompt)], False
     if not prompt:
         raise ArgumentError("prompt is an empty list")
+    for i, one in enumerate(prompt):
+        if not isinstance(one, str | bytes | SetPrompt) and not are_ids(one) and not are_messages(one):
+            raise ArgumentError(
+                f"prompt[{i}] is {one!r:.60}, expected text, bytes, chat messages, token ids or a SetPrompt"
+            )
     return list(cast(Batch, prompt)), True
 
 
