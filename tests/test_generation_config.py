@@ -24,8 +24,9 @@ from genctl.integrations.generation_config import (
     asked_for,
     table,
 )
-from genctl.steering.base import Stack
+from genctl.steering.base import Auxiliary, Stack
 from genctl.steering.bias import Forbidden
+from genctl.steering.combine import LogLinear, Term, proxy
 from genctl.steering.model import Steered
 from tests.laws.test_model import laws_of
 from tests.tiny_models import tiny_model
@@ -275,6 +276,16 @@ def test_exactly_the_given_ids_end_a_text(lm: genctl.Model) -> None:
 def test_values_that_mean_nothing_are_refused_with_their_field(lm: genctl.Model, config: Any, message: str) -> None:
     with pytest.raises(ArgumentError, match=f"(?s){message}"):
         lm.generate("the", generation_config=config)
+
+
+def test_other_ends_of_text_go_with_hooks_that_read_models(lm: genctl.Model) -> None:
+    """The other model's law of each token does not depend on which of them end its texts."""
+    for hook in (proxy(tiny_model("mistral"), lm), LogLinear(1.5, [Term(Auxiliary(lm), -0.5)])):
+        options: dict[str, Any] = {"steering": [hook], "max_new_tokens": 5, "seed": 2}
+        plain = lm.generate("the", **options)
+        assert 2 not in plain.tokens
+        found = lm.generate("the", generation_config={"eos_token_id": [1, 2]}, **options)
+        assert (found.tokens, found.logprob) == (plain.tokens, pytest.approx(plain.logprob))
 
 
 def test_ids_may_be_numbers_of_numpy_and_torch(lm: genctl.Model) -> None:

@@ -288,6 +288,21 @@ def test_steering_that_is_no_list_is_refused(tokenizer, steering):
         genctl.processor(bool, tokenizer, steering=steering)
 
 
+@pytest.mark.parametrize(
+    ("ids", "scores"),
+    [
+        (torch.tensor([5, 6]), torch.zeros(1, 264)),
+        (torch.tensor([[5], [6]]), torch.zeros(1, 264)),
+        (torch.tensor([[5]]), torch.zeros(264)),
+        (np.array([[5]]), np.zeros((1, 264))),
+        ([[5]], None),
+    ],
+)
+def test_what_is_no_call_of_a_processor_is_refused_with_its_shapes(tokenizer, ids, scores):
+    with pytest.raises(genctl.ArgumentError, match=r"expected tensors of \(R, t\) and \(R, V\)"):
+        genctl.processor(bool, tokenizer)(ids, scores)
+
+
 def test_a_tokenizer_wider_than_the_model_is_refused(tokenizer):
     processor = genctl.processor(bool, tokenizer)
     with pytest.raises(genctl.VocabularyError, match="100 logits"):

@@ -60,7 +60,8 @@ class RuleProcessor:
         self._bind(self._vocabulary)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """input_ids (R, t), scores (R, V) -> new scores (R, V)."""
+        """input_ids (R, t), scores (R, V) -> new scores (R, V). Raises ArgumentError for other shapes, and arrays."""
+        _check_call(input_ids, scores)
         self._fit(scores.shape[-1])
         rows = input_ids.detach().cpu().numpy().astype(np.int64)
         known = self._continued(rows) or self._begun(rows)
@@ -154,6 +155,16 @@ class RuleProcessor:
                 "no token is allowed after what was generated\nhint: make the rule judge prefixes earlier"
             )
         return unpack(mask, size)
+
+
+def _check_call(input_ids: Any, scores: Any) -> None:
+    shapes = [tuple(getattr(one, "shape", ())) for one in (input_ids, scores)]
+    tensors = all(hasattr(one, "masked_fill") for one in (input_ids, scores))
+    if not tensors or [len(shape) for shape in shapes] != [2, 2] or shapes[0][0] != shapes[1][0]:
+        raise ArgumentError(
+            f"input_ids and scores are {type(input_ids).__name__} {shapes[0]} and {type(scores).__name__} {shapes[1]}, "
+            "expected tensors of (R, t) and (R, V)"
+        )
 
 
 def _key(ids: I64) -> bytes:

@@ -82,10 +82,11 @@ class Steered(View[M]):
         if binding == "proposal":
             _check_covers(self.stack)
         auxiliaries = dict.fromkeys(one for hook in self.stack for one in hook.auxiliaries)
-        self._own = [one for one in auxiliaries if one.model is None or one.model is model]
+        same = (None, model, ended := _ended(model))
+        self._own = [one for one in auxiliaries if any(one.model is each for each in same)]
         self._foreign = [one for one in auxiliaries if one not in self._own]
         others = ((f"the one that a hook reads, {one!r},", one.model.vocabulary) for one in self._foreign)
-        check_vocabularies([("the steered model", model.vocabulary), *others])
+        check_vocabularies([("the steered model", ended.vocabulary), *others])
         for one in self._foreign:
             refuse_weighted(one.model, "a hook", "give the models that it was made of")
         if self._own:
@@ -250,12 +251,17 @@ def unsteered(model: LanguageModel[Any]) -> LanguageModel[Any]:
     return model
 
 
+def _ended(model: LanguageModel[Any]) -> LanguageModel[Any]:
+    """The model itself if it is one whose texts end with other tokens: its laws and states are the same."""
+    return model.model if isinstance(model, Ending) else model
+
+
 def _reader(model: LanguageModel[Any], stack: Stack) -> Any:
     """The model, or where hooks read hidden states the same one with them."""
     layers = list(dict.fromkeys(layer for hook in stack for layer in hook.layers))
     if not layers:
         return model
-    reader: Any = model.model if isinstance(model, Ending) else model  # whose states are those of the model
+    reader: Any = _ended(model)
     if not hasattr(reader, "with_hidden"):
         hook = next(hook for hook in stack if hook.layers)
         raise ArgumentError(
