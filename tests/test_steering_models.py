@@ -291,6 +291,8 @@ def test_an_answer_is_found_in_characters_and_not_in_their_bytes():
         ("x", [2, 3], [1]),
     ):
         assert Confidence(answer)(model, [3], [text]) == [pytest.approx(p[[text[i] for i in places]].mean())]
+    for answer in ("z*", "x(z)?", "zz"):  # empty, without its group, or not there
+        assert Confidence(answer)(model, [3], [[0, 3, 0]]) == [0.0]
 
 
 @pytest.mark.parametrize("answer", [5, "", b"a", "(", True])

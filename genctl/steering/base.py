@@ -202,7 +202,7 @@ class Stack(Sequence[Hook]):
             if _is_own(hook):
                 scores = hook(mine, scores)
             else:
-                scores = checked(repr(hook), scores, hook(guarded(mine), scores.copy()))
+                scores = checked(hook, scores, hook(guarded(mine), scores.copy()))
         return scores
 
 
@@ -335,9 +335,10 @@ def _read_only(array: Any) -> Any:
     return view
 
 
-def checked(name: str, scores: F32, answer: Logits) -> F32:
-    """The new scores. Raises ArgumentError for what are no numbers or of a wrong shape, NaN, +inf, or what makes the
-    impossible possible.
+def checked(name: object, scores: F32, answer: Logits) -> F32:
+    """The new scores. name: of the hook, or itself, whose text is made in errors alone.
+
+    Raises ArgumentError for what are no numbers or of a wrong shape, NaN, +inf, or what makes the impossible possible.
     """
     if not hasattr(answer, "shape") or tuple(answer.shape) != scores.shape:
         found = tuple(answer.shape) if hasattr(answer, "shape") else type(answer).__name__

@@ -82,8 +82,8 @@ class Steered(View[M]):
         if binding == "proposal":
             _check_covers(self.stack)
         auxiliaries = dict.fromkeys(one for hook in self.stack for one in hook.auxiliaries)
-        same = (None, model, ended := _ended(model))
-        self._own = [one for one in auxiliaries if any(one.model is each for each in same)]
+        ended = _ended(model)
+        self._own = [one for one in auxiliaries if one.model is None or one.model is model or one.model is ended]
         self._foreign = [one for one in auxiliaries if one not in self._own]
         others = ((f"the one that a hook reads, {one!r},", one.model.vocabulary) for one in self._foreign)
         check_vocabularies([("the steered model", ended.vocabulary), *others])

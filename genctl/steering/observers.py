@@ -218,6 +218,8 @@ class Confidence:
         if not found:
             return np.zeros(0, np.int64)
         span = found[-1].span(1 if found[-1].re.groups else 0)
+        if span[0] == span[1]:  # empty, or a group that is not in the match
+            return np.zeros(0, np.int64)
         begin, end = (len(characters[:place].encode(errors="surrogateescape")) for place in span)
         return np.flatnonzero((ends[:-1] < end) & (ends[1:] > begin))
 
