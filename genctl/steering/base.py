@@ -199,16 +199,18 @@ class Stack(Sequence[Hook]):
         scores = step.raw
         for h, hook in enumerate(self._hooks):
             mine = replace(step, memos=[memos[h] for memos in step.memos]) if hook.remembers else step
-            if _is_own(hook):
-                scores = hook(mine, scores)
-            else:
-                scores = checked(hook, scores, hook(guarded(mine), scores.copy()))
+            scores = hook(mine, scores) if _is_own(hook) else _asked(hook, mine, scores)
         return scores
 
 
 def _is_own(hook: Hook) -> bool:
     """Is it one of genctl's, which keeps the laws (tests/laws/test_hook.py)? Those that wrap something check it."""
     return type(hook).__module__.partition(".")[0] == "genctl"
+
+
+def _asked(hook: Hook, step: Step, scores: F32) -> F32:
+    """What a hook of the user's answers, who may write into the scores."""
+    return checked(hook, scores, hook(guarded(step), scores.copy()))
 
 
 def _bound(hook: Hook, vocabulary: Vocabulary) -> Hook:
