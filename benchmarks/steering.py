@@ -1,6 +1,7 @@
 """What hooks and edits do to a quantity that can be measured, and what a stack of cheap hooks costs.
 
     python benchmarks/steering.py --sequences 8 --tokens 60 --json results.json
+    python benchmarks/steering.py --only - --second qwen.gguf      # the row of two models alone
 
 Every row has texts of its own, by the same prompts and seeds as the plain ones: prompts times sequences. Intervals are
 bootstrapped over pairs of a plain and a steered text (95 %, 2,000 times). The cost of five cheap hooks is held against
@@ -22,7 +23,8 @@ import numpy as np
 
 import genctl
 from genctl.models.base import host_logits
-from genctl.steering.base import Auxiliary, Stack, Step, entropies, log_softmax
+from genctl.models.logprobs import entropies, log_softmax
+from genctl.steering.base import Auxiliary, Stack, Step
 from genctl.steering.basic import Temperature
 from genctl.steering.bias import TokenBias
 from genctl.steering.combine import LogLinear, Term
@@ -38,6 +40,14 @@ QUESTIONS = [
     "Describe an ordinary day in a small town.",
     "Why is the sky blue?",
     "What makes a good friend?",
+]
+OPENINGS = [
+    "Once there was a town by the sea. ",
+    "The train was late again, and ",
+    "To make a good soup, first ",
+    "My grandmother used to say that ",
+    "The history of the bridge begins with ",
+    "On Monday the council decided that ",
 ]
 PIRATE = "Answer as a pirate would, arr, with ships and treasure. "
 WITH_NUMBERS = ["In 1987, 3 of the 12 boats sank.", "It costs 45.90 for 2 nights.", "Call 555 0199 at 7:30."]
@@ -158,13 +168,38 @@ def compared(lm: genctl.Model, case: Case, plain: Sequence[Text], options: Any) 
         steered = lm.steered(case.hooks) if case.hooks else lm
         texts = generated(steered, options.sequences, options.tokens, options.seed)
         after = case.measure(steered, texts)
-    before = case.measure(lm, plain)
+    return row_of(case.name, case.quantity, case.measure(lm, plain), after, options.seed)
+
+
+def with_second(lm: genctl.Model, path: str, options: Any) -> dict[str, Any]:
+    """Two models of different tokens, as bytes: the geometric mean of their laws, and what the second says of texts.
+
+    A pair with an empty text has no mean over bytes, and is left out.
+    """
+    view, second = lm.bytes(), genctl.load(path).bytes()
+    both = view.steered([LogLinear(0.5, [Term(Auxiliary(second), 0.5)])])
+
+    def told(model: genctl.Model) -> np.ndarray:
+        found = model.generate(
+            OPENINGS, num_return_sequences=options.sequences, max_new_tokens=options.tokens, seed=options.seed
+        )
+        several = [[g] if isinstance(g, genctl.Generation) else g for g in found]
+        texts = [(p, bytes(g.tokens)) for p, gs in zip(OPENINGS, several, strict=True) for g in gs]  # tokens are bytes
+        return np.array([second.logprob(text, prompt) / len(text) if text else np.nan for prompt, text in texts])
+
+    before, after = told(view), told(both)
+    whole = ~np.isnan(before + after)
+    name = f"bytes: LogLinear(0.5, {Path(path).stem} 0.5)"
+    return row_of(name, "log-probability by the second model, nats a byte", before[whole], after[whole], options.seed)
+
+
+def row_of(name: str, quantity: str, before: np.ndarray, after: np.ndarray, seed: int) -> dict[str, Any]:
     changes = after - before
-    picked = np.random.default_rng(options.seed).integers(0, len(changes), size=(2000, len(changes)))
+    picked = np.random.default_rng(seed).integers(0, len(changes), size=(2000, len(changes)))
     low, high = np.quantile(changes[picked].mean(axis=1), [0.025, 0.975])
     return {
-        "hook": case.name,
-        "quantity": case.quantity,
+        "hook": name,
+        "quantity": quantity,
         "plain": float(before.mean()),
         "steered": float(after.mean()),
         "change": float(changes.mean()),
@@ -210,12 +245,20 @@ def overhead(lm: genctl.Model, rows: int, rounds: int = 15) -> dict[str, Any]:
     return {"rows": rows, "forward_ms": 1e3 * median(forwards), "hooks_ms": 1e3 * median(stacks)}
 
 
+def line_of(row: dict[str, Any]) -> str:
+    return (
+        f"| `{row['hook']}` | {row['quantity']} | {row['plain']:.3f} | {row['steered']:.3f} "
+        f"| {row['change']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}] |"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sequences", type=int, default=8, help="texts of each prompt")
     parser.add_argument("--tokens", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", default=[""], help="the cases with one of these texts in their names")
+    parser.add_argument("--second", help="a model for a row of two models, as bytes; a file, a folder or a hub id")
     parser.add_argument("--json", help="file for the results")
     options = parser.parse_args()
     lm = genctl.load()
@@ -233,13 +276,11 @@ def main() -> None:
     found = []
     print("\n| hook | quantity | plain | steered | change, 95 % |\n| --- | --- | --- | --- | --- |")
     for case in (case for case in cases(lm, pirate) if any(text in case.name for text in options.only)):
-        row = compared(lm, case, plain, options)
-        found.append(row)
-        print(
-            f"| `{row['hook']}` | {row['quantity']} | {row['plain']:.3f} | {row['steered']:.3f} "
-            f"| {row['change']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}] |",
-            flush=True,
-        )
+        found.append(compared(lm, case, plain, options))
+        print(line_of(found[-1]), flush=True)
+    if options.second:
+        found.append(with_second(lm, options.second, options))
+        print(line_of(found[-1]), flush=True)
     if options.json:
         Path(options.json).write_text(
             json.dumps({"options": vars(options), "costs": costs, "changes": found}, indent=1)

@@ -24,7 +24,7 @@ from genctl.constraints.base import Constraint
 from genctl.constraints.budget import Held, within
 from genctl.constraints.rules import Rule, any_bytes, shown
 from genctl.errors import ArgumentError, ConstraintError, DeadEndError, GenctlError, ModelError
-from genctl.models.base import LanguageModel, Prompt, is_weighted
+from genctl.models.base import LanguageModel, Prompt, is_model, is_weighted
 from genctl.models.boundary import Boundary
 from genctl.models.ensemble import Combine, Ensemble
 from genctl.models.fim import Ending, Order
@@ -32,6 +32,7 @@ from genctl.models.followed import Followed
 from genctl.models.prompts import Template
 from genctl.models.toy import packaged_toy
 from genctl.options import (
+    EXACT,
     SMC_PARTICLES,
     Batch,
     Ids,
@@ -58,7 +59,8 @@ from genctl.samplers.base import TokenSampler, unconstrained
 from genctl.samplers.masked import greedy, likeliest
 from genctl.samplers.smc import COMPLETE, CUT, DEAD, GAVE_UP, STOPPED, Settings, Trace
 from genctl.steering.base import Stack
-from genctl.steering.model import Steered
+from genctl.steering.checks import check_flag
+from genctl.steering.model import Steered, unsteered
 from genctl.steering.observers import Confidence, Divergence
 from genctl.views import byte_logprob, byte_view, editable_model, fingerprints, infill_view
 
@@ -178,6 +180,7 @@ class Model:
         if generation_config is not None:
             given = {name: value for name, value in locals().items() if name in KNOWN}
             return cast(Generation, self._configured(generation_config, given))
+        sampler = sampler_of(method)
         size = num_particles if num_particles is not None else SMC_PARTICLES if method == "smc" else 1
         counts = {
             "max_new_tokens": max_new_tokens,
@@ -188,11 +191,16 @@ class Model:
             "batch_size": batch_size,
         }
         check_counts(counts)
+        check_flag("wrap_up", wrap_up)
+        check_flag("do_sample", do_sample)
+        check_flag("exact_boundary", False if exact_boundary is None else exact_boundary)
+        if not callable(progress):
+            check_flag("progress", progress)
         check_number("ess_threshold", ess_threshold, 0, 1)
-        check_number("min_ess", min_ess or 0.0, 0, math.inf)
-        check_number("max_time", max_time or 0.0, 0, math.inf)
+        check_number("min_ess", 0.0 if min_ess is None else min_ess, 0, math.inf)
+        check_number("max_time", 0.0 if max_time is None else max_time, 0, math.inf)
         settings = Settings(
-            sampler=sampler_of(method) if do_sample else greedy,
+            sampler=sampler if do_sample else greedy,
             free=unconstrained if do_sample else likeliest,
             resample=resampler_of(resampling),
             ess_threshold=ess_threshold,
@@ -201,10 +209,10 @@ class Model:
         stack = None if steering is None else Stack(steering)
         steer = partial(
             steered,
-            hooks=hooks_of(temperature, top_k, top_p, min_p),
+            hooks=list(hooks_of(temperature, top_k, top_p, min_p).values()),
             steering=stack,
             binding=binding,
-            weighted=constraint is not None or critic is not None or size > 1 or method in ("exact", "rejection"),
+            weighted=bool(constraint is not None or critic is not None or size > 1 or min_ess or method in (*EXACT,)),
         )
         plain = steer(self.language_model)
         if not do_sample:
@@ -218,7 +226,7 @@ class Model:
                 **{"a model of weighted texts": is_weighted(plain)},
             )
         exact = exact_of(method, plain)
-        selector = selector_of(select, num_return_sequences, self.language_model)
+        selector = selector_of(select, num_return_sequences, unsteered(self.language_model))
         prompts, batched = prompts_of(prompt)
         rules, critics = rules_of(constraint, prompts, batched), rules_of(critic, prompts, batched)
         seed = _seed(resume, seed, generator)
@@ -258,9 +266,10 @@ class Model:
             run = Run(model, plan, resume)
             results = opened._results(run, plan, rules, [held for _, held in bound])
         if selector is not None:
+            scorer = unsteered(self.language_model)
             pairs = zip(prompts, encoded, strict=True)
-            before = [opened._before(ids) or _encoded(self.language_model, one) for one, ids in pairs]
-            results = [self._ranked(several, ids, selector) for several, ids in zip(results, before, strict=True)]
+            before = [opened._before(ids) or _encoded(scorer, one) for one, ids in pairs]
+            results = [_ranked(several, scorer, ids, selector) for several, ids in zip(results, before, strict=True)]
         if num_return_sequences == 1:
             singles = [several[0] for several in results]
             return singles if batched else singles[0]
@@ -395,8 +404,9 @@ class Model:
         """`generate` with the given arguments, and what the config says besides."""
         from genctl.integrations.generation_config import arguments_of
 
-        lm = self.language_model
-        told = arguments_of(config, lm.vocabulary, getattr(lm, "tokenizer", None))
+        lm, also = self.language_model, hooks_of(**given)
+        tokenizer = getattr(lm, "tokenizer", None)
+        told = arguments_of(config, lm.vocabulary, tokenizer, do_sample=given["do_sample"], also=also)
         for name in told.names:
             if name in KNOWN and given[name] != DEFAULTS[name]:
                 raise ArgumentError(f"{name} is given twice: as an argument, and in generation_config")
@@ -407,7 +417,8 @@ class Model:
             given |= {} if own else {"binding": "target"}
         elif told.hooks:
             model = model.steered(Stack(told.hooks, any_order=True))
-        return model.generate(**{**given, **told.options, "generation_config": None})
+        inside = {name: DEFAULTS[name] for name in ("generation_config", *also)}
+        return model.generate(**{**given, **told.options, **inside})
 
     def _bind(self, rule: Rule | None, budget: int | None) -> tuple[Constraint | None, Held | None]:
         """The rule in the model's tokens, held to a budget of tokens; raises where no text of the rule keeps to it."""
@@ -442,16 +453,6 @@ class Model:
         """The tokens of a prompt behind which those of its texts come, where they are not its own."""
         model = self.language_model
         return model.sure(ids) if isinstance(model, Boundary) else None
-
-    def _ranked(self, several: Generations, ids: Sequence[int], selector: Any) -> Generations:
-        if isinstance(selector, Confidence | Divergence):
-            scores = selector(self.language_model, ids, [g.tokens for g in several])
-        else:
-            scores = [float(selector(g)) for g in several]
-        if any(map(math.isnan, scores)):
-            worst = next(g for g, score in zip(several, scores, strict=True) if math.isnan(score))
-            raise ArgumentError(f"select scored {worst.text!r} with NaN")
-        return several.ranked(scores)
 
     def _generation(
         self,
@@ -511,6 +512,30 @@ def _encoded(model: LanguageModel[Any], prompt: Prompt | Ids) -> list[int]:
     return [int(i) for i in prompt] if are_ids(prompt) else model.encode(cast(Prompt, prompt))
 
 
+def _ranked(several: Generations, model: LanguageModel[Any], ids: Sequence[int], selector: Any) -> Generations:
+    """By the scores of a selector, which reads them behind a prompt of ids, or of a function of a Generation."""
+    if isinstance(selector, Confidence | Divergence):
+        scores = selector(model, ids, [g.tokens for g in several])
+    else:
+        scores = [_score(selector(g), g.text) for g in several]
+    for g, score in zip(several, scores, strict=True):
+        if not score < math.inf:  # NaN is not either
+            hint = (
+                "\nhint: the model cannot write behind the prompt what it can without it; take Divergence(uniform=True)"
+            )
+            raise ArgumentError(
+                f"select scored {g.text!r} with {score}" + (hint if isinstance(selector, Divergence) else "")
+            )
+    return several.ranked(scores)
+
+
+def _score(given: Any, text: str) -> float:
+    number = given.item() if getattr(given, "ndim", None) == 0 else given
+    if not isinstance(number, int | float):
+        raise ArgumentError(f"select scored {text!r} with {given!r}, it must be a number")
+    return float(number)
+
+
 def _refuse_without_suffix(made: Sequence[Generation]) -> None:
     """Raises DeadEndError if no particle has come to a place where the suffix can follow."""
     particles = [particle for g in made for particle in g.particles]
@@ -557,8 +582,7 @@ def ensemble(
 
     both = genctl.ensemble([a.bytes(), b.bytes()], weights=[0.7, 0.3], op="product")
     """
-    members = [model.language_model if isinstance(model, Model) else model for model in models]
-    return Model(Ensemble(members, weights, op, prompts))
+    return Model(Ensemble(models, weights, op, prompts))
 
 
 def load(
@@ -578,7 +602,7 @@ def load(
     """
     if isinstance(source, str) and source == "toy":
         return Model(packaged_toy())
-    if all(hasattr(source, name) for name in ("vocabulary", "prefill", "extend", "select")):
+    if is_model(source):
         return Model(source)
     with _needing_extra("hf"):
         if source is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias, TypedDict, TypeGuard, cast
 
@@ -13,6 +14,7 @@ from genctl.constraints.notations import as_rule
 from genctl.constraints.rules import Rule
 from genctl.errors import ArgumentError
 from genctl.models.base import LanguageModel, Messages, Prompt, is_weighted, refuse_weighted
+from genctl.models.prompts import takes
 from genctl.models.sets import SetPrompt
 from genctl.samplers.base import TokenSampler
 from genctl.samplers.masked import masked
@@ -20,7 +22,7 @@ from genctl.samplers.rejection import awrs
 from genctl.samplers.resampling import SCHEMES
 from genctl.steering.base import Hook, Stack
 from genctl.steering.basic import MinP, Temperature, TopK, TopP
-from genctl.steering.model import MEANINGS, Steered
+from genctl.steering.model import BINDINGS, MEANINGS, Steered
 from genctl.steering.observers import SELECTORS, Confidence, Divergence
 
 Ids: TypeAlias = Sequence[int]
@@ -30,6 +32,7 @@ Progress: TypeAlias = bool | Callable[[int, int], None]  # called with (tokens m
 SAMPLERS: dict[str, TokenSampler] = {"awrs": awrs, "smc": awrs, "masked": masked}
 EXACT = {"exact": True, "rejection": False}  # do they learn from what was refuted?
 SMC_PARTICLES = 16
+LARGEST = sys.float_info.max  # integers may be larger
 
 
 class Options(TypedDict, total=False):
@@ -76,18 +79,24 @@ def check_counts(counts: Mapping[str, object]) -> None:
             raise ArgumentError(f"{name} is {count!r}, it must be an integer of at least 1")
 
 
-def check_number(name: str, number: object, least: float, most: float) -> None:
-    if isinstance(number, bool) or not isinstance(number, int | float | np.number) or not least <= number <= most:
+def check_number(name: str, number: Any, least: float, most: float) -> None:
+    kinds = (int, float, np.floating, np.integer)
+    if (
+        isinstance(number, bool)
+        or not isinstance(number, kinds)
+        or not least <= number <= most
+        or LARGEST < number < np.inf
+    ):
         bounds = f"in [{least:g}, {most:g}]" if most < np.inf else f"a number of at least {least:g}"
         raise ArgumentError(f"{name} is {number!r}, it must be {bounds}")
 
 
-def check_choice(name: str, choice: object, table: Mapping[str, Any]) -> None:
+def check_choice(name: str, choice: object, table: Mapping[str, Any], hint: str = "") -> None:
     if not isinstance(choice, str) or choice not in table:
         near = difflib.get_close_matches(str(choice), table, 1)
+        hint = f"did you mean {near[0]!r}?" if near else hint
         raise ArgumentError(
-            f"{name} is {choice!r}, it must be one of {', '.join(table)}"
-            + (f"\nhint: did you mean {near[0]!r}?" if near else "")
+            f"{name} is {choice!r}, it must be one of {', '.join(table)}" + (f"\nhint: {hint}" if hint else "")
         )
 
 
@@ -124,15 +133,18 @@ def resampler_of(resampling: str) -> Callable[[Generator, Any], Any]:
     return SCHEMES[resampling]
 
 
-def hooks_of(temperature: float, top_k: int | None, top_p: float | None, min_p: float | None) -> list[Hook]:
-    """In the order of transformers: temperature first, then the filters."""
-    hooks: list[Hook] = [] if temperature == 1 else [Temperature(temperature)]
+def hooks_of(
+    temperature: float, top_k: int | None, top_p: float | None, min_p: float | None, **_others: Any
+) -> dict[str, Hook]:
+    """Of the arguments that ask for something, by their names. In the order of transformers: temperature, filters."""
+    heat = Temperature(temperature)
+    hooks: dict[str, Hook] = {} if heat.temperature == 1 else {"temperature": heat}
     if top_k is not None:
-        hooks.append(TopK(top_k))
+        hooks["top_k"] = TopK(top_k)
     if top_p is not None:
-        hooks.append(TopP(top_p))
+        hooks["top_p"] = TopP(top_p)
     if min_p is not None:
-        hooks.append(MinP(min_p))
+        hooks["min_p"] = MinP(min_p)
     return hooks
 
 
@@ -146,15 +158,17 @@ def steered(
     """The model under its hooks. hooks: temperature and filters, which change the law whatever the binding of the
     others. weighted: are there weights, so that it matters how they are bound?
     """
-    if steering is None:
-        if binding is not None:
-            raise ArgumentError(f"binding={binding!r} says how steering is bound, but no steering is given")
+    if binding is not None:
+        check_choice("binding", binding, BINDINGS, MEANINGS)
+    if steering is None and binding is not None:
+        raise ArgumentError(f"binding={binding!r} says how steering is bound, but no steering is given")
+    if not steering:  # a list without hooks may be bound, which says nothing
         return Steered(model, hooks) if hooks else model
     if binding is None:
         if weighted:
             raise ArgumentError(
-                "steering with a rule, a critic, particles or an exact method needs binding=, since its meanings differ"
-                f"\nhint: {MEANINGS}"
+                "steering with a rule, a critic, particles, min_ess or an exact method needs binding=, since its "
+                f"meanings differ\nhint: {MEANINGS}"
             )
         binding = "target"
     stack = Stack(steering)
@@ -170,6 +184,8 @@ def selector_of(select: object, sequences: int, model: LanguageModel[Any]) -> An
     if sequences == 1:
         raise ArgumentError("select= ranks several texts\nhint: num_return_sequences=8, say")
     if callable(select) and not isinstance(select, Confidence | Divergence):
+        if isinstance(select, type) or not takes(select, 1):
+            raise ArgumentError(f"select is {select!r:.60}, it must be a function of one Generation")
         return select
     refuse_weighted(model, "scores of its tokens", "give a function of a Generation")
     if isinstance(select, Confidence | Divergence):
@@ -189,6 +205,11 @@ def prompts_of(prompt: Prompt | Ids | Batch) -> tuple[list[Prompt | Ids], bool]:
         return [cast(Prompt, prompt)], False
     if not prompt:
         raise ArgumentError("prompt is an empty list")
+    for i, one in enumerate(prompt):
+        if not isinstance(one, str | bytes | SetPrompt) and not are_ids(one) and not are_messages(one):
+            raise ArgumentError(
+                f"prompt[{i}] is {one!r:.60}, expected text, bytes, chat messages, token ids or a SetPrompt"
+            )
     return list(cast(Batch, prompt)), True
 
 

@@ -16,8 +16,7 @@ import numpy as np
 
 from genctl.constraints.canonical import CanonicalConstraint
 from genctl.errors import ArgumentError, ModelError, VocabularyError
-from genctl.models.base import LanguageModel, host_logits, refuse_weighted
-from genctl.models.boundary import Boundary
+from genctl.models.base import LanguageModel, View, host_logits, refuse_weighted
 from genctl.models.bytes import FIXED, VOCABULARY, ByteModel
 from genctl.models.fim import Ending, Order, find_style
 from genctl.models.followed import HOLE, Followed
@@ -26,7 +25,6 @@ from genctl.steering.base import Hook
 from genctl.steering.model import Steered
 
 PROBES = ("", "a", "0")  # prompts that most models can read
-VIEWS = (Boundary, ByteModel, Ending, Followed, Steered)  # have one model behind them
 
 # Either takes seconds for a large vocabulary, so it is kept while the tokenizer is.
 _CANONICAL: WeakKeyDictionary[Any, CanonicalConstraint] = WeakKeyDictionary()
@@ -165,13 +163,13 @@ def canonical_of(model: Any) -> CanonicalConstraint:
 def layers(model: LanguageModel[Any]) -> Iterator[Any]:
     """The model, and all that it asks in the end if it is a view or an ensemble."""
     yield model
-    for part in getattr(model, "members", None) or ([model.model] if isinstance(model, VIEWS) else []):
+    for part in getattr(model, "members", None) or ([model.model] if isinstance(model, View) else []):
         yield from layers(part)
 
 
 def behind(model: LanguageModel[Any]) -> list[Any]:
     """Those of its layers that are no views and no ensembles."""
-    return [one for one in layers(model) if not isinstance(one, VIEWS) and not getattr(one, "members", None)]
+    return [one for one in layers(model) if not isinstance(one, View) and not getattr(one, "members", None)]
 
 
 def hooks_in(model: LanguageModel[Any]) -> list[Hook]:

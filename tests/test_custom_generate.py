@@ -193,7 +193,30 @@ def _length(most: int) -> Any:
     return transformers.MaxLengthCriteria(most)
 
 
-@pytest.mark.parametrize("name", ["max_new_tokens", "temperature", "top_p", "generation_config", "resume", "particles"])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steering": "TopK"}, "a list of hooks"),
+        ({"steering": [3]}, "is no hook"),
+        ({"binding": "twist"}, "binding is 'twist'"),
+        ({"num_particles": 0}, "num_particles is 0"),
+        ({"method": "awsr"}, "did you mean 'awrs'"),
+        ({"seed": -1}, "seed is -1"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused_where_the_loop_is_made(
+    tokenizer: Any, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        genctl.custom_generate(WORDS, tokenizer, **options)
+    with pytest.raises(ArgumentError, match="a rule for each prompt, or one for all"):
+        genctl.custom_generate([], tokenizer)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["max_new_tokens", "temperature", "top_p", "generation_config", "resume", "particles", "select", "exact_boundary"],
+)
 def test_what_model_generate_says_is_refused_where_the_loop_is_made(tokenizer: Any, name: str) -> None:
     with pytest.raises(ArgumentError, match=f"no argument '{name}'"):
         genctl.custom_generate(WORDS, tokenizer, **{name: 1})

@@ -464,6 +464,14 @@ def test_prompts_may_be_shaped_for_each_member():
         assert_allclose(found[0], expected, atol=1e-5)
 
 
+def test_loaded_models_are_members_and_what_is_no_model_is_refused_by_its_place():
+    both = Ensemble([genctl.load(FIRST), SECOND])
+    assert both.members == (FIRST, SECOND)
+    for models, message in (([FIRST, None], r"models\[1\] is NoneType"), (FIRST, "expected a list of models")):
+        with pytest.raises(ArgumentError, match=message):
+            genctl.ensemble(models)
+
+
 def test_messages_reach_members_without_a_template_and_are_refused_by_a_text():
     messages = [{"role": "user", "content": "ab"}]
     seen = []

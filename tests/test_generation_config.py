@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.testing import assert_allclose
 from transformers import GenerationConfig
 
 import genctl
-from genctl.errors import ArgumentError
+from genctl.errors import ArgumentError, DeadEndError
 from genctl.integrations.generation_config import (
     HOOKS,
     INSIDE,
@@ -23,7 +24,9 @@ from genctl.integrations.generation_config import (
     asked_for,
     table,
 )
-from genctl.steering.base import Stack
+from genctl.steering.base import Auxiliary, Stack
+from genctl.steering.bias import Forbidden
+from genctl.steering.combine import LogLinear, Term, proxy
 from genctl.steering.model import Steered
 from tests.laws.test_model import laws_of
 from tests.tiny_models import DEVICE, batch, tiny_model
@@ -178,6 +181,35 @@ def test_fields_that_are_arguments_are_those_arguments(lm: genctl.Model) -> None
     assert [g.logprob for g in found] == pytest.approx([g.logprob for g in expected])
 
 
+@pytest.mark.parametrize("others", [{}, {"steering": [lambda z: z / 2]}])
+def test_arguments_and_fields_together_stand_in_the_order_of_transformers(lm: genctl.Model, others: Any) -> None:
+    """Heat before the filter, whichever is the argument: else other tokens are left."""
+    both = {"temperature": 2.5, "top_p": 0.5, "min_p": 0.004}
+    expected = lm.generate("the", seed=4, max_new_tokens=9, **both, **others)
+    for name in both:
+        fields = {other: value for other, value in both.items() if other != name}
+        found = lm.generate("the", seed=4, max_new_tokens=9, generation_config=fields, **{name: both[name]}, **others)
+        assert found.tokens == expected.tokens
+        assert found.logprob == pytest.approx(expected.logprob)
+    with pytest.raises(ArgumentError, match="top_p is given twice"):
+        lm.generate("the", generation_config={"top_p": 0.5}, top_p=0.9)
+
+
+def test_the_argument_do_sample_false_leaves_the_filters_of_a_config_out_too(lm: genctl.Model) -> None:
+    rule = genctl.regex("[q-z]{3}")
+    plain = lm.generate("the", rule, do_sample=False, max_new_tokens=6)
+    found = lm.generate("the", rule, do_sample=False, max_new_tokens=6, generation_config={"top_k": 1, "top_h": 0.1})
+    assert (found.tokens, found.logprob) == (plain.tokens, plain.logprob)
+
+
+def test_a_filter_that_is_an_argument_holds_whatever_else_a_config_says(lm: genctl.Model) -> None:
+    rule = genctl.regex("[q-z]{3}")
+    for config in (None, {"max_new_tokens": 6}, {"do_sample": False}):
+        sample = {} if config == {"do_sample": False} else {"do_sample": False}
+        with pytest.raises(DeadEndError):
+            lm.generate("the", rule, top_k=1, generation_config=config, **sample)
+
+
 def test_a_config_goes_with_steering_under_every_binding(lm: genctl.Model) -> None:
     rule, bias = genctl.regex("[a-z ]{2,9}"), np.zeros(304, np.float32)
     bias[[70, 80, 90]] = 2.0
@@ -221,11 +253,46 @@ def test_exactly_the_given_ids_end_a_text(lm: genctl.Model) -> None:
         ({"max_new_tokens": 0}, "max_new_tokens is 0"),
         ({"suppress_tokens": [5, 999]}, "token 999 is outside the vocabulary of 304"),
         (7, "expected a transformers.GenerationConfig"),
+        ({5: 1}, "the field 5, but fields have names"),
+        *(({"eos_token_id": ids}, "eos_token_id is .*token id") for ids in ("x", {}, [1.9], True, [[1]], object())),
+        ({"eos_token_id": []}, "eos_token_id is .*some id has to end a text"),
+        *(({"suppress_tokens": ids}, "suppress_tokens is .*token id") for ids in (["a"], "12", {1: 2}, [True], [None])),
+        ({"begin_suppress_tokens": [1.9]}, "begin_suppress_tokens is .*token id"),
+        ({"begin_suppress_tokens": [-1]}, "begin_suppress_tokens is .*token -1 is outside"),
+        *(({"min_new_tokens": n}, "min_new_tokens is .*at least 0") for n in ("x", -3, 1.5, True, [2])),
+        *(({"do_sample": given}, "do_sample is .*True or False") for given in ("yes", 1, [], torch.ones(2))),
+        ({"sequence_bias": {(999,): 1.0}}, "sequence_bias is .*token 999 is outside"),
+        ({"sequence_bias": {(9,): math.nan}}, "sequence_bias is .*must be a number"),
+        ({"sequence_bias": [[]]}, "sequence_bias"),
+        ({"bad_words_ids": [[999]]}, "bad_words_ids is .*token 999 is outside"),
+        ({"bad_words_ids": [[]]}, "bad_words_ids is .*empty sequence"),
+        ({"epsilon_cutoff": math.nan}, "epsilon_cutoff is nan"),
+        ({"top_h": torch.ones(2)}, "top_h"),
+        ({"pad_token_id": "x"}, "pad_token_id"),
+        ({"bos_token_id": np.array([1, 2])}, "bos_token_id"),
+        ({"max_time": ""}, "max_time"),
     ],
 )
 def test_values_that_mean_nothing_are_refused_with_their_field(lm: genctl.Model, config: Any, message: str) -> None:
     with pytest.raises(ArgumentError, match=f"(?s){message}"):
         lm.generate("the", generation_config=config)
+
+
+def test_other_ends_of_text_go_with_hooks_that_read_models(lm: genctl.Model) -> None:
+    """The other model's law of each token does not depend on which of them end its texts."""
+    for hook in (proxy(tiny_model("mistral"), lm), LogLinear(1.5, [Term(Auxiliary(lm), -0.5)])):
+        options: dict[str, Any] = {"steering": [hook], "max_new_tokens": 5, "seed": 2}
+        plain = lm.generate("the", **options)
+        assert 2 not in plain.tokens
+        found = lm.generate("the", generation_config={"eos_token_id": [1, 2]}, **options)
+        assert (found.tokens, found.logprob) == (plain.tokens, pytest.approx(plain.logprob))
+
+
+def test_ids_may_be_numbers_of_numpy_and_torch(lm: genctl.Model) -> None:
+    for ids in (np.int64(2), np.array([2]), torch.tensor([2]), (2,), {2}):
+        told = arguments_of({"eos_token_id": ids, "suppress_tokens": ids}, lm.language_model.vocabulary)
+        assert told.eos == {2}
+        assert told.hooks[0] == Forbidden((2,))
 
 
 def test_what_is_said_twice_is_refused(lm: genctl.Model) -> None:

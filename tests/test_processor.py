@@ -267,6 +267,42 @@ def test_bad_input_is_refused_when_the_processor_is_made(tokenizer, constraint, 
         genctl.processor(constraint, tokenizer if given is None else given)
 
 
+@pytest.mark.parametrize("eos", ["x", {}, [1.5], True, ["a"], object()])
+def test_ends_of_text_that_are_no_ids_are_refused(tokenizer, eos):
+    with pytest.raises(genctl.ArgumentError, match=r"eos_token_id is .*token id"):
+        genctl.processor(bool, tokenizer, eos_token_id=eos)
+    with pytest.raises(genctl.VocabularyError, match="99999 is no token"):
+        genctl.processor(bool, tokenizer, eos_token_id=[99999])
+
+
+def test_an_end_of_text_may_be_a_number_of_numpy(tokenizer):
+    plain = genctl.processor(bool, tokenizer, eos_token_id=7)._vocabulary
+    assert 7 in plain.eos
+    for eos in (np.int64(7), np.array([7]), torch.tensor(7), (7,)):
+        assert genctl.processor(bool, tokenizer, eos_token_id=eos)._vocabulary.eos == plain.eos
+
+
+@pytest.mark.parametrize("steering", ["", 0, "TopK", {}])
+def test_steering_that_is_no_list_is_refused(tokenizer, steering):
+    with pytest.raises(genctl.ArgumentError, match="a list of hooks"):
+        genctl.processor(bool, tokenizer, steering=steering)
+
+
+@pytest.mark.parametrize(
+    ("ids", "scores"),
+    [
+        (torch.tensor([5, 6]), torch.zeros(1, 264)),
+        (torch.tensor([[5], [6]]), torch.zeros(1, 264)),
+        (torch.tensor([[5]]), torch.zeros(264)),
+        (np.array([[5]]), np.zeros((1, 264))),
+        ([[5]], None),
+    ],
+)
+def test_what_is_no_call_of_a_processor_is_refused_with_its_shapes(tokenizer, ids, scores):
+    with pytest.raises(genctl.ArgumentError, match=r"expected tensors of \(R, t\) and \(R, V\)"):
+        genctl.processor(bool, tokenizer)(ids, scores)
+
+
 def test_a_tokenizer_wider_than_the_model_is_refused(tokenizer):
     processor = genctl.processor(bool, tokenizer)
     with pytest.raises(genctl.VocabularyError, match="100 logits"):

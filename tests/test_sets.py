@@ -14,11 +14,12 @@ import genctl
 from genctl import SetPrompt
 from genctl.errors import ArgumentError, ModelError
 from genctl.models.base import host_logits
-from genctl.models.sets import CLOSE, NEXT, OPEN, marked, parts_of, plain_ids
+from genctl.models.sets import CLOSE, MARKS, NEXT, OPEN, marked, parts_of
 from genctl.models.transformers import TransformersModel
-from genctl.steering.combine import guidance
+from genctl.steering.combine import contrastive, guidance
 from genctl.steering.edits import AddVector, FirstTokenScale, edited
 from genctl.steering.penalties import FrequencyPenalty
+from genctl.steering.routing import Routed
 from tests.laws.test_model import assert_same_laws, laws_of
 from tests.tiny_models import DEVICE, batch, tiny_causal_lm, tiny_model, tiny_tokenizer
 
@@ -29,6 +30,11 @@ WINDOWED = ["mistral", "gemma3", "gemma3n"]
 
 def prompt_of(members: Any = MEMBERS, suffix: str = ", then all") -> SetPrompt:
     return SetPrompt("the dog and", members, suffix)
+
+
+def plain_ids(row: list[int]) -> list[int]:
+    """The tokens alone, members in the order given: what a hook may count."""
+    return [i for i in row if i not in MARKS]
 
 
 def logits_of(model: Any, *rows: list[int]) -> np.ndarray:
@@ -225,6 +231,25 @@ def test_parts_may_be_text_bytes_or_ids_and_an_empty_prefix_is_the_opening_token
     assert parts_of(model.encode("the")) is None
 
 
+@pytest.mark.parametrize("part", [None, 7, ["a"], [1.5], [True], {"a": 1}, np.array([1.5])])
+def test_parts_that_are_no_text_and_no_ids_are_refused_by_name(part: Any) -> None:
+    for arguments, name in (
+        ((part, ["a"], "b"), "prefix"),
+        (("a", ["b", part], "c"), "member 1"),
+        (("a", ["b"], part), "suffix"),
+    ):
+        with pytest.raises(ArgumentError, match=f"the {name} of a SetPrompt is .*expected text"):
+            SetPrompt(*arguments)
+    for members in (None, 7, {"a": 1}, {"a", "b"}, iter("ab")):
+        with pytest.raises(ArgumentError, match="the members of a SetPrompt are"):
+            SetPrompt("a", members, "b")  # type: ignore[arg-type]
+
+
+def test_ids_of_parts_may_be_arrays() -> None:
+    ids = SetPrompt([5], [[7], [9, 10]], [8])
+    assert SetPrompt(np.array([5]), [torch.tensor([7]), np.array([9, 10])], (np.int64(8),)) == ids  # type: ignore[arg-type, list-item]
+
+
 @pytest.mark.parametrize(
     "row",
     [[OPEN], [5, OPEN, 6, 7], [5, NEXT, 6], [5, OPEN, CLOSE, 6], [5, OPEN, 6, CLOSE], [OPEN, 5, NEXT, 6, CLOSE, 7]],
@@ -264,12 +289,31 @@ def test_hooks_count_the_tokens_of_a_set_and_the_order_does_not_show() -> None:
 
 def test_a_hook_that_reads_another_prompt_refuses_a_set_of_which_it_makes_another_prompt() -> None:
     lm = genctl.Model(tiny_model("llama"))
-    again = guidance(1.5, prompt="again: {prompt}")
-    with pytest.raises((ArgumentError, ModelError), match=r"SetPrompt|text"):
-        lm.steered([again]).generate(prompt_of(), max_new_tokens=3)
-    other = guidance(1.5, prompt=lambda prompt: "the cat")
-    with pytest.raises(ModelError, match="a Steered cannot read a SetPrompt"):
-        lm.steered([other]).generate(prompt_of(), max_new_tokens=3)
+    for other in ("again: {prompt}", lambda prompt: "the cat"):
+        with pytest.raises(ModelError, match=r"SetPrompt .* a hook reads the model behind a prompt of its own"):
+            lm.steered([guidance(1.5, prompt=other)]).generate(prompt_of(), max_new_tokens=3)
+
+
+class Elsewhere:
+    """A model that cuts prompts into other tokens."""
+
+    def __init__(self, model: Any) -> None:
+        self.vocabulary, self.prefill, self.extend = model.vocabulary, model.prefill, model.extend
+        self.select, self.join, self.model = model.select, model.join, model
+
+    def encode(self, prompt: Any) -> list[int]:
+        return [*self.model.encode(prompt), 9]
+
+
+def test_models_that_cut_a_set_alike_read_it_together_and_others_are_refused_with_the_reason() -> None:
+    model = tiny_model("llama")
+    routed = genctl.load(Routed(model, model, lambda logits, active: 1))
+    plain = genctl.load(model).generate(prompt_of(), max_new_tokens=4, seed=2)
+    assert routed.generate(prompt_of(), max_new_tokens=4, seed=2).tokens == plain.tokens
+    with pytest.raises(ModelError, match="the two models cut it into other tokens"):
+        genctl.load(Routed(model, Elsewhere(model), lambda logits, active: 1)).generate(prompt_of())
+    with pytest.raises(ModelError, match="a hook reads another model, which cuts it into other tokens"):
+        genctl.load(model).steered([contrastive(Elsewhere(model))]).generate(prompt_of())
 
 
 @pytest.mark.parametrize("method", ["exact", "masked", "smc"])

@@ -12,7 +12,7 @@ import transformers
 from numpy.testing import assert_allclose, assert_array_equal
 
 import genctl
-from genctl.errors import ArgumentError, VocabularyError
+from genctl.errors import ArgumentError, ModelError, VocabularyError
 from genctl.models.base import Laws, host_logits
 from genctl.models.toy import ToyModel
 from genctl.steering.base import Auxiliary, Hook, Slot, Stack, Step
@@ -176,11 +176,23 @@ def test_a_steered_transformers_model_is_the_formula_on_its_logits():
 # -- bindings in generate
 
 
-@pytest.mark.parametrize("given", [{"constraint": RULE}, {"num_particles": 4}, {"critic": lambda t, d: 0.0}])
+@pytest.mark.parametrize(
+    "given", [{"constraint": RULE}, {"num_particles": 4}, {"critic": lambda t, d: 0.0}, {"min_ess": 2.0}]
+)
 def test_where_texts_are_weighted_the_binding_has_to_be_said(given):
     with pytest.raises(ArgumentError, match=r'(?s)binding.*"target".*"tilt".*"proposal"'):
         LM.generate("a", steering=[lambda z: z / 2], **given)
     assert LM.generate("a", steering=[lambda z: z / 2], binding="target", seed=0, max_new_tokens=4, **given).samples
+
+
+@pytest.mark.parametrize("binding", [None, "target", "tilt", "proposal"])
+def test_steering_without_hooks_is_the_model_however_it_is_bound(binding):
+    options = {"num_particles": 4, "max_new_tokens": 4, "seed": 1}
+    plain = LM.generate("a", RULE, **options)
+    found = LM.generate("a", RULE, steering=[], binding=binding, **options)
+    assert (found.tokens, found.log_evidence) == (plain.tokens, plain.log_evidence)
+    with pytest.raises(ArgumentError, match=r"(?s)'twist'.*target, tilt, proposal"):
+        LM.generate("a", RULE, steering=[], binding="twist")
 
 
 def test_without_weights_steering_is_the_target():
@@ -319,6 +331,12 @@ def test_the_order_of_a_stack_is_checked_and_may_be_kept():
         ([Stack([TopK(3)])], "give its hooks"),
         ([lambda: 0], "takes 0 arguments"),
         ([lambda a, b, c: a], "takes 3 arguments"),
+        ([lambda z, *, scale: z], "takes 1 arguments and has to be given scale"),
+        ([lambda z: z.astype(complex)], "complex"),
+        ([lambda z: z > 0], "bool"),
+        ([lambda z: z.astype(str)], "expected an array or tensor of floats"),
+        ([lambda z: z.astype(object)], "object"),
+        ([lambda z: z.astype(float) + 1e39], r"\+inf"),
         ([lambda z: z[:, :2]], r"\(1, 2\)"),
         ([lambda z: z * np.nan], "NaN"),
         ([lambda z: np.zeros_like(z)], "gives token 5 a logit"),
@@ -351,6 +369,82 @@ def test_a_function_may_write_into_the_logits_it_gets():
     assert tilted.law[0, 0] > -np.inf
 
 
+class Answers(Hook):
+    """A hook of the user's own that may be anything."""
+
+    def __init__(self, answer, **told):
+        self.answer = answer
+        vars(self).update(told)
+
+    def __repr__(self):
+        return "Answers()"
+
+    def __call__(self, step, scores, /):
+        return self.answer(step, scores)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda step, z: None, "NoneType"),
+        (lambda step, z: z.tolist(), "list"),
+        (lambda step, z: z[0], r"returned \(6,\), expected logits of the shape \(1, 6\)"),
+        (lambda step, z: np.where(z > -np.inf, np.nan, z), "NaN"),
+        (lambda step, z: np.where(z > -np.inf, np.inf, z), r"\+inf"),
+        (lambda step, z: np.zeros_like(z), "gives token 5 a logit"),
+        (lambda step, z: z > 0, "bool"),
+        (lambda step, z: z.astype(complex), "complex"),
+    ],
+)
+@pytest.mark.parametrize("binding", ["target", "tilt", "proposal"])
+def test_what_a_class_of_the_user_answers_is_checked_under_every_binding(answer, message, binding):
+    with pytest.raises(ArgumentError, match=rf"(?s)the hook Answers\(\) .*{message}"):
+        Steered(MODEL, [Answers(answer)], binding).prefill([[0]])
+    with pytest.raises(ArgumentError, match=message):
+        Steered(MODEL, [Temperature(2), Answers(answer), TopK(6)]).prefill([[0]])
+
+
+def test_a_class_of_the_user_may_write_into_the_scores_and_into_nothing_else():
+    def write(step, scores):
+        scores[:, 0] = -np.inf
+        return scores
+
+    before = MODEL.law([0]).copy()
+    tilted, _ = Steered(MODEL, [Answers(write)], "tilt").prefill([[0]])
+    assert_array_equal(MODEL.law([0]), before)
+    assert tilted.drawn[0, 0] == -np.inf < tilted.law[0, 0]
+    with pytest.raises(ArgumentError, match="takes away"):
+        Steered(MODEL, [Answers(write)], "proposal").prefill([[0]])
+
+    def spoil(part):
+        def hook(step, scores):
+            part(step)[...] = 0
+            return scores
+
+        return hook
+
+    for part in (lambda s: s.raw, lambda s: s.contexts[0], lambda s: s.prompt_lengths):
+        for hook in (Answers(spoil(part)), spoil(part)):
+            with pytest.raises(ValueError, match="read-only"):
+                Steered(MODEL, [hook]).prefill([[0]])
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"slot": "bias"}, "the slot 'bias', expected a Slot"),
+        ({"layers": 3}, "the layers 3"),
+        ({"layers": "12"}, "the layers '12'"),
+        ({"bind": lambda vocabulary: None}, "bound to a vocabulary as None"),
+    ],
+)
+def test_what_a_class_of_the_user_says_of_itself_is_checked(told, message):
+    with pytest.raises(ArgumentError, match=message):
+        LM.steered([Answers(lambda step, z: z, **told)])
+    with pytest.raises(ArgumentError, match="the auxiliaries"):
+        LM.steered([Against(MODEL)])
+
+
 def test_functions_see_tensors_of_models_that_answer_tensors():
     kinds = []
 
@@ -375,10 +469,36 @@ def test_a_binding_without_steering_or_of_another_name_is_refused():
         LM.generate("a", binding="target")
     with pytest.raises(ArgumentError, match=r"(?s)'twist'.*target, tilt, proposal"):
         LM.generate("a", steering=[TopK(3)], binding="twist")
+    with pytest.raises(ArgumentError, match=r"binding is \['target'\]"):
+        LM.steered([TopK(3)], binding=["target"])
+    with pytest.raises(ArgumentError, match="any_order is 'yes'"):
+        Stack([TopK(3)], any_order="yes")
     with pytest.raises(ArgumentError, match="proposal already"):
         LM.steered([lambda z: z / 2], "proposal").steered([TopK(3)])
-    with pytest.raises(VocabularyError, match="different symbols"):
+    with pytest.raises(VocabularyError, match=r"the steered model and the one that a hook reads, .*different symbols"):
         LM.steered([Against(Auxiliary(genctl.load("toy").language_model))])
+
+
+def test_a_set_is_read_under_hooks_of_one_law_and_refused_with_the_reason_under_others():
+    lm = genctl.Model(tiny_model("llama"))
+    prompt = genctl.SetPrompt("the cat", [" sat", " ran"], " on")
+    options = {"max_new_tokens": 3, "seed": 0}
+    plain = lm.generate(prompt, **options)
+    for hooks in ([lambda z: z], [FrequencyPenalty(0)], [proxy(tiny_model("mistral"), tiny_model("llama"), 0)]):
+        assert lm.generate(prompt, steering=hooks, **options).tokens == plain.tokens
+    for made in ("{prompt}!", lambda prompt: "a", lambda prompt: prompt):
+        with pytest.raises(
+            ModelError, match="one model in one way, but a hook reads the model behind a prompt of its own"
+        ):
+            lm.generate(prompt, steering=[guidance(2, made)], **options)
+    with pytest.raises(ModelError, match="a hook makes one of the prompt"):
+        lm.generate("the", steering=[guidance(2, lambda text: prompt)], **options)
+
+
+@pytest.mark.parametrize("made", [None, 7, [], ["a"], [1, 2]])
+def test_a_prompt_that_a_hook_makes_must_be_one(made):
+    with pytest.raises(ArgumentError, match="of the prompt, expected text"):
+        LM.steered([guidance(2, lambda prompt: made)]).generate("a", max_new_tokens=2)
 
 
 # -- composition

@@ -19,17 +19,19 @@ from genctl.constraints.automaton import AutomatonConstraint
 from genctl.errors import ArgumentError, ModelError
 from genctl.models.base import host_logits
 from genctl.models.ensemble import Ensemble
+from genctl.models.logprobs import entropies
 from genctl.models.toy import ToyModel
 from genctl.samplers import smc
 from genctl.samplers.masked import masked
 from genctl.samplers.rejection import awrs
 from genctl.samplers.resampling import SCHEMES
 from genctl.samplers.streams import seeded
-from genctl.steering.base import Auxiliary, Step, entropies
+from genctl.steering.base import Auxiliary, Step
 from genctl.steering.basic import Temperature, TopP
 from genctl.steering.bias import StringBias, TokenBias
 from genctl.steering.combine import Forget, LogLinear, Term, context_aware, contrastive, dexperts, guidance, proxy
 from genctl.steering.entropy import AdaptiveTemperature
+from genctl.steering.forcing import BudgetForcing
 from genctl.steering.layers import LayerMix
 from genctl.steering.model import Steered
 from genctl.steering.penalties import FrequencyPenalty, NoRepeat, PresencePenalty, RepetitionPenalty
@@ -175,10 +177,41 @@ def test_a_string_bias_on_a_byte_view_is_the_one_on_the_tokens():
         (lambda: ConstantBias(1.0, ["aba"]), "no token of the model is exactly 'aba'"),
         (lambda: ConstantBias(1.0, "ab"), "words is 'ab'"),
         (lambda: WindowBias(1.0, 3, ["wait"]), "'wait'"),
+        (lambda: WindowBias(1.0, 3, ["a", True]), r"words\[1\] is True"),
+        (lambda: WindowBias(1.0, 3, [b"a"]), r"words\[0\] is b'a'"),
+        (lambda: WindowBias(1.0, 3, b"a"), "words is b'a'"),
+        (lambda: WindowBias(1.0, 3, ["\ud800"]), r"words\[0\] is .*no bytes spell"),
+        (lambda: StringBias({"a\udc00": 1.0}), "no bytes spell"),
+        (lambda: TokenBias({True: 1.0}), "the key True"),
+        (lambda: ConstantBias(1.0, ["a"], 3, 3), "stop is 3, but the bias starts at 3"),
+        (lambda: CyclicReflex(words=["a"], until=""), "until is ''"),
+        (lambda: CyclicReflex(words=["a"], until=b"b"), "until is b'b'"),
+        (lambda: CyclicReflex(words=["a"], until=True), "until is True"),
+        (lambda: BudgetForcing("a", "a"), "end and wait are both token 0"),
+        (lambda: BudgetForcing("a", 0), "end and wait are both token 0"),
+        (lambda: BudgetForcing(None, "a"), "end is None"),
+        (lambda: BudgetForcing("a", b"b"), "wait is b'b'"),
+        (lambda: BudgetForcing("a", "b", final="ab"), "final is 'ab'"),
+        (lambda: BudgetForcing("a", "b", final=[1.5]), r"final\[0\] is 1.5"),
+        (lambda: BudgetForcing("a", "b", meaning=[]), r"meaning is \[\]"),
         (lambda: CyclicReflex(), "'wait'"),
         (lambda: CyclicReflex(period=0), "period is 0"),
         (lambda: CyclicReflex(words=["a"], until=77), "no token 77"),
         (lambda: RepetitionPenalty(0), "above 0"),
+        (lambda: RepetitionPenalty(1e-40), "1e-30 at least"),
+        (lambda: RepetitionPenalty(1.2, prompt="no"), "prompt is 'no'"),
+        (lambda: NoRepeat(2, prompt=None), "prompt is None"),
+        (lambda: FrequencyPenalty(1.0, prompt=1), "prompt is 1"),
+        (lambda: FrequencyPenalty(-3e38), "too large for logits"),
+        (lambda: ConstantBias(1e39, ["a"]), "too large for logits"),
+        (lambda: StringBias({"a": -1e39}), "too large for logits"),
+        (lambda: Temperature(1e-40), "(?s)1e-30 at least.*do_sample=False"),
+        (lambda: Temperature(10**400), "too large for logits"),
+        (lambda: LogLinear(1, ""), "terms is ''"),
+        (lambda: LayerMix([0], norm="yes"), "norm is 'yes'"),
+        (lambda: LayerMix([0, True]), r"layers\[1\] is True"),
+        (lambda: guidance(2, lambda: ""), "must be a function of the prompt alone"),
+        (lambda: guidance(2, TopP(0.5)), "must be a function of the prompt alone"),
         (lambda: FrequencyPenalty(math.inf), "finite"),
         (lambda: NoRepeat(0), "n is 0"),
         (lambda: AdaptiveTemperature(0, 0), "spread is 0"),
@@ -189,6 +222,25 @@ def test_a_string_bias_on_a_byte_view_is_the_one_on_the_tokens():
         (lambda: guidance(2, None), "itself"),
         (lambda: LogLinear(1, [Term(SECOND, 1)]), r"terms\[0\]"),
         (lambda: Forget(SECOND, -1), "alpha is -1"),
+        (lambda: Forget(None, 1), "reinforced is NoneType, expected a model"),
+        (lambda: Forget(ToyModel, 1), "reinforced is .*expected a model"),
+        (lambda: dexperts(None, SECOND, 1), "expert is NoneType"),
+        (lambda: dexperts(SECOND, None, 1), "anti is NoneType"),
+        (lambda: dexperts(SECOND, THIRD, "1"), "alpha is '1'"),
+        (lambda: dexperts(SECOND, THIRD, 1, top_p="x"), "top_p is 'x'"),
+        (lambda: proxy("small", SECOND), "tuned is str"),
+        (lambda: proxy(SECOND, 7), "untuned is int"),
+        (lambda: contrastive(None), "amateur is NoneType"),
+        (lambda: contrastive(SECOND, weight=None), "weight is None"),
+        (lambda: contrastive(SECOND, temperature="x"), "temperature of .* is 'x'"),
+        (lambda: contrastive(SECOND, temperature=0), "temperature of .* above 0"),
+        (lambda: Auxiliary(3), "model is int"),
+        (lambda: Auxiliary(prompt=3), "prompt is 3"),
+        (lambda: LogLinear(1, ["ab"]), r"terms\[0\] is 'ab'"),
+        (lambda: LogLinear(1, None), "terms is None"),
+        (lambda: LogLinear(1, [SECOND]), r"terms\[0\]"),
+        (lambda: LogLinear(1, [Term(Auxiliary(SECOND), math.nan)]), r"weight of terms\[0\]"),
+        (lambda: LogLinear(1, [], keep=0.9), "keep is 0.9, it must be a filter"),
         (lambda: LayerMix([0]), "hidden states"),
         (lambda: LayerMix([]), "layers is"),
         (lambda: LayerMix([0], 2), "weight is 2"),
@@ -197,6 +249,16 @@ def test_a_string_bias_on_a_byte_view_is_the_one_on_the_tokens():
 def test_arguments_that_mean_nothing_are_refused(make, message):
     with pytest.raises(ArgumentError, match=message):
         Steered(FIRST, [make()])
+
+
+def test_token_ids_may_be_numbers_of_numpy():
+    for hook in (
+        lambda i: TokenBias({i(A): 2.0}),
+        lambda i: ConstantBias(2.0, [i(A)]),
+        lambda i: CyclicReflex(3, 4, words=[i(A)], until=i(B)),
+        lambda i: BudgetForcing(i(A), i(B), 1, 2),
+    ):
+        assert_array_equal(answered(hook(np.int64), [[B], [A, B]]), answered(hook(int), [[B], [A, B]]))
 
 
 # -- schedules
@@ -428,6 +490,15 @@ def test_the_last_layer_has_its_norm_already_and_is_the_model(name):
     with_norm, _ = Steered(model, [LayerMix([0], 1.0)]).prefill([model.encode("the cat")])
     without, _ = Steered(model, [LayerMix([0], 1.0, norm=False)]).prefill([model.encode("the cat")])
     assert not np.allclose(with_norm[0, :100], without[0, :100], atol=1e-2)
+
+
+def test_layers_are_mixed_under_other_ends_of_text_too():
+    lm = genctl.Model(tiny_model("llama"))
+    options = {"steering": [LayerMix([0], 0.4)], "max_new_tokens": 5, "seed": 1}
+    plain = lm.generate("the cat", **options)
+    assert 2 not in plain.tokens
+    ended = lm.generate("the cat", generation_config={"eos_token_id": [1, 2]}, **options)
+    assert (ended.tokens, ended.logprob) == (plain.tokens, plain.logprob)
 
 
 def test_layers_that_are_not_there_and_heads_that_do_more_are_refused():

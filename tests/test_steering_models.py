@@ -14,10 +14,10 @@ from genctl.compilers.regex import compile_regex
 from genctl.constraints.automaton import AutomatonConstraint
 from genctl.errors import ArgumentError, DeadEndError, VocabularyError
 from genctl.models.base import host_logits
+from genctl.models.logprobs import entropies
 from genctl.models.toy import ToyModel
 from genctl.samplers.masked import masked
 from genctl.samplers.rejection import awrs
-from genctl.steering.base import entropies
 from genctl.steering.basic import Temperature
 from genctl.steering.bias import TokenBias
 from genctl.steering.combine import guidance
@@ -224,8 +224,14 @@ def test_what_cannot_be_routed_is_refused():
         Routed(MODEL, genctl.load("toy").language_model, ByEntropy(1))
     with pytest.raises(ArgumentError, match="whole texts"):
         Routed(MODEL, Steered(MODEL, [lambda z: z / 2], "tilt"), ByEntropy(1))
-    with pytest.raises(ArgumentError, match="chose 2"):
-        Routed(MODEL, OTHER, lambda logits, active: 2).prefill([[A]])
+    for chosen in (2, "1", None, 0.5, np.zeros(2)):
+        with pytest.raises(ArgumentError, match="chose"):
+            Routed(MODEL, OTHER, lambda logits, active: chosen).prefill([[A]])  # noqa: B023
+    with pytest.raises(ArgumentError, match="large is NoneType"):
+        Routed(MODEL, None, ByEntropy(1))
+    for router in (None, 0.5, ByEntropy, len, lambda logits: 0, Temperature(1)):
+        with pytest.raises(ArgumentError, match="the router is"):
+            Routed(MODEL, OTHER, router)
     with pytest.raises(ArgumentError, match="window is 0"):
         ByEntropy(1, window=0)
     with pytest.raises(ArgumentError, match="since the prompt"):
@@ -233,6 +239,66 @@ def test_what_cannot_be_routed_is_refused():
 
 
 # -- observers
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        None,
+        "ab",
+        3,
+        [1, 2],
+        ["ab"],
+        [[0], [6]],
+        [[-1]],
+        [[0.5]],
+        [[True]],
+        [None],
+        [[[0]]],
+        [[[0], [1, 2]]],
+        [{0, 1}],
+        {0: [1]},
+    ],
+)
+def test_texts_that_are_no_lists_of_token_ids_are_refused(texts):
+    with pytest.raises(ArgumentError, match=r"texts.* token id"):
+        observe(MODEL, [A], texts)
+
+
+def test_what_is_looked_at_may_be_arrays_and_must_be_a_prompt_and_models_of_the_same_symbols():
+    listed = observe(MODEL, [A], [[B, A], []])[0]
+    assert_array_equal(observe(MODEL, np.array([A]), [np.array([B, A]), ()])[0].logprobs, listed.logprobs)
+    for prompt in (None, 5, {A}, [0.5], ["a"], [-1], [[A], [A, B]]):
+        with pytest.raises(ArgumentError, match=r"prompt is .*token id"):
+            observe(MODEL, prompt, [[A]])
+    for seen in (None, [1], "", observe(MODEL, [A], [[A]])[0]):
+        with pytest.raises(ArgumentError, match="seen is"):
+            branching_factor(seen)
+    with pytest.raises(ArgumentError, match="model is NoneType"):
+        observe(None, [A], [[A]])
+    with pytest.raises(VocabularyError, match="raw and steered have different symbols"):
+        shift(MODEL, genctl.load("toy"), [A], [A])
+
+
+def test_an_answer_is_found_in_characters_and_not_in_their_bytes():
+    letters = Vocabulary(("é".encode(), "à".encode(), "à".encode()[:1], b"x", b""), eos=frozenset({4}))
+    model = ToyModel.random(letters, order=1, seed=0)
+    p = np.exp(model.law([]))
+    for answer, text, places in (
+        ("é+", [3, 0, 0, 3], [1, 2]),
+        ("[éà]", [3, 0, 1, 3], [2]),
+        (r"\w+", [0, 1, 3], [0, 1, 2]),
+        ("x", [2, 3], [1]),
+    ):
+        assert Confidence(answer)(model, [3], [text]) == [pytest.approx(p[[text[i] for i in places]].mean())]
+    for answer in ("z*", "x(z)?", "zz"):  # empty, without its group, or not there
+        assert Confidence(answer)(model, [3], [[0, 3, 0]]) == [0.0]
+
+
+@pytest.mark.parametrize("answer", [5, "", b"a", "(", True])
+def test_an_answer_must_be_a_regular_expression(answer):
+    with pytest.raises(ArgumentError, match="answer is"):
+        Confidence(answer)
 
 
 def test_laws_along_texts_are_those_behind_their_beginnings():
@@ -364,7 +430,37 @@ def test_selectors_that_mean_nothing_are_refused():
         lm.generate("a", select="kl")
     with pytest.raises(ArgumentError, match="did you mean 'confidence'"):
         lm.generate("a", select="confident", num_return_sequences=2)
+    product = genctl.ensemble([lm, genctl.load(OTHER)], op="global_product")
     with pytest.raises(ArgumentError, match="whole texts"):
-        lm.steered([Temperature(2)], "tilt").generate("a", select="kl", num_return_sequences=2)
-    with pytest.raises(ArgumentError, match="NaN"):
-        lm.generate("a", select=lambda g: math.nan, num_return_sequences=2, max_new_tokens=3)
+        product.generate("a", select="kl", num_return_sequences=2)
+    for select in (float, lambda: 0, lambda g, other: 0):
+        with pytest.raises(ArgumentError, match="a function of one Generation"):
+            lm.generate("a", select=select, num_return_sequences=2)
+    for score in (math.nan, math.inf, None, "5", np.zeros(2)):
+        with pytest.raises(ArgumentError, match=r"(?s)select scored '.*' with .*(nan|inf|number)"):
+            lm.generate("a", select=lambda g: score, num_return_sequences=2, max_new_tokens=3)  # noqa: B023
+
+
+def test_selectors_score_beneath_hooks_wherever_these_stand():
+    lm = genctl.load(MODEL)
+    hooks = [lambda z: np.where(z >= np.sort(z)[:, -2:-1], z, -np.inf)]  # leaves two tokens
+    options = {"select": "kl", "num_return_sequences": 4, "max_new_tokens": 4, "seed": 3}
+    own = lm.generate("a", steering=hooks, **options)
+    assert all(math.isfinite(score) for score in own.scores)
+    assert_allclose(own.scores, Divergence()(MODEL, [A], [g.tokens for g in own]))
+    steered = lm.steered(hooks).generate("a", **options)
+    assert steered.scores == own.scores
+    assert [g.tokens for g in steered] == [g.tokens for g in own]
+    tilted = lm.steered([Temperature(2)], "tilt").generate("a", **options)
+    assert_allclose(tilted.scores, Divergence()(MODEL, [A], [g.tokens for g in tilted]))
+
+
+def test_a_divergence_that_is_infinite_is_refused_with_the_reason():
+    """Behind the prompt only a's can come, elsewhere any token."""
+    only = np.where(np.arange(6) == A, 0, -np.inf).astype(np.float32)
+    lm = genctl.load(ToyModel(VOCABULARY, {(): MODEL.law([]), (A,): only}))
+    options = {"num_return_sequences": 3, "max_new_tokens": 3, "wrap_up": False, "seed": 0}
+    with pytest.raises(ArgumentError, match=r"(?s)select scored 'aaa' with inf\nhint: .*uniform=True"):
+        lm.generate("a", select="kl", **options)
+    ranked = lm.generate("a", select=Divergence(uniform=True), **options)
+    assert ranked.scores == (0, 0, 0)

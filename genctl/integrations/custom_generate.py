@@ -20,18 +20,22 @@ import numpy as np
 from genctl.constraints.notations import as_rule
 from genctl.errors import ArgumentError
 from genctl.generate import KNOWN, Model
-from genctl.integrations.generation_config import HOOKS, OPTIONS, Forbidden, asked_for, eos_of
+from genctl.integrations.generation_config import HOOKS, OPTIONS, asked_for, eos_of
 from genctl.models.fim import Ending
-from genctl.options import Ids, refuse_unknown
+from genctl.options import Ids, check_choice, check_counts, refuse_unknown, sampler_of, seed_of
 from genctl.results import Generation
 from genctl.steering.base import Hook, Stack, as_hook
+from genctl.steering.bias import Forbidden
+from genctl.steering.checks import ids_of
+from genctl.steering.model import BINDINGS, MEANINGS
 from genctl.steering.penalties import RepetitionPenalty
 
 if TYPE_CHECKING:
     import torch
 
-SAID_THERE = {*OPTIONS, *HOOKS, "prompt", "constraint", "generation_config", "resume"}  # by `model.generate`
-SAID_HERE = [name for name in KNOWN if name not in SAID_THERE]
+SAID_THERE = {*OPTIONS, *HOOKS, "prompt", "constraint", "generation_config"}  # by `model.generate`
+UNSAID = {"resume", "select", "exact_boundary"}  # nothing is resumed, ranked, or known of the prompt but its tokens
+SAID_HERE = [name for name in KNOWN if name not in SAID_THERE | UNSAID]
 EXPECTED = {"attention_mask", "position_ids", "use_cache", "logits_to_keep", "past_key_values", "synced_gpus"}
 
 
@@ -46,8 +50,31 @@ def custom_generate(constraint: Any, tokenizer: Any, **options: Any) -> RuleLoop
     that does not go with the tokenizer, or that genctl cannot run; ArgumentError for what it cannot honour.
     """
     refuse_unknown([name for name in options if name not in SAID_HERE], SAID_HERE, "custom_generate")
+    _check_options(**options)
     rules = constraint if isinstance(constraint, list) else [constraint]
+    if not rules:
+        raise ArgumentError("constraint is an empty list\nhint: give a rule for each prompt, or one for all, or None")
     return RuleLoop([as_rule(one) for one in rules], tokenizer, options)
+
+
+def _check_options(
+    *,
+    steering: Any = None,
+    binding: Any = None,
+    method: Any = "awrs",
+    seed: Any = None,
+    generator: Any = None,
+    **others: Any,
+) -> None:
+    """What can be told before there is a model."""
+    Stack([] if steering is None else steering)
+    if binding is not None:
+        check_choice("binding", binding, BINDINGS, MEANINGS)
+    sampler_of(method)
+    if generator is None:
+        seed_of(seed, None)
+    counts = ("num_particles", "max_particles", "max_tries", "batch_size")
+    check_counts({name: others[name] for name in counts if others.get(name) is not None})
 
 
 class RuleLoop:
@@ -175,18 +202,15 @@ def _hook(processor: Any, length: int) -> Hook:
     """A processor as a hook. What counts from the padded length of the prompts is counted from each row's own."""
     name = type(processor).__name__
     if name == "MinLengthLogitsProcessor":
-        return Forbidden(_ids(processor.eos_token_id), processor.min_length - length)
+        return Forbidden(ids_of("eos_token_id", processor.eos_token_id), processor.min_length - length)
     if name == "MinNewTokensLengthLogitsProcessor":
-        return Forbidden(_ids(processor.eos_token_id), processor.min_new_tokens)
+        return Forbidden(ids_of("eos_token_id", processor.eos_token_id), processor.min_new_tokens)
     if name == "SuppressTokensAtBeginLogitsProcessor":
-        return Forbidden(_ids(processor.begin_suppress_tokens), processor.begin_index - length + 1)
+        ids = ids_of("begin_suppress_tokens", processor.begin_suppress_tokens)
+        return Forbidden(ids, processor.begin_index - length + 1)
     if name == "RepetitionPenaltyLogitsProcessor" and not isinstance(processor.prompt_ignore_length, int):
         return RepetitionPenalty(processor.penalty)  # without how much of each row is padding
     return as_hook(processor)
-
-
-def _ids(given: Any) -> tuple[int, ...]:
-    return tuple(int(i) for i in np.atleast_1d(np.asarray(given)))
 
 
 # -- what transformers gets

@@ -10,17 +10,14 @@ of transformers adds is never lost.
 from __future__ import annotations
 
 import difflib
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from genctl.errors import ArgumentError
-from genctl.kernels.records import F32
-from genctl.steering.base import Hook, Step, as_hook
+from genctl.steering.base import Hook, as_hook
 from genctl.steering.basic import MinP, Temperature, TopK, TopP, TypicalP
+from genctl.steering.bias import Forbidden
+from genctl.steering.checks import check_count, check_flag, check_number, ids_of
 from genctl.steering.penalties import NoRepeat, RepetitionPenalty
 from genctl.vocabulary import Vocabulary
 
@@ -43,36 +40,6 @@ class Refused(NamedTuple):
     hint: str = ""
 
 
-@dataclass(frozen=True)
-class Forbidden(Hook):
-    """Tokens that may not come, or not among the first `before` tokens of a text."""
-
-    tokens: tuple[int, ...]
-    before: int = sys.maxsize
-
-    def bind(self, vocabulary: Vocabulary, /) -> Forbidden:
-        for token in self.tokens:
-            if not 0 <= token < len(vocabulary):
-                raise ArgumentError(f"token {token} is outside the vocabulary of {len(vocabulary)} ids")
-        return self
-
-    @property
-    def restricts_support(self) -> bool:
-        return True
-
-    @property
-    def needs_prompt(self) -> bool:
-        return self.before < sys.maxsize
-
-    def __call__(self, step: Step, scores: F32, /) -> F32:
-        early = np.flatnonzero(step.positions < self.before)
-        if not len(early):
-            return scores
-        after = scores.copy()
-        after[np.ix_(early, np.array(self.tokens, np.int64))] = -np.inf
-        return after
-
-
 def _of_transformers(name: str) -> Callable[[Any, Eos], Hook]:
     def made(value: Any, _eos: Eos) -> Hook:
         import transformers
@@ -82,10 +49,21 @@ def _of_transformers(name: str) -> Callable[[Any, Eos], Hook]:
     return made
 
 
+def _warper(name: str) -> Callable[[Any, Eos], Hook]:
+    """One that takes a number; some take NaN too, which does nothing."""
+    made = _of_transformers(name)
+    return lambda value, eos: made(check_number("it", value), eos)
+
+
 def _bad_words(value: Any, eos: Eos) -> Hook:
     import transformers
 
     return as_hook(transformers.NoBadWordsLogitsProcessor(value, sorted(eos)))
+
+
+def _no_end_before(count: Any, eos: Eos) -> Hook:
+    check_count("it", count, least=0)
+    return Forbidden(tuple(sorted(eos)), count)
 
 
 OPTIONS = {
@@ -101,17 +79,17 @@ HOOKS: dict[str, Made] = {
     "repetition_penalty": Made((1.0,), "a hook", lambda value, _: RepetitionPenalty(value)),
     "no_repeat_ngram_size": Made((0,), "a hook", lambda n, _: NoRepeat(n)),
     "bad_words_ids": Made((), "a hook, of transformers", _bad_words),
-    "min_new_tokens": Made((0,), "a hook: no end before", lambda n, eos: Forbidden(tuple(sorted(eos)), n)),
-    "suppress_tokens": Made((), "a hook", lambda ids, _: Forbidden(tuple(ids))),
-    "begin_suppress_tokens": Made((), "a hook: not as the first token", lambda ids, _: Forbidden(tuple(ids), 1)),
+    "min_new_tokens": Made((0,), "a hook: no end before", _no_end_before),
+    "suppress_tokens": Made((), "a hook", lambda ids, _: Forbidden(ids_of("it", ids))),
+    "begin_suppress_tokens": Made((), "a hook: not as the first token", lambda ids, _: Forbidden(ids_of("it", ids), 1)),
     "temperature": Made((1.0,), "a hook", lambda value, _: Temperature(value), sampling=True),
-    "top_h": Made((), "a hook, of transformers", _of_transformers("TopHLogitsWarper"), sampling=True),
+    "top_h": Made((), "a hook, of transformers", _warper("TopHLogitsWarper"), sampling=True),
     "top_k": Made((0,), "a hook, before the rule", lambda value, _: TopK(value), sampling=True),
     "top_p": Made((1.0,), "a hook, before the rule", lambda value, _: TopP(value), sampling=True),
     "min_p": Made((0.0,), "a hook, before the rule", lambda value, _: MinP(value), sampling=True),
     "typical_p": Made((1.0,), "a hook", lambda value, _: TypicalP(value), sampling=True),
-    "epsilon_cutoff": Made((0.0,), "a hook, of transformers", _of_transformers("EpsilonLogitsWarper"), sampling=True),
-    "eta_cutoff": Made((0.0,), "a hook, of transformers", _of_transformers("EtaLogitsWarper"), sampling=True),
+    "epsilon_cutoff": Made((0.0,), "a hook, of transformers", _warper("EpsilonLogitsWarper"), sampling=True),
+    "eta_cutoff": Made((0.0,), "a hook, of transformers", _warper("EtaLogitsWarper"), sampling=True),
 }
 
 OTHERS = {
@@ -121,6 +99,14 @@ OTHERS = {
     "renormalize_logits": "holds anyway: a law is normalised",
     "disable_compile": "holds anyway: nothing is compiled",
     "transformers_version": "says nothing about texts",
+}
+
+VALUES: dict[str, Callable[[str, Any], object]] = {
+    "do_sample": check_flag,
+    "renormalize_logits": check_flag,
+    "disable_compile": check_flag,
+    "pad_token_id": ids_of,
+    "bos_token_id": ids_of,
 }
 
 INSIDE = {  # what `custom_generate` can honour
@@ -200,20 +186,34 @@ class Arguments(NamedTuple):
         return [*self.penalties, *self.filters]
 
 
-def arguments_of(config: Any, vocabulary: Vocabulary, tokenizer: Any = None) -> Arguments:
+def arguments_of(
+    config: Any,
+    vocabulary: Vocabulary,
+    tokenizer: Any = None,
+    *,
+    do_sample: bool = True,
+    also: Mapping[str, Hook] | None = None,
+) -> Arguments:
     """What `generate` makes of a GenerationConfig, or of a dict with some of its fields.
+
+    do_sample: the argument. also: hooks of arguments, by the name of the field: they take its place in the order.
 
     Raises ArgumentError for a field that cannot be honoured, with its name.
     """
     asked = asked_for(config)
+    _check_values(asked)
     options = {name: asked[name] for name in OPTIONS if name in asked}
     eos = eos_of(asked.get("eos_token_id"), vocabulary)
-    own = getattr(tokenizer, "bos_token_id", None)
-    if "bos_token_id" in asked and asked["bos_token_id"] != own:
-        raise _refusal("bos_token_id", asked["bos_token_id"], f"an empty prompt begins with the tokenizer's own, {own}")
-    ends = vocabulary.eos if eos is None else eos
-    penalties, filters = (hooks_of(asked, ends, sampling=sampling) for sampling in (False, True))
-    return Arguments(list(asked), options, penalties, filters if asked.get("do_sample", True) else [], eos)
+    begin = getattr(tokenizer, "bos_token_id", None)
+    if "bos_token_id" in asked and ids_of("it", asked["bos_token_id"]) != (begin,):
+        hint = f"an empty prompt begins with the tokenizer's own, {begin}"
+        raise _refusal("bos_token_id", asked["bos_token_id"], hint)
+    ends, own = vocabulary.eos if eos is None else eos, also or {}
+    penalties, filters = (made_of(asked, vocabulary, ends, sampling=sampling) for sampling in (False, True))
+    if not asked.get("do_sample", do_sample):
+        filters = {}  # but those of arguments hold, as they do without a config
+    ordered = [own.get(name, filters.get(name)) for name in HOOKS]
+    return Arguments(list(asked), options, [*penalties.values()], [hook for hook in ordered if hook], eos)
 
 
 def asked_for(config: Any, inside: bool = False) -> dict[str, Any]:
@@ -221,6 +221,8 @@ def asked_for(config: Any, inside: bool = False) -> dict[str, Any]:
     given = config if isinstance(config, Mapping) else _fields(config)
     asked = {}
     for name, value in given.items():
+        if not isinstance(name, str):
+            raise ArgumentError(f"generation_config has the field {name!r}, but fields have names")
         if value is None or (inside and name in REFUSED and name in INSIDE):
             asked.update({} if value is None else {name: value})
         elif name in REFUSED:
@@ -236,23 +238,38 @@ def asked_for(config: Any, inside: bool = False) -> dict[str, Any]:
     return asked
 
 
-def hooks_of(asked: Mapping[str, Any], eos: Eos, *, sampling: bool) -> list[Hook]:
-    """In transformers' order. Raises ArgumentError for a value that transformers or genctl refuses."""
-    hooks = []
+def made_of(asked: Mapping[str, Any], vocabulary: Vocabulary, eos: Eos, *, sampling: bool) -> dict[str, Hook]:
+    """Hooks by field, in transformers' order. Raises ArgumentError for a value that transformers or genctl refuses."""
+    hooks = {}
     for name, made in HOOKS.items():
         if name in asked and made.sampling == sampling:
             try:
-                hooks.append(made.hook(asked[name], eos))
-            except (TypeError, ValueError) as error:
+                hooks[name] = made.hook(asked[name], eos).bind(vocabulary)
+            except (TypeError, ValueError, LookupError, AttributeError, RuntimeError) as error:  # of transformers
                 raise _refusal(name, asked[name], str(error)) from error
     return hooks
+
+
+def _check_values(asked: Mapping[str, Any]) -> None:
+    """Of fields that become no hooks and no other argument of `generate`."""
+    for name, check in VALUES.items():
+        if name in asked:
+            try:
+                check("it", asked[name])
+            except ArgumentError as error:
+                raise _refusal(name, asked[name], str(error)) from error
 
 
 def eos_of(value: Any, vocabulary: Vocabulary) -> Eos | None:
     """The ids that end a text, None for those of the vocabulary. Raises ArgumentError for an id that is text."""
     if value is None:
         return None
-    eos = frozenset(int(i) for i in np.atleast_1d(np.asarray(value)))
+    try:
+        eos = frozenset(ids_of("it", value))
+    except ArgumentError as error:
+        raise _refusal("eos_token_id", value, str(error)) from error
+    if not eos:
+        raise _refusal("eos_token_id", value, "some id has to end a text; genctl.until ends one behind some text")
     for i in eos:
         if not 0 <= i < len(vocabulary) or vocabulary.tokens[i]:
             what = f"the text {vocabulary.tokens[i]!r}" if 0 <= i < len(vocabulary) else "outside the vocabulary"

@@ -22,6 +22,7 @@ from genctl.errors import ArgumentError, DeadEndError, VocabularyError
 from genctl.kernels.records import DEAD, I64, Bool
 from genctl.models.base import host_logits
 from genctl.steering.base import Stack, Step
+from genctl.steering.checks import ids_of
 from genctl.steering.model import check_meanings
 from genctl.vocabulary import Vocabulary
 
@@ -59,7 +60,8 @@ class RuleProcessor:
         self._bind(self._vocabulary)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """input_ids (R, t), scores (R, V) -> new scores (R, V)."""
+        """input_ids (R, t), scores (R, V) -> new scores (R, V). Raises ArgumentError for other shapes, and arrays."""
+        _check_call(input_ids, scores)
         self._fit(scores.shape[-1])
         rows = input_ids.detach().cpu().numpy().astype(np.int64)
         known = self._continued(rows) or self._begun(rows)
@@ -155,6 +157,16 @@ class RuleProcessor:
         return unpack(mask, size)
 
 
+def _check_call(input_ids: Any, scores: Any) -> None:
+    shapes = [tuple(getattr(one, "shape", ())) for one in (input_ids, scores)]
+    tensors = all(hasattr(one, "masked_fill") for one in (input_ids, scores))
+    if not tensors or [len(shape) for shape in shapes] != [2, 2] or shapes[0][0] != shapes[1][0]:
+        raise ArgumentError(
+            f"input_ids and scores are {type(input_ids).__name__} {shapes[0]} and {type(scores).__name__} {shapes[1]}, "
+            "expected tensors of (R, t) and (R, V)"
+        )
+
+
 def _key(ids: I64) -> bytes:
     return hashlib.blake2b(ids.tobytes(), digest_size=16).digest()
 
@@ -176,7 +188,7 @@ def processor(
     Raises ConstraintError, ArgumentError or VocabularyError when it is made, not in the middle of a generation.
     """
     rules = [as_rule(one) for one in (constraint if isinstance(constraint, list) else [constraint])]
-    stack = Stack(steering or [])
+    stack = Stack([] if steering is None else steering)
     if not rules or (None in rules and not len(stack)):
         raise ArgumentError("processor() needs a rule for every prompt, not None, or steering")
     check_meanings(stack, "target")
@@ -186,5 +198,6 @@ def processor(
                 f"{hook!r} reads another model, another prompt or hidden states, which a LogitsProcessor does not see"
                 "\nhint: genctl.load(model, tokenizer=tokenizer).generate(..., steering=...)"
             )
-    eos = [eos_token_id] if isinstance(eos_token_id, int) else eos_token_id
-    return RuleProcessor(rules, Vocabulary.from_tokenizer(tokenizer, eos=eos), stack, tokenizer.pad_token_id)
+    eos = None if eos_token_id is None else ids_of("eos_token_id", eos_token_id)
+    pad = getattr(tokenizer, "pad_token_id", None)
+    return RuleProcessor(rules, Vocabulary.from_tokenizer(tokenizer, eos=eos), stack, pad)

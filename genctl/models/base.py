@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -85,6 +85,54 @@ class Hidden:
 
     logits: Logits
     states: Mapping[int, Any]  # layer -> (N, d) tensor behind the last token of each row; 0 is the first block
+
+
+METHODS = ("vocabulary", "prefill", "extend", "select")  # by which a LanguageModel is known
+
+
+def is_model(given: object) -> bool:
+    return not isinstance(given, type) and all(hasattr(given, name) for name in METHODS)
+
+
+def unwrapped(model: Any, name: str = "model") -> LanguageModel[Any]:
+    """The LanguageModel in what `genctl.load` gives, or that was given as it is.
+
+    Raises ArgumentError for anything else. name: of the argument.
+    """
+    inner: LanguageModel[Any] = getattr(model, "language_model", model)
+    if not is_model(inner):
+        raise ArgumentError(
+            f"{name} is {type(model).__name__}, expected a model\nhint: genctl.load gives one, also of a model of "
+            "transformers and its tokenizer"
+        )
+    return inner
+
+
+class View(Generic[M]):
+    """The base of models that ask another one: what they do not say themselves is what that one says."""
+
+    def __init__(self, model: LanguageModel[M]) -> None:
+        self.model = model
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return self.model.vocabulary
+
+    @property
+    def tokenizer(self) -> Any:
+        return getattr(self.model, "tokenizer", None)
+
+    @property
+    def weighted(self) -> bool:
+        return is_weighted(self.model)
+
+    @property
+    def needs_prompt(self) -> str | None:
+        """Why prompts may not be mixed with text: a byte view does that. None if they may."""
+        return getattr(self.model, "needs_prompt", None)
+
+    def encode(self, prompt: Prompt, /) -> list[int]:
+        return self.model.encode(prompt)
 
 
 def is_weighted(model: object) -> bool:

@@ -18,14 +18,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
 from genctl.constraints.base import unpack, words
 from genctl.errors import ArgumentError
 from genctl.kernels.records import F32, I64
-from genctl.models.base import LanguageModel, Logits, Prompt, Tokens, host_logits
+from genctl.models.base import LanguageModel, Logits, Tokens, View, host_logits
 from genctl.models.covers import Covers, Plan
 from genctl.vocabulary import Vocabulary
 
@@ -161,24 +161,18 @@ def _longer(vocabulary: Vocabulary, texts: tuple[bytes, ...]) -> Vocabulary:
     return Vocabulary((*vocabulary.tokens, *texts), vocabulary.eos, vocabulary.unused)
 
 
-class Boundary(Generic[M]):
+class Boundary(View[M]):
     """A `LanguageModel` that goes on from the bytes of some prompts. openings: by the prompts as they are given."""
 
     def __init__(self, model: LanguageModel[M], openings: Mapping[Ids, Opening], read: Read[M] | None = None) -> None:
-        self.model, self._openings, self._read = model, openings, read
+        super().__init__(model)
+        self._openings, self._read = openings, read
         self._labels = _Labels.of(model.vocabulary, openings)
         self._eos = sorted(model.vocabulary.eos)
 
     @property
     def vocabulary(self) -> Vocabulary:
         return self._labels.vocabulary
-
-    @property
-    def tokenizer(self) -> Any:
-        return getattr(self.model, "tokenizer", None)
-
-    def encode(self, prompt: Prompt, /) -> list[int]:
-        return self.model.encode(prompt)
 
     def prefill(self, prompts: Sequence[Sequence[int]], /) -> tuple[Logits, BoundaryState[M]]:
         keys = [tuple(map(int, prompt)) for prompt in prompts]

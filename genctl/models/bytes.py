@@ -36,7 +36,7 @@ from genctl.errors import ArgumentError
 from genctl.kernels.automaton import END
 from genctl.kernels.cover import child, next_masses
 from genctl.kernels.records import F32, F64, I64
-from genctl.models.base import LanguageModel, Prompt, Tokens, host_logits
+from genctl.models.base import LanguageModel, Prompt, Tokens, View, host_logits
 from genctl.models.covers import NODES, Covers, Plan
 from genctl.models.sets import SetPrompt, no_sets
 from genctl.vocabulary import Vocabulary
@@ -147,7 +147,7 @@ class ByteState(Generic[M]):
     ahead: _Known
 
 
-class ByteModel(Generic[M]):
+class ByteModel(View[M]):
     """The byte view of a model, a `LanguageModel` over 256 bytes and the end of text.
 
     canonical: a constraint over the tokens that allows exactly the beginnings of what the tokenizer makes of texts;
@@ -158,11 +158,13 @@ class ByteModel(Generic[M]):
     """
 
     vocabulary = VOCABULARY
+    tokenizer = None  # whose tokens are others
 
     def __init__(self, model: LanguageModel[M], canonical: Constraint | None = None, *, eps: float = 0.0) -> None:
         if not 0 <= eps < 1:
             raise ArgumentError(f"eps is {eps}, expected a total variation of at least 0 and below 1")
-        self.model, self.eps = model, eps
+        super().__init__(model)
+        self.eps = eps
         self._canonical = canonical
         self._covers = Covers(model.vocabulary, canonical)
         self._order, self._trie, self._rank = self._covers.order, self._covers.trie, self._covers.rank

@@ -22,7 +22,8 @@ import numpy as np
 
 from genctl.errors import ArgumentError, ModelError, VocabularyError
 from genctl.kernels.records import F32, F64, I64
-from genctl.models.base import LanguageModel, Laws, Logits, Prompt, Tokens, host_logits, refuse_weighted
+from genctl.models.base import Laws, Logits, Prompt, Tokens, host_logits, refuse_weighted, unwrapped
+from genctl.models.logprobs import floored, log_sum, normalise
 from genctl.models.prompts import Template, given, read_by, templates, woven
 from genctl.models.sets import SetPrompt, no_sets
 from genctl.vocabulary import Vocabulary
@@ -54,6 +55,7 @@ class Operation(NamedTuple):
 class Ensemble:
     """n language models with the same vocabulary as one `LanguageModel`; logits are float32, on the host.
 
+    models: LanguageModels, or what `genctl.load` gives.
     weights: of a mixture, numbers of at least 0 that add up to 1, by default 1 / n each. Of a product, any numbers, the
         exponents, by default 1 / n each (the geometric mean). What a member with a positive exponent finds impossible
         is impossible. To one with a negative exponent an impossible symbol counts as the least likely of those that it
@@ -71,17 +73,19 @@ class Ensemble:
 
     def __init__(
         self,
-        models: Sequence[LanguageModel[Any]],
+        models: Sequence[Any],
         weights: Sequence[float] | None = None,
         op: str | Combine = "mixture",
         prompts: Sequence[Template] | None = None,
     ) -> None:
-        self.members = tuple(models)
+        if not isinstance(models, Sequence):
+            raise ArgumentError(f"models is {type(models).__name__}, expected a list of models")
+        self.members = tuple(unwrapped(model, f"models[{m}]") for m, model in enumerate(models))
         if not self.members:
             raise ArgumentError("an ensemble needs at least one model")
         for model in self.members:
             refuse_weighted(model, "an ensemble", "combine models as they are, and steer or weight the ensemble")
-        check_vocabularies([model.vocabulary for model in self.members])
+        check_vocabularies([(f"models[{m}]", model.vocabulary) for m, model in enumerate(self.members)])
         self._templates = templates(prompts, len(self.members))
         self._operation = _operation(op)
         self._weights = self._operation.weights(weights, len(self.members))
@@ -235,13 +239,6 @@ def _product(laws: F64, exponents: F64) -> F64:
     return scores
 
 
-def floored(law: F64) -> F64:
-    """(N, V) log-probabilities with the smallest finite one of the row for -inf, or 0 if there is none."""
-    possible = law > -np.inf
-    least = np.where(possible, law, np.inf).min(axis=1, keepdims=True)
-    return np.where(possible, law, np.where(least < np.inf, least, 0.0))
-
-
 def _min(laws: F64, _weights: F64) -> F64:
     return np.asarray(laws.min(axis=0))
 
@@ -347,29 +344,16 @@ def _log_probabilities(logits: F32, m: int) -> F64:
     return law
 
 
-def normalise(scores: F64) -> None:
-    """Each row of (N, V) scores, in place, so that exp adds up to 1; rows of -inf stay as they are."""
-    totals = log_sum(scores, axis=1)
-    scores -= np.where(totals > -np.inf, totals, 0.0)[:, None]
-
-
-def log_sum(scores: F64, axis: int) -> F64:
-    """log of the sum of exp along an axis; -inf where all are."""
-    top = scores.max(axis=axis, keepdims=True)
-    top[top == -np.inf] = 0.0
-    with np.errstate(divide="ignore"):
-        return np.asarray(np.log(np.exp(scores - top).sum(axis=axis)) + top.squeeze(axis))
-
-
 # -- the members' symbols
 
 
-def check_vocabularies(vocabularies: Sequence[Vocabulary]) -> None:
-    for m, other in enumerate(vocabularies):
-        difference = _difference(vocabularies[0], other)
+def check_vocabularies(named: Sequence[tuple[str, Vocabulary]]) -> None:
+    """Of models and what they are called. Raises VocabularyError if their symbols are not those of the first one."""
+    for name, other in named:
+        difference = _difference(named[0][1], other)
         if difference is not None:
             raise VocabularyError(
-                f"models[0] and models[{m}] of an ensemble have different symbols: {difference}"
+                f"{named[0][0]} and {name} have different symbols: {difference}"
                 "\nhint: `lm.bytes()` gives all models the same 257 symbols, the bytes and end-of-text"
             )
 

@@ -18,8 +18,7 @@ from functools import lru_cache
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from genctl.errors import ArgumentError
-from genctl.kernels.records import I64
-from genctl.models.base import LanguageModel, Logits, Prompt, Tokens, is_weighted
+from genctl.models.base import LanguageModel, View
 from genctl.vocabulary import Vocabulary
 
 Order: TypeAlias = Literal["psm", "spm"]  # prefix, suffix, middle; suffix, prefix and middle
@@ -115,39 +114,17 @@ def _text(part: str | bytes, name: str) -> str:
         ) from error
 
 
-class Ending:
-    """A language model for which other tokens end a text."""
+class Ending(View[Any]):
+    """A language model for which other tokens end a text. Its answers and states are those of the model."""
 
     def __init__(self, model: LanguageModel[Any], eos: frozenset[int]) -> None:
-        self.model = model
-        self.vocabulary = _ended_by(model.vocabulary, eos)
+        super().__init__(model)
+        self.prefill, self.extend, self.select, self.join = model.prefill, model.extend, model.select, model.join
+        self._vocabulary = _ended_by(model.vocabulary, eos)
 
     @property
-    def tokenizer(self) -> Any:
-        return getattr(self.model, "tokenizer", None)
-
-    @property
-    def weighted(self) -> bool:
-        return is_weighted(self.model)
-
-    @property
-    def needs_prompt(self) -> str | None:
-        return getattr(self.model, "needs_prompt", None)
-
-    def encode(self, prompt: Prompt, /) -> list[int]:
-        return self.model.encode(prompt)
-
-    def prefill(self, prompts: Sequence[Sequence[int]], /) -> tuple[Logits, Any]:
-        return self.model.prefill(prompts)
-
-    def extend(self, state: Any, tokens: Tokens, /) -> tuple[Logits, Any]:
-        return self.model.extend(state, tokens)
-
-    def select(self, state: Any, rows: I64, /) -> Any:
-        return self.model.select(state, rows)
-
-    def join(self, states: Sequence[Any], /) -> Any:
-        return self.model.join(states)
+    def vocabulary(self) -> Vocabulary:
+        return self._vocabulary
 
 
 @lru_cache(maxsize=8)

@@ -36,9 +36,9 @@ import numpy as np
 
 from genctl.errors import ArgumentError
 from genctl.kernels.records import F32, F64, I64
-from genctl.models.base import LanguageModel, Laws, Logits, Prompt, Tokens, host_logits
+from genctl.models.base import LanguageModel, Laws, Logits, Prompt, Tokens, View, host_logits
 from genctl.models.bytes import STOP, VOCABULARY
-from genctl.models.ensemble import log_sum, normalise
+from genctl.models.logprobs import log_sum, normalise
 
 HORIZON = 64  # bytes of the text that follows
 HOPE = 4.0  # nats by which better places than the best so far are hoped for, at most
@@ -58,7 +58,7 @@ class FollowedState(NamedTuple):
         return self.best + np.clip((self.usual - self.best) / 2, 0, HOPE)
 
 
-class Followed:
+class Followed(View[Any]):
     """A model of bytes as a `LanguageModel` whose texts end where the given bytes follow.
 
     It is weighted: samplers make up for scores that are not normalised. Where neither a byte nor the end is possible a
@@ -71,6 +71,7 @@ class Followed:
     """
 
     vocabulary = VOCABULARY
+    tokenizer = None
     weighted = True
 
     def __init__(
@@ -86,7 +87,8 @@ class Followed:
             raise ArgumentError("no bytes follow the hole: a text that ends there is what generate makes")
         if not 0 <= eps < 1:
             raise ArgumentError(f"eps is {eps}, expected a total variation of at least 0 and below 1")
-        self.model, self.eps, self.or_ended, self.longest = view, eps, or_ended, longest
+        super().__init__(view)
+        self.eps, self.or_ended, self.longest = eps, or_ended, longest
         self._follows = follows[:HORIZON]
         self._least = -len(self._follows) * math.log(256)  # of best, so that it is finite: q in random bytes
 

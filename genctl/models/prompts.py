@@ -8,11 +8,13 @@ An id below V is a symbol for all of n members; V + n t + m is token t for membe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 from genctl.errors import ArgumentError
 from genctl.models.base import Prompt
+from genctl.models.sets import SetPrompt
 
 Template: TypeAlias = str | Callable[[Prompt], Prompt] | None
 
@@ -50,7 +52,7 @@ def template_of(template: Template, name: str) -> Callable[[Prompt], Prompt]:
     if template is None:
         return _as_it_is
     if callable(template):
-        return template
+        return _checked(template, name)
     if not isinstance(template, str) or PLACE not in template:
         raise ArgumentError(
             f"{name} is {template!r}\nhint: give a function of the prompt, a text with {PLACE} in it, or None"
@@ -62,10 +64,38 @@ def template_of(template: Template, name: str) -> Callable[[Prompt], Prompt]:
         if isinstance(prompt, bytes):
             return template.encode().replace(PLACE.encode(), prompt)
         raise ArgumentError(
-            f"{name} is the text {template!r}, into which chat messages do not fit\nhint: give a function"
+            f"{name} is the text {template!r}, into which chat messages and sets do not fit\nhint: give a function"
         )
 
     return filled
+
+
+def takes(function: Callable[..., Any], count: int) -> bool:
+    """Can it be called with so many arguments? True where it does not say."""
+    try:
+        inspect.signature(function).bind(*[None] * count)
+    except TypeError:
+        return False
+    except ValueError:  # one that is not written in Python
+        return True
+    return True
+
+
+def _checked(function: Callable[[Prompt], Prompt], name: str) -> Callable[[Prompt], Prompt]:
+    if not takes(function, 1):
+        raise ArgumentError(f"{name} is {function!r:.60}, it must be a function of the prompt alone")
+
+    def made(prompt: Prompt) -> Prompt:
+        after = function(prompt)
+        if not isinstance(after, str | bytes | SetPrompt) and not _are_messages(after):
+            raise ArgumentError(f"{name} made {after!r:.60} of the prompt, expected text, bytes or chat messages")
+        return after
+
+    return made
+
+
+def _are_messages(given: object) -> bool:
+    return isinstance(given, Sequence) and bool(given) and all(isinstance(one, Mapping) for one in given)
 
 
 def _as_it_is(prompt: Prompt) -> Prompt:

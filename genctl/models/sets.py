@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
 
 from genctl.errors import ArgumentError, ModelError
 
@@ -27,8 +29,8 @@ class SetPrompt:
     """A prompt for `generate`: members in no order between a prefix and a suffix. Each part is text or token ids.
 
     Parts are cut into tokens one by one, the prefix with the special tokens that open a text. An empty prefix is what
-    an empty prompt is. Raises ArgumentError for no members, an empty member or an empty suffix: the next token follows
-    the last one of the suffix, since the set has no last member.
+    an empty prompt is. Raises ArgumentError for no members, an empty member or an empty suffix (the next token follows
+    the last one of the suffix, since the set has no last member), and for parts that are no text and no ids.
     """
 
     prefix: Part
@@ -36,14 +38,31 @@ class SetPrompt:
     suffix: Part
 
     def __post_init__(self) -> None:
-        if isinstance(self.members, str | bytes) or not self.members:
+        if isinstance(self.members, str | bytes) or not isinstance(self.members, Sequence) or not self.members:
             raise ArgumentError(f"the members of a SetPrompt are {self.members!r}, expected a list of at least one")
-        for name, part in (
-            *((f"member {i}", member) for i, member in enumerate(self.members)),
-            ("suffix", self.suffix),
-        ):
-            if not part:
-                raise ArgumentError(f"the {name} of a SetPrompt is empty")
+        object.__setattr__(self, "prefix", _part("prefix", self.prefix))
+        members = [_filled(f"member {i}", member) for i, member in enumerate(self.members)]
+        object.__setattr__(self, "members", tuple(members))
+        object.__setattr__(self, "suffix", _filled("suffix", self.suffix))
+
+
+def _filled(name: str, given: Any) -> Part:
+    part = _part(name, given)
+    if not part:
+        raise ArgumentError(f"the {name} of a SetPrompt is empty")
+    return part
+
+
+def _part(name: str, given: Any) -> Part:
+    """Text as it is, ids as a tuple of integers."""
+    if isinstance(given, str | bytes):
+        return given
+    ids = given.tolist() if hasattr(given, "tolist") else given
+    if not isinstance(ids, Sequence) or not all(
+        isinstance(i, int | np.integer) and not isinstance(i, bool) for i in ids
+    ):
+        raise ArgumentError(f"the {name} of a SetPrompt is {given!r}, expected text, bytes or a list of token ids")
+    return tuple(int(i) for i in ids)
 
 
 class SetParts(NamedTuple):
@@ -68,11 +87,6 @@ def no_sets(model: object) -> ModelError:
         f"a {type(model).__name__} cannot read a SetPrompt: its tokens have no positions of their own\n"
         "hint: give it to a model of transformers, not to its view as bytes or to an ensemble"
     )
-
-
-def plain_ids(row: Sequence[int]) -> list[int]:
-    """The tokens alone, members in the order given: what a hook may count."""
-    return [i for i in row if i not in MARKS]
 
 
 def parts_of(row: Sequence[int]) -> SetParts | None:

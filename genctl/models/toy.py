@@ -89,8 +89,13 @@ class ToyModel:
         if isinstance(prompt, SetPrompt):
             raise no_sets(self)
         if not isinstance(prompt, str | bytes):
+            if not all(isinstance(message.get("content"), str) for message in prompt):
+                raise ArgumentError("a message has no text as its content")
             prompt = "".join(f"{message['content']}\n" for message in prompt)
-        rest = prompt.encode() if isinstance(prompt, str) else prompt
+        try:
+            rest = prompt.encode() if isinstance(prompt, str) else prompt
+        except UnicodeEncodeError as error:
+            raise ArgumentError(f"the prompt is {prompt!r:.60}, which no bytes spell: {error.reason}") from error
         ids: list[int] = []
         while rest:
             fitting = [t for t, b in enumerate(self._vocabulary.tokens) if b and rest.startswith(b)]

@@ -19,6 +19,7 @@ checkpoint.
 from __future__ import annotations
 
 import inspect
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,7 +31,9 @@ import numpy as np
 
 from genctl.errors import ArgumentError
 from genctl.kernels.records import F32, F64, I64
-from genctl.models.base import Logits, Prompt, host_logits
+from genctl.models.base import Logits, Prompt, host_logits, unwrapped
+from genctl.models.prompts import template_of
+from genctl.steering.checks import check_flag
 from genctl.vocabulary import Vocabulary
 
 Memo: TypeAlias = Any  # an immutable value
@@ -52,13 +55,17 @@ class Auxiliary:
 
     model: with the same vocabulary; None is the steered model itself, before any hook. prompt: what becomes of the
     prompt before it is encoded, a function or a text with {prompt} in it; None leaves it as it is.
+
+    Raises ArgumentError for what is no model and no such prompt.
     """
 
     model: Any = None
     prompt: str | Callable[[Prompt], Prompt] | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "model", getattr(self.model, "language_model", self.model))
+        template_of(self.prompt, "prompt")
+        if self.model is not None:
+            object.__setattr__(self, "model", unwrapped(self.model))
 
     def __repr__(self) -> str:
         model = "" if self.model is None else type(self.model).__name__
@@ -96,7 +103,7 @@ class Step:
 class Hook(ABC):
     """The base of all hooks: frozen dataclasses that override what they need."""
 
-    slot: ClassVar[Slot | None] = None  # None fits anywhere
+    slot: Slot | None = None  # None fits anywhere
     remembers: ClassVar[bool] = False  # has a memo for each row: `begin` and `advance`
     layers: Sequence[int] = ()  # whose hidden states it reads, 0 being the first block's
 
@@ -151,6 +158,7 @@ class Stack(Sequence[Hook]):
     def __init__(self, hooks: Sequence[Any] | Stack, *, any_order: bool = False) -> None:
         if isinstance(hooks, str) or not isinstance(hooks, Sequence):
             raise ArgumentError(f"steering is {hooks!r}, it must be a list of hooks")
+        check_flag("any_order", any_order)
         self._hooks = tuple(as_hook(hook) for hook in hooks)
         self.any_order: bool = any_order or (isinstance(hooks, Stack) and hooks.any_order)
         if not self.any_order:
@@ -169,7 +177,7 @@ class Stack(Sequence[Hook]):
         return repr(list(self._hooks))
 
     def bind(self, vocabulary: Vocabulary) -> Stack:
-        return Stack([hook.bind(vocabulary) for hook in self._hooks], any_order=True)
+        return Stack([_bound(hook, vocabulary) for hook in self._hooks], any_order=True)
 
     def begin(self, prompt: I64) -> tuple[Memo, ...]:
         """One memo for each hook."""
@@ -184,12 +192,48 @@ class Stack(Sequence[Hook]):
         return tuple(after)
 
     def __call__(self, step: Step) -> F32:
-        """step.memos: for each row one for each hook -> (N, V) float32 scores."""
+        """step.memos: for each row one for each hook -> (N, V) float32 scores.
+
+        Raises ArgumentError for what a hook that is not genctl's may not answer (`checked`).
+        """
         scores = step.raw
         for h, hook in enumerate(self._hooks):
             mine = replace(step, memos=[memos[h] for memos in step.memos]) if hook.remembers else step
-            scores = hook(mine, scores)
+            scores = hook(mine, scores) if _is_own(hook) else _asked(hook, mine, scores)
         return scores
+
+
+def _is_own(hook: Hook) -> bool:
+    """Is it one of genctl's, which keeps the laws (tests/laws/test_hook.py)? Those that wrap something check it."""
+    return type(hook).__module__.partition(".")[0] == "genctl"
+
+
+def _asked(hook: Hook, step: Step, scores: F32) -> F32:
+    """What a hook of the user's answers, who may write into the scores."""
+    return checked(hook, scores, hook(guarded(step), scores.copy()))
+
+
+def _bound(hook: Hook, vocabulary: Vocabulary) -> Hook:
+    bound = hook.bind(vocabulary)
+    if not isinstance(bound, Hook):
+        raise ArgumentError(f"{hook!r} was bound to a vocabulary as {bound!r}\nhint: return the hook from bind")
+    return bound
+
+
+def _check_declared(hook: Hook) -> None:
+    """What a class says of itself."""
+    told = {
+        "slot": (hook.slot is None or isinstance(hook.slot, Slot), "a Slot or None"),
+        "auxiliaries": (_all_are(hook.auxiliaries, Auxiliary), "a tuple of Auxiliary(...)"),
+        "layers": (_all_are(hook.layers, int | np.integer), "a list of numbers of layers"),
+    }
+    for name, (holds, expected) in told.items():
+        if not holds:
+            raise ArgumentError(f"{hook!r} has the {name} {getattr(hook, name)!r}, expected {expected}")
+
+
+def _all_are(given: Any, kind: Any) -> bool:
+    return isinstance(given, Sequence) and all(isinstance(one, kind) for one in given)
 
 
 def _check_order(hooks: Sequence[Hook]) -> None:
@@ -209,6 +253,7 @@ def as_hook(given: Any) -> Hook:
     Raises ArgumentError for anything else.
     """
     if isinstance(given, Hook):
+        _check_declared(given)
         return given
     if isinstance(given, Stack):
         raise ArgumentError("a stack is no hook\nhint: give its hooks: [*stack, another]")
@@ -219,25 +264,26 @@ def as_hook(given: Any) -> Hook:
         from genctl.steering.processors import from_processor
 
         return from_processor(given)
-    count = _required(given)
-    if count not in (1, 2):
+    count, named = _required(given)
+    if count not in (1, 2) or named:
+        told = f"{count} arguments" + (f" and has to be given {', '.join(named)}" if named else "")
         raise ArgumentError(
-            f"{name_of(given)} takes {count} arguments\nhint: a hook is a function of (logits) or of (step, logits)"
+            f"{name_of(given)} takes {told}\nhint: a hook is a function of (logits) or of (step, logits)"
         )
     return Function(given, of_step=count == 2)
 
 
-def _required(function: Callable[..., Any]) -> int:
-    """How many arguments have no default; 1 for a function that does not say."""
+def _required(function: Callable[..., Any]) -> tuple[int, list[str]]:
+    """How many arguments have no default, 1 for a function that does not say; and those that go by name alone."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # of one that is not written in Python
-        return 1
-    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
-        return 1
-    return sum(
-        parameter.default is parameter.empty for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD
-    )
+        return 1, []
+    missing = [one for one in parameters if one.default is one.empty and one.kind is not one.VAR_KEYWORD]
+    named = [one.name for one in missing if one.kind is one.KEYWORD_ONLY]
+    if any(one.kind is one.VAR_POSITIONAL for one in missing):
+        return 1, named
+    return len(missing) - len(named), named
 
 
 @dataclass(frozen=True)
@@ -260,7 +306,7 @@ class Function(Hook):
 
     def __call__(self, step: Step, scores: F32, /) -> F32:
         given = like_the_model(step, scores.copy())
-        answer = self.function(step, given) if self.of_step else self.function(given)
+        answer = self.function(guarded(step), given) if self.of_step else self.function(given)
         return checked(name_of(self.function), scores, answer)
 
 
@@ -273,12 +319,37 @@ def like_the_model(step: Step, scores: F32) -> Any:
     return torch.from_numpy(scores).to(step.device)
 
 
-def checked(name: str, scores: F32, answer: Logits) -> F32:
-    """The new scores. Raises ArgumentError for a wrong shape, NaN, +inf, or what makes the impossible possible."""
+def guarded(step: Step) -> Step:
+    """The step for those who might write into it: they cannot, or it is a copy."""
+    return replace(
+        step,
+        contexts=[_read_only(context) for context in step.contexts],
+        prompt_lengths=_read_only(step.prompt_lengths),
+        raw=_read_only(step.raw),
+        laws={auxiliary: _read_only(law) for auxiliary, law in step.laws.items()},
+        hidden={layer: states.clone() for layer, states in step.hidden.items()},
+    )
+
+
+def _read_only(array: Any) -> Any:
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def checked(name: object, scores: F32, answer: Logits) -> F32:
+    """The new scores. name: of the hook, or itself, whose text is made in errors alone.
+
+    Raises ArgumentError for what are no numbers or of a wrong shape, NaN, +inf, or what makes the impossible possible.
+    """
     if not hasattr(answer, "shape") or tuple(answer.shape) != scores.shape:
         found = tuple(answer.shape) if hasattr(answer, "shape") else type(answer).__name__
         raise ArgumentError(f"the hook {name} returned {found}, expected logits of the shape {scores.shape}")
-    after = host_logits(answer)
+    if not NUMBERS.match(str(getattr(answer, "dtype", None))):
+        kind = f"{type(answer).__name__} of {getattr(answer, 'dtype', None)}"
+        raise ArgumentError(f"the hook {name} returned {kind}, expected an array or tensor of floats")
+    with np.errstate(over="ignore"):  # +inf is looked for below; less than float32 can say is impossible
+        after = host_logits(answer)
     if not (after < np.inf).all():  # NaN is not below either
         raise ArgumentError(f"the hook {name} returned NaN or +inf\nhint: -inf less -inf is NaN; leave -inf as it is")
     grown = (scores == -np.inf) & (after > -np.inf)
@@ -288,41 +359,10 @@ def checked(name: str, scores: F32, answer: Logits) -> F32:
     return after
 
 
+NUMBERS = re.compile(r"(torch\.)?(b?float|u?int)\d+\Z")  # names of dtypes, of arrays and tensors
+
+
 def name_of(given: Any) -> str:
     """A text that tells it from others: where it was defined if it has a name there, else its repr."""
     name = getattr(given, "__qualname__", None)
     return repr(given) if name is None or "<" in name else f"{given.__module__}.{name}"
-
-
-# -- log-probabilities
-
-
-def log_normalisers(scores: F32 | F64) -> F64:
-    """(N, V) -> (N, 1) log of the sum of exp of each row, nats; 0 for a row of -inf."""
-    top = _tops(scores)
-    sums: F64 = np.exp(scores - top).sum(axis=1, dtype=np.float64, keepdims=True)
-    return np.asarray(np.log(np.where(sums > 0, sums, 1.0)) + top)
-
-
-def log_softmax(scores: F32 | F64) -> F64:
-    """(N, V) logits -> log-probabilities, nats; a row of -inf stays one."""
-    law: F64 = scores - log_normalisers(scores)
-    return law
-
-
-def entropies(scores: F32) -> F64:
-    """(N, V) logits -> (N,) entropy of each row, nats; 0 for a row of -inf."""
-    below = scores - _tops(scores)
-    weights = np.exp(below)
-    totals = np.maximum(weights.sum(axis=1, dtype=np.float64), 1.0)
-    means = (weights * np.maximum(below, LEAST)).sum(axis=1, dtype=np.float64) / totals
-    return np.asarray(np.maximum(np.log(totals) - means, 0.0))
-
-
-LEAST = np.float32(-200.0)  # nats: exp of less is 0 in single precision
-
-
-def _tops(scores: F32 | F64) -> F32 | F64:
-    """(N, 1) the largest of each row, 0 for a row of -inf."""
-    top: F32 | F64 = scores.max(axis=1, keepdims=True, initial=-np.inf)
-    return np.where(top > -np.inf, top, top.dtype.type(0))

@@ -15,10 +15,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from genctl.errors import ArgumentError
 from genctl.kernels.records import F32, I64
-from genctl.steering.base import Hook, Slot, Step, entropies, log_normalisers
-from genctl.steering.checks import check_count, check_number, check_share, check_within
+from genctl.models.logprobs import entropies, log_normalisers
+from genctl.steering.base import Hook, Slot, Step
+from genctl.steering.checks import check_count, check_divisor, check_share, check_within
 
 IMPOSSIBLE = np.float32(-np.inf)
 
@@ -28,13 +28,10 @@ class Temperature(Hook):
     """Divide the logits: below 1 sharper, above 1 flatter."""
 
     temperature: float
-    slot: ClassVar[Slot] = Slot.TEMPERATURE
+    slot = Slot.TEMPERATURE
 
     def __post_init__(self) -> None:
-        check_number("temperature", self.temperature)
-        if not 0 < self.temperature < np.inf:
-            hint = "; for the likeliest token use do_sample=False" if self.temperature == 0 else ""
-            raise ArgumentError(f"temperature is {self.temperature}, it must be a finite number above 0{hint}")
+        check_divisor("temperature", self.temperature, "\nhint: for the likeliest token use do_sample=False")
 
     @property
     def reads_tokens(self) -> bool:
@@ -47,7 +44,7 @@ class Temperature(Hook):
 class Filter(Hook):
     """A hook that keeps some tokens as they are and makes the others impossible."""
 
-    slot: ClassVar[Slot] = Slot.TRUNCATION
+    slot = Slot.TRUNCATION
 
     @property
     def reads_tokens(self) -> bool:

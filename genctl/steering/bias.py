@@ -11,16 +11,16 @@ occurs only where the blank is. A bias of -inf forbids a string.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
 
 import numpy as np
 
 from genctl.errors import ArgumentError
 from genctl.kernels.records import F32, I64
 from genctl.steering.base import Hook, Slot, Step
-from genctl.steering.checks import check_number, tokens_of
+from genctl.steering.checks import check_ids, check_number, data_of, is_id, tokens_of
 from genctl.vocabulary import Vocabulary
 
 
@@ -29,10 +29,10 @@ class TokenBias(Hook):
     """biases: token id -> nats; -inf makes it impossible."""
 
     biases: Mapping[int, float]
-    slot: ClassVar[Slot] = Slot.BIAS
+    slot = Slot.BIAS
 
     def __post_init__(self) -> None:
-        _check_biases(self.biases, int)
+        _check_biases(self.biases, "token ids", is_id)
 
     @property
     def restricts_support(self) -> bool:
@@ -47,6 +47,34 @@ class TokenBias(Hook):
             return scores
         after = scores.copy()
         after[:, list(self.biases)] += np.array(list(self.biases.values()), np.float32)
+        return after
+
+
+@dataclass(frozen=True)
+class Forbidden(Hook):
+    """Tokens that may not come, or not among the first `before` tokens of a text."""
+
+    tokens: tuple[int, ...]
+    before: int = sys.maxsize
+
+    def bind(self, vocabulary: Vocabulary, /) -> Forbidden:
+        check_ids("tokens that may not come", self.tokens, vocabulary)
+        return self
+
+    @property
+    def restricts_support(self) -> bool:
+        return True
+
+    @property
+    def needs_prompt(self) -> bool:
+        return self.before < sys.maxsize
+
+    def __call__(self, step: Step, scores: F32, /) -> F32:
+        early = np.flatnonzero(step.positions < self.before)
+        if not len(early):
+            return scores
+        after = scores.copy()
+        after[np.ix_(early, np.array(self.tokens, np.int64))] = -np.inf
         return after
 
 
@@ -65,14 +93,16 @@ class StringBias(Hook):
     """biases: string -> nats."""
 
     biases: Mapping[str, float]
-    slot: ClassVar[Slot] = Slot.BIAS
+    slot = Slot.BIAS
     _vocabulary: Vocabulary | None = field(default=None, repr=False, compare=False)
     _strings: tuple[_String, ...] = field(default=(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        _check_biases(self.biases, str)
+        _check_biases(self.biases, "strings", lambda key: isinstance(key, str))
         if "" in self.biases:
             raise ArgumentError("a bias on the empty string would be one on every token, which changes nothing")
+        for text in self.biases:
+            data_of("a string with a bias", text)
 
     @property
     def reads_tokens(self) -> bool:
@@ -131,12 +161,12 @@ def _tail(ids: I64, size: int, vocabulary: Vocabulary) -> bytes:
     return tail
 
 
-def _check_biases(biases: object, kind: type) -> None:
+def _check_biases(biases: object, kind: str, fits: Callable[[object], bool]) -> None:
     if not isinstance(biases, Mapping) or not biases:
-        raise ArgumentError(f"biases is {biases!r}, it must map {kind.__name__} to numbers")
+        raise ArgumentError(f"biases is {biases!r}, it must map {kind} to numbers")
     for key, bias in biases.items():
-        if not isinstance(key, kind) or isinstance(key, bool):
-            raise ArgumentError(f"biases has the key {key!r}, it must be {kind.__name__}")
+        if not fits(key):
+            raise ArgumentError(f"biases has the key {key!r}, but they are of {kind}")
         check_number(f"the bias of {key!r}", bias)
         if bias == np.inf:
             raise ArgumentError(f"the bias of {key!r} is +inf\nhint: what must come is a rule, such as genctl.regex")

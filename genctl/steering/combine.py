@@ -16,17 +16,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from genctl.errors import ArgumentError
 from genctl.kernels.records import F32, F64
-from genctl.models.ensemble import floored
+from genctl.models.base import unwrapped
+from genctl.models.logprobs import floored, log_normalisers, log_softmax
 from genctl.models.prompts import Template
-from genctl.steering.base import Auxiliary, Hook, Slot, Step, log_normalisers, log_softmax
+from genctl.steering.base import Auxiliary, Hook, Slot, Step
 from genctl.steering.basic import Filter, MinP, TopP
-from genctl.steering.checks import check_finite, check_within
+from genctl.steering.checks import check_divisor, check_finite, check_within
 
 
 class Term(NamedTuple):
@@ -46,15 +47,15 @@ class LogLinear(Hook):
     own: float
     terms: Sequence[Term]
     keep: Filter | None = None
-    slot: ClassVar[Slot] = Slot.COMBINATION
+    slot = Slot.COMBINATION
 
     def __post_init__(self) -> None:
         check_finite("own", self.own)
-        object.__setattr__(self, "terms", tuple(Term(*term) for term in self.terms))
-        for i, term in enumerate(self.terms):
-            check_finite(f"the weight of terms[{i}]", term.weight)
-            if not isinstance(term.auxiliary, Auxiliary) or not 0 < term.temperature < np.inf:
-                raise ArgumentError(f"terms[{i}] is {term!r}, it must be Term(Auxiliary(...), weight, temperature)")
+        if self.keep is not None and not isinstance(self.keep, Filter):
+            raise ArgumentError(f"keep is {self.keep!r}, it must be a filter such as TopP(0.9)")
+        if isinstance(self.terms, str) or not isinstance(self.terms, Sequence):
+            raise ArgumentError(f"terms is {self.terms!r}, it must be a list of Term(Auxiliary(...), weight)")
+        object.__setattr__(self, "terms", tuple(_term(f"terms[{i}]", term) for i, term in enumerate(self.terms)))
 
     @property
     def restricts_support(self) -> bool:
@@ -78,6 +79,15 @@ class LogLinear(Hook):
         answer = np.where(scores > -np.inf, sums + totals, -np.inf)
         with np.errstate(over="ignore"):  # less than float32 can say is impossible
             return answer.astype(np.float32)
+
+
+def _term(name: str, given: Any) -> Term:
+    if not isinstance(given, tuple | list) or len(given) not in (2, 3) or not isinstance(given[0], Auxiliary):
+        raise ArgumentError(f"{name} is {given!r}, it must be Term(Auxiliary(...), weight, temperature)")
+    term = Term(*given)
+    check_finite(f"the weight of {name}", term.weight)
+    check_divisor(f"the temperature of {name}", term.temperature)
+    return term
 
 
 def _weighted(weight: float, law: F64) -> F64:
@@ -116,13 +126,14 @@ def context_aware(alpha: float, prompt: Template) -> LogLinear:
 
 def dexperts(expert: Any, anti: Any, alpha: float, top_p: float | None = 0.9) -> LogLinear:
     """DExperts (Liu et al. 2021): log p + alpha (log p_expert - log p_anti), over the nucleus of p."""
-    terms = [Term(Auxiliary(expert), alpha), Term(Auxiliary(anti), -alpha)]
+    check_finite("alpha", alpha)
+    terms = [Term(_law_of("expert", expert), alpha), Term(_law_of("anti", anti), -alpha)]
     return LogLinear(1.0, terms, None if top_p is None else TopP(top_p))
 
 
 def proxy(tuned: Any, untuned: Any, alpha: float = 1.0) -> LogLinear:
     """Proxy tuning (Liu et al. 2024): what tuning did to a small model, done to this one."""
-    return dexperts(tuned, untuned, alpha, top_p=None)
+    return dexperts(_law_of("tuned", tuned), _law_of("untuned", untuned), alpha, top_p=None)
 
 
 def contrastive(amateur: Any, weight: float = 1.0, plausible: float = 0.1, temperature: float = 0.5) -> LogLinear:
@@ -130,7 +141,15 @@ def contrastive(amateur: Any, weight: float = 1.0, plausible: float = 0.1, tempe
     `plausible` of the likeliest one's probability. temperature: of the amateur.
     """
     check_within("plausible", plausible, 0, 1)
-    return LogLinear(1.0, [Term(Auxiliary(amateur), -weight, temperature)], MinP(plausible))
+    check_finite("weight", weight)
+    return LogLinear(1.0, [Term(_law_of("amateur", amateur), -weight, temperature)], MinP(plausible))
+
+
+def _law_of(name: str, given: Any) -> Auxiliary:
+    """A model, or an Auxiliary as it is. Without one the hook would set the model against itself."""
+    if isinstance(given, Auxiliary):
+        return given
+    return Auxiliary(unwrapped(given, name))
 
 
 def _check_prompt(prompt: Template) -> None:
@@ -149,13 +168,12 @@ class Forget(Hook):
 
     reinforced: Any
     alpha: float
-    slot: ClassVar[Slot] = Slot.COMBINATION
+    slot = Slot.COMBINATION
 
     def __post_init__(self) -> None:
         check_within("alpha", self.alpha, 0, np.inf)
         check_finite("alpha", self.alpha)
-        if not isinstance(self.reinforced, Auxiliary):
-            object.__setattr__(self, "reinforced", Auxiliary(self.reinforced))
+        object.__setattr__(self, "reinforced", _law_of("reinforced", self.reinforced))
 
     @property
     def auxiliaries(self) -> tuple[Auxiliary, ...]:

@@ -26,6 +26,7 @@ import torch
 from genctl.errors import ArgumentError, ModelError
 from genctl.models.cache import Pass
 from genctl.models.transformers import EDITED, TIMES_EDITED, TransformersModel, layer_windows
+from genctl.steering.checks import check_count, check_finite, check_flag
 
 ADDITIVE = frozenset({"eager", "sdpa"})  # implementations of attention that add a mask of floats to the logits
 
@@ -43,15 +44,12 @@ class AddVector:
     keep_norm: bool = False
 
     def __post_init__(self) -> None:
-        _check_index("layer", self.layer)
-        _check_finite("scale", self.scale)
-        given = self.vector.detach().cpu().float().numpy() if isinstance(self.vector, torch.Tensor) else self.vector
-        try:
-            vector = torch.tensor(np.array(given, np.float32))
-        except (TypeError, ValueError) as error:
-            raise ArgumentError(f"vector is {self.vector!r}, expected numbers") from error
-        if vector.ndim != 1 or not torch.isfinite(vector).all():
-            raise ArgumentError(f"vector has shape {tuple(vector.shape)}, expected (d,) finite numbers")
+        check_count("layer", self.layer, least=0)
+        check_finite("scale", self.scale)
+        check_flag("keep_norm", self.keep_norm)
+        vector = _vector(self.vector)
+        if vector.ndim != 1 or not torch.isfinite(self.scale * vector).all():
+            raise ArgumentError(f"scale * vector has shape {tuple(vector.shape)}, expected (d,) finite numbers")
         object.__setattr__(self, "vector", vector)
         object.__setattr__(self, "scale", float(self.scale))
 
@@ -71,6 +69,17 @@ class AddVector:
         return moved.to(hidden.dtype)
 
 
+def _vector(given: Any) -> torch.Tensor:
+    """Real numbers as float32."""
+    try:
+        array = given.detach().cpu() if isinstance(given, torch.Tensor) else torch.from_numpy(np.array(given))
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"vector is {given!r}, expected numbers") from error
+    if array.dtype.is_complex or array.dtype == torch.bool:
+        raise ArgumentError(f"vector is of {array.dtype}, expected real numbers")
+    return array.to(torch.float32, copy=True)
+
+
 @dataclass(frozen=True)
 class FirstTokenScale:
     """The attention that tokens pay to the first one, times gamma, and renormalised (ZeroTuning, Han et al. 2025).
@@ -84,7 +93,7 @@ class FirstTokenScale:
     heads: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
-        _check_finite("gamma", self.gamma)
+        check_finite("gamma", self.gamma)
         if self.gamma <= 0:
             raise ArgumentError(f"gamma is {self.gamma}, it must be above 0: attention to the first token times gamma")
         object.__setattr__(self, "gamma", float(self.gamma))
@@ -95,7 +104,7 @@ class FirstTokenScale:
             if not isinstance(given, Sequence) or not given:
                 raise ArgumentError(f"{name} is {given!r}, expected a list of at least one, or None for all")
             for i in given:
-                _check_index(name, i)
+                check_count(name, i, least=0)
             object.__setattr__(self, name, tuple(sorted(set(given))))
 
 
@@ -193,12 +202,12 @@ class _Applied:
 def _given(mask: torch.Tensor, layers: Sequence[torch.Tensor]) -> torch.Tensor:
     """The mask, with those of all layers written on it."""
     given = mask[:]  # a tensor of its own, as the list holds the mask itself
-    given.layers = layers  # type: ignore[attr-defined]
+    given.genctl_layers = layers  # type: ignore[attr-defined]
     return given
 
 
 def _own_mask(given: Any, index: int) -> torch.Tensor:
-    layers: Sequence[torch.Tensor] | None = getattr(given, "layers", None)
+    layers: Sequence[torch.Tensor] | None = getattr(given, "genctl_layers", None)
     if layers is None:
         raise ModelError(
             "FirstTokenScale needs the mask that genctl gave to reach every layer, which got another one\n"
@@ -280,16 +289,6 @@ def _check_masks(model: TransformersModel, config: Any) -> None:
         )
 
 
-def _check_index(name: str, i: object) -> None:
-    if isinstance(i, bool) or not isinstance(i, int | np.integer) or i < 0:
-        raise ArgumentError(f"{name} is {i!r}, expected integers of at least 0")
-
-
 def _check_below(name: str, given: Sequence[int], count: int) -> None:
     if any(i >= count for i in given):
         raise ArgumentError(f"{name} is {max(given)}, but the model has {count}, counted from 0")
-
-
-def _check_finite(name: str, number: object) -> None:
-    if isinstance(number, bool) or not isinstance(number, int | float | np.number) or not np.isfinite(number):
-        raise ArgumentError(f"{name} is {number!r}, expected a finite number")

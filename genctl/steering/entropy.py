@@ -7,15 +7,15 @@ lm.steered([hook])
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from genctl.errors import ArgumentError
 from genctl.kernels.records import F32, F64
-from genctl.steering.base import Hook, Slot, Step, entropies
-from genctl.steering.checks import check_finite, check_within
+from genctl.models.logprobs import entropies
+from genctl.steering.base import Hook, Slot, Step
+from genctl.steering.checks import check_divisor, check_finite, check_within
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,13 @@ class AdaptiveTemperature(Hook):
     cold: float = 1.0
     temperature: float = 1.0
     strength: float = 0.05
-    slot: ClassVar[Slot] = Slot.TEMPERATURE
+    slot = Slot.TEMPERATURE
 
     def __post_init__(self) -> None:
         for name in ("pivot", "hot", "cold"):
             check_finite(name, getattr(self, name))
-        for name in ("spread", "temperature"):
-            check_finite(name, getattr(self, name))
-            if getattr(self, name) <= 0:
-                raise ArgumentError(f"{name} is {getattr(self, name)}, it must be above 0")
+        check_divisor("spread", self.spread)
+        check_divisor("temperature", self.temperature)
         check_within("strength", self.strength, 0, 1)
         if self.strength == 1:
             raise ArgumentError("strength is 1, with which a temperature may be 0")

@@ -25,7 +25,7 @@ import numpy as np
 from genctl.errors import ArgumentError
 from genctl.kernels.records import F32, I64
 from genctl.steering.base import Hook, Step
-from genctl.steering.checks import check_count, tokens_of
+from genctl.steering.checks import check_count, check_word, check_words, tokens_of
 from genctl.vocabulary import Vocabulary
 
 MEANS = {"edit": "target", "condition": "tilt"}
@@ -50,10 +50,11 @@ class BudgetForcing(Hook):
         check_count("ignore", self.ignore, least=0)
         if self.budget is not None:
             check_count("budget", self.budget, least=0)
-        if self.meaning not in MEANS:
+        if not isinstance(self.meaning, str) or self.meaning not in MEANS:
             raise ArgumentError(f"meaning is {self.meaning!r}, it must be edit or condition")
-        if isinstance(self.final, str):
-            raise ArgumentError(f"final is {self.final!r}, it must be a list of tokens")
+        check_word("end", self.end)
+        check_word("wait", self.wait)
+        check_words("final", self.final, least=0)
 
     @property
     def restricts_support(self) -> bool:
@@ -68,7 +69,10 @@ class BudgetForcing(Hook):
         return MEANS[self.meaning]
 
     def bind(self, vocabulary: Vocabulary, /) -> BudgetForcing:
-        return replace(self, _tokens=tuple(_single(word, vocabulary) for word in (self.end, self.wait, *self.final)))
+        end, wait, *final = (_single(word, vocabulary) for word in (self.end, self.wait, *self.final))
+        if end == wait:
+            raise ArgumentError(f"end and wait are both token {end}: it cannot be denied and written in its own place")
+        return replace(self, _tokens=(end, wait, *final))
 
     def __call__(self, step: Step, scores: F32, /) -> F32:
         if not self.restricts_support:

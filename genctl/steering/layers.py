@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from genctl.errors import ArgumentError
 from genctl.kernels.records import F32
 from genctl.models.base import host_logits
 from genctl.steering.base import Hook, Slot, Step
-from genctl.steering.checks import check_within
+from genctl.steering.checks import check_count, check_flag, check_within
 
 
 @dataclass(frozen=True)
@@ -31,13 +30,16 @@ class LayerMix(Hook):
     layers: Sequence[int] = ()
     weight: float = 0.3
     norm: bool = True
-    slot: ClassVar[Slot] = Slot.COMBINATION
+    slot = Slot.COMBINATION
 
     def __post_init__(self) -> None:
         check_within("weight", self.weight, 0, 1)
+        check_flag("norm", self.norm)
         if isinstance(self.layers, str) or not isinstance(self.layers, Sequence) or not len(self.layers):
             raise ArgumentError(f"layers is {self.layers!r}, it must be a list of numbers of layers")
-        object.__setattr__(self, "layers", tuple(self.layers))
+        for i, layer in enumerate(self.layers):
+            check_count(f"layers[{i}]", layer, least=0)
+        object.__setattr__(self, "layers", tuple(int(layer) for layer in self.layers))
 
     def __call__(self, step: Step, scores: F32, /) -> F32:
         if self.weight == 0:

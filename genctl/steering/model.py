@@ -23,7 +23,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from genctl.errors import ArgumentError
+from genctl.errors import ArgumentError, ModelError
 from genctl.kernels.records import F32, F64, I64
 from genctl.models.base import (
     Hidden,
@@ -32,15 +32,17 @@ from genctl.models.base import (
     Logits,
     Prompt,
     Tokens,
+    View,
     host_logits,
-    is_weighted,
     refuse_weighted,
+    unwrapped,
 )
 from genctl.models.ensemble import check_vocabularies
+from genctl.models.fim import Ending
+from genctl.models.logprobs import log_normalisers, log_softmax
 from genctl.models.prompts import given, read_by, template_of, woven
-from genctl.models.sets import SetPrompt, no_sets
-from genctl.steering.base import Auxiliary, Memo, Stack, Step, log_normalisers, log_softmax
-from genctl.vocabulary import Vocabulary
+from genctl.models.sets import SetPrompt
+from genctl.steering.base import Auxiliary, Memo, Stack, Step
 
 M = TypeVar("M")
 
@@ -55,7 +57,7 @@ class SteeredState(NamedTuple, Generic[M]):
     memos: tuple[tuple[Memo, ...], ...]  # for each row one for each hook
 
 
-class Steered(Generic[M]):
+class Steered(View[M]):
     """model: any LanguageModel. hooks: a Stack, or what it is made of. binding: "target", "tilt" or "proposal".
 
     Over a model that is weighted itself, a tilt or a global product, target and tilt are one: its scores are changed,
@@ -65,22 +67,26 @@ class Steered(Generic[M]):
     """
 
     def __init__(self, model: LanguageModel[M], hooks: Sequence[Any] | Stack, binding: str = "target") -> None:
-        if binding not in BINDINGS:
+        if not isinstance(binding, str) or binding not in BINDINGS:
             raise ArgumentError(f"binding is {binding!r}, it must be one of {', '.join(BINDINGS)}\nhint: {MEANINGS}")
+        model = unwrapped(model)
         if getattr(model, "binding", None) == "proposal":
             raise ArgumentError(
                 "the model is bound to a proposal already, which other hooks would not know of\n"
                 'hint: change its law first, then bind the proposal: lm.steered(hooks).steered(q, binding="proposal")'
             )
-        self.model, self.binding = model, binding
+        super().__init__(model)
+        self.binding = binding
         self.stack = Stack(hooks).bind(model.vocabulary)
         check_meanings(self.stack, binding)
         if binding == "proposal":
             _check_covers(self.stack)
         auxiliaries = dict.fromkeys(one for hook in self.stack for one in hook.auxiliaries)
-        self._own = [one for one in auxiliaries if one.model is None or one.model is model]
+        ended = _ended(model)
+        self._own = [one for one in auxiliaries if one.model is None or one.model is model or one.model is ended]
         self._foreign = [one for one in auxiliaries if one not in self._own]
-        check_vocabularies([model.vocabulary, *(one.model.vocabulary for one in self._foreign)])
+        others = ((f"the one that a hook reads, {one!r},", one.model.vocabulary) for one in self._foreign)
+        check_vocabularies([("the steered model", ended.vocabulary), *others])
         for one in self._foreign:
             refuse_weighted(one.model, "a hook", "give the models that it was made of")
         if self._own:
@@ -89,39 +95,35 @@ class Steered(Generic[M]):
         self._templates = [template_of(one.prompt, "prompt") for one in (*self._own, *self._foreign)]
 
     @property
-    def vocabulary(self) -> Vocabulary:
-        return self.model.vocabulary
-
-    @property
-    def tokenizer(self) -> Any:
-        return getattr(self.model, "tokenizer", None)
-
-    @property
     def weighted(self) -> bool:
-        return self.binding != "target" or is_weighted(self.model)
+        return self.binding != "target" or super().weighted
 
     @property
     def needs_prompt(self) -> str | None:
-        """Why prompts may not be mixed with text: a byte view does that. None if they may."""
         hook = next((hook for hook in self.stack if hook.needs_prompt), None)
         if hook is not None:
             return f"the hook {hook!r} depends on where the prompt ends"
-        return getattr(self.model, "needs_prompt", None)
+        return super().needs_prompt
 
     def encode(self, prompt: Prompt, /) -> list[int]:
         """The prompt as the model encodes it, and as each auxiliary does where that differs (models/prompts.py)."""
+        if isinstance(prompt, SetPrompt) and self._changes_prompts:
+            raise _one_set_alone("a hook reads the model behind a prompt of its own")
         ids = self.model.encode(prompt)
         spelled = [ids]
         for one, template in zip((*self._own, *self._foreign), self._templates, strict=True):
             model = self.model if one.model is None else one.model
-            spelled.append(model.encode(template(prompt)))
+            other = template(prompt)
+            if isinstance(other, SetPrompt) and not isinstance(prompt, SetPrompt):
+                raise _one_set_alone("a hook makes one of the prompt")
+            spelled.append(model.encode(other))
         if len(spelled) == 1:
             return ids
         alike = all(other == ids for other in spelled) and max(ids, default=0) < len(self.vocabulary)
         if alike and not self._changes_prompts:
             return ids
         if isinstance(prompt, SetPrompt):
-            raise no_sets(self)
+            raise _one_set_alone("a hook reads another model, which cuts it into other tokens")
         return woven(spelled, len(self.vocabulary))
 
     def prefill(self, prompts: Sequence[Sequence[int]], /) -> tuple[Logits | Laws, SteeredState[M]]:
@@ -236,18 +238,37 @@ class Steered(Generic[M]):
         return ids[(ids >= 0) & (ids < len(self.vocabulary))]
 
 
+def _one_set_alone(reason: str) -> ModelError:
+    return ModelError(
+        f"a SetPrompt is read by one model in one way, but {reason}\nhint: give text, or leave the hook out"
+    )
+
+
+def unsteered(model: LanguageModel[Any]) -> LanguageModel[Any]:
+    """The model beneath its hooks."""
+    while isinstance(model, Steered | Ending):  # which ids end a text says nothing about its law
+        model = model.model
+    return model
+
+
+def _ended(model: LanguageModel[Any]) -> LanguageModel[Any]:
+    """The model itself if it is one whose texts end with other tokens: its laws and states are the same."""
+    return model.model if isinstance(model, Ending) else model
+
+
 def _reader(model: LanguageModel[Any], stack: Stack) -> Any:
     """The model, or where hooks read hidden states the same one with them."""
     layers = list(dict.fromkeys(layer for hook in stack for layer in hook.layers))
     if not layers:
         return model
-    if not hasattr(model, "with_hidden"):
+    reader: Any = _ended(model)
+    if not hasattr(reader, "with_hidden"):
         hook = next(hook for hook in stack if hook.layers)
         raise ArgumentError(
-            f"{hook!r} reads hidden states, which {type(model).__name__} does not give"
+            f"{hook!r} reads hidden states, which {type(reader).__name__} does not give"
             "\nhint: models of transformers do, unsteered and not as bytes"
         )
-    return model.with_hidden(layers)
+    return reader.with_hidden(layers)
 
 
 def _repeated(tokens: Tokens, times: int) -> Tokens:

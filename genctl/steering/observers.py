@@ -19,10 +19,11 @@ import numpy as np
 
 from genctl.errors import ArgumentError
 from genctl.kernels.records import F64, I64
-from genctl.models.base import LanguageModel, Prompt, host_logits, refuse_weighted
-from genctl.models.sets import SetPrompt
-from genctl.steering.base import log_softmax
-from genctl.steering.checks import check_share
+from genctl.models.base import LanguageModel, Prompt, host_logits, refuse_weighted, unwrapped
+from genctl.models.ensemble import check_vocabularies
+from genctl.models.logprobs import log_softmax
+from genctl.models.sets import MARKS, SetPrompt
+from genctl.steering.checks import check_flag, check_share, ids_of
 from genctl.vocabulary import Vocabulary
 
 Texts = Sequence[Sequence[int]]
@@ -32,11 +33,13 @@ SHORT = 50  # tokens up to which a branching factor is that of entropies
 def laws_along(model: Any, prompt: Prompt | Sequence[int], texts: Texts) -> Iterator[tuple[I64, F64]]:
     """For each place the texts that have a token there, and the (N, V) log-probabilities (nats) of that token.
 
-    Raises ArgumentError for a model whose texts are weighted: it has no law of the next token.
+    Raises ArgumentError for a model whose texts are weighted (it has no law of the next token), and for texts that are
+    no lists of its token ids.
     """
-    model = getattr(model, "language_model", model)
+    model = unwrapped(model)
     refuse_weighted(model, "a look at its tokens", "look at the model that was steered")
-    ids = model.encode(prompt) if _is_text(prompt) else prompt
+    texts = _texts(texts, len(model.vocabulary))
+    ids = _ids(model, prompt)
     here = np.array([i for i, text in enumerate(texts) if len(text)], np.int64)
     logits, state = model.prefill([ids])
     state, place = model.select(state, np.zeros(len(here), np.int64)), 0
@@ -51,8 +54,29 @@ def laws_along(model: Any, prompt: Prompt | Sequence[int], texts: Texts) -> Iter
             laws = log_softmax(host_logits(logits))
 
 
-def _is_text(prompt: Prompt | Sequence[int]) -> bool:
-    return isinstance(prompt, str | bytes | SetPrompt) or any(isinstance(one, Mapping) for one in prompt)
+def _ids(model: LanguageModel[Any], prompt: Any) -> Sequence[int]:
+    if isinstance(prompt, str | bytes | SetPrompt):
+        return model.encode(prompt)
+    if isinstance(prompt, Sequence) and prompt and all(isinstance(one, Mapping) for one in prompt):
+        return model.encode(prompt)
+    ids = ids_of("prompt", prompt) if _is_list(prompt) else None
+    if ids is None or any(i < 0 and i not in MARKS for i in ids):
+        raise ArgumentError(f"prompt is {prompt!r:.60}, expected text, messages or a list of token ids")
+    return ids
+
+
+def _is_list(given: Any) -> bool:
+    return isinstance(given, Sequence) or getattr(given, "ndim", 0) == 1
+
+
+def _texts(texts: Any, size: int) -> Texts:
+    if isinstance(texts, str | bytes) or not isinstance(texts, Sequence):
+        raise ArgumentError(f"texts is {texts!r:.60}, expected a list of lists of token ids")
+    read = [ids_of(f"texts[{i}]", text) if _is_list(text) else None for i, text in enumerate(texts)]
+    for i, ids in enumerate(read):
+        if ids is None or not all(0 <= token < size for token in ids):
+            raise ArgumentError(f"texts[{i}] is {texts[i]!r:.60}, expected a list of token ids below {size}")
+    return [ids for ids in read if ids is not None]
 
 
 class Seen(NamedTuple):
@@ -65,6 +89,7 @@ class Seen(NamedTuple):
 def observe(model: Any, prompt: Prompt | Sequence[int], texts: Texts, top_p: float = 1.0) -> list[Seen]:
     """Each text as the model sees it. top_p: laws are cut to their nucleus and the token that came, and normalised."""
     check_share("top_p", top_p)
+    texts = _texts(texts, len(unwrapped(model).vocabulary))
     logprobs: list[list[float]] = [[] for _ in texts]
     entropies: list[list[float]] = [[] for _ in texts]
     for place, (here, laws) in enumerate(laws_along(model, prompt, texts)):
@@ -98,6 +123,8 @@ def branching_factor(seen: Sequence[Seen]) -> float:
     exp of the mean entropy of a text of up to 50 tokens, exp of minus the mean log-probability of a longer one, where
     the two agree (`SHORT`). The paper observes texts at temperature 1 with top_p=0.9.
     """
+    if isinstance(seen, str) or not isinstance(seen, Sequence) or not all(isinstance(one, Seen) for one in seen):
+        raise ArgumentError(f"seen is {seen!r:.60}, expected what observe gives")
     factors = [
         math.exp(one.entropies.mean() if len(one.entropies) <= SHORT else -one.logprobs.mean())
         for one in seen
@@ -123,7 +150,12 @@ class Shift:
 
 
 def shift(raw: Any, steered: Any, prompt: Prompt | Sequence[int], tokens: Sequence[int]) -> Shift:
-    """raw, steered: models with the same symbols, loaded ones or what models/base.py says."""
+    """raw, steered: models with the same symbols, loaded ones or what models/base.py says.
+
+    Raises VocabularyError for other symbols, ArgumentError as `observe`.
+    """
+    raw, steered = unwrapped(raw, "raw"), unwrapped(steered, "steered")
+    check_vocabularies([("raw", raw.vocabulary), ("steered", steered.vocabulary)])
     ranks, kl, tv = [], [], []
     pairs = zip(laws_along(raw, prompt, [tokens]), laws_along(steered, prompt, [tokens]), strict=True)
     for (_, before), (_, after) in pairs:
@@ -159,8 +191,12 @@ class Confidence:
     answer: str | None = None
 
     def __post_init__(self) -> None:
+        if self.answer is None:
+            return
+        if not isinstance(self.answer, str) or not self.answer:
+            raise ArgumentError(f"answer is {self.answer!r}, it must be a regular expression, not empty, or None")
         try:
-            re.compile((self.answer or "").encode())
+            re.compile(self.answer)
         except re.error as error:
             raise ArgumentError(f"answer is {self.answer!r}, which is no regular expression: {error}") from error
 
@@ -177,10 +213,14 @@ class Confidence:
         ends = np.cumsum([0, *(len(vocabulary.tokens[token]) for token in text)])
         if self.answer is None:
             return np.arange(len(text))
-        found = list(re.finditer(self.answer.encode(), vocabulary.join(text)))
+        characters = vocabulary.join(text).decode(errors="surrogateescape")
+        found = list(re.finditer(self.answer, characters))
         if not found:
             return np.zeros(0, np.int64)
-        begin, end = found[-1].span(1 if found[-1].re.groups else 0)
+        span = found[-1].span(1 if found[-1].re.groups else 0)
+        if span[0] == span[1]:  # empty, or a group that is not in the match
+            return np.zeros(0, np.int64)
+        begin, end = (len(characters[:place].encode(errors="surrogateescape")) for place in span)
         return np.flatnonzero((ends[:-1] < end) & (ends[1:] > begin))
 
 
@@ -192,6 +232,9 @@ class Divergence:
     """
 
     uniform: bool = False
+
+    def __post_init__(self) -> None:
+        check_flag("uniform", self.uniform)
 
     def __call__(self, model: LanguageModel[Any], prompt: Sequence[int], texts: Texts, /) -> list[float]:
         scores = [0.0] * len(texts)

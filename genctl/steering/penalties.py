@@ -11,15 +11,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from genctl.errors import ArgumentError
 from genctl.kernels.records import F32, I64
 from genctl.steering.base import Hook, Slot, Step
-from genctl.steering.checks import check_count, check_finite, check_number
+from genctl.steering.checks import check_count, check_divisor, check_finite, check_flag
 
 
 @dataclass(frozen=True)
@@ -30,12 +28,11 @@ class RepetitionPenalty(Hook):
 
     penalty: float
     prompt: bool = True
-    slot: ClassVar[Slot] = Slot.PENALTY
+    slot = Slot.PENALTY
 
     def __post_init__(self) -> None:
-        check_number("penalty", self.penalty)
-        if not 0 < self.penalty < np.inf:
-            raise ArgumentError(f"penalty is {self.penalty}, it must be a finite number above 0; 1 is none")
+        check_divisor("penalty", self.penalty, "; 1 is none")
+        check_flag("prompt", self.prompt)
 
     @property
     def needs_prompt(self) -> bool:
@@ -57,10 +54,11 @@ class Subtracted(Hook):
 
     penalty: float
     prompt: bool = False
-    slot: ClassVar[Slot] = Slot.PENALTY
+    slot = Slot.PENALTY
 
     def __post_init__(self) -> None:
         check_finite("penalty", self.penalty)
+        check_flag("prompt", self.prompt)
 
     @property
     def needs_prompt(self) -> bool:
@@ -96,10 +94,11 @@ class NoRepeat(Hook):
 
     n: int
     prompt: bool = True
-    slot: ClassVar[Slot] = Slot.PENALTY
+    slot = Slot.PENALTY
 
     def __post_init__(self) -> None:
         check_count("n", self.n)
+        check_flag("prompt", self.prompt)
 
     @property
     def restricts_support(self) -> bool:

@@ -18,6 +18,8 @@ import numpy as np
 from genctl.errors import ArgumentError
 from genctl.kernels.records import F32
 from genctl.steering.base import Hook, Slot, Step, checked, like_the_model
+from genctl.steering.checks import check_ids, check_number, ids_of
+from genctl.vocabulary import Vocabulary
 
 
 class Kind(NamedTuple):
@@ -81,9 +83,8 @@ class Processor(Hook):
     processor: Any
     kind: Kind
 
-    @property
-    def slot(self) -> Slot | None:  # type: ignore[override]  # the class of a processor says it
-        return self.kind.slot
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "slot", self.kind.slot)
 
     @property
     def restricts_support(self) -> bool:
@@ -93,6 +94,18 @@ class Processor(Hook):
     def needs_prompt(self) -> bool:
         """Many count from where the ids begin or where the prompt ended."""
         return not self.kind.batched
+
+    def bind(self, vocabulary: Vocabulary, /) -> Processor:
+        """Raises ArgumentError for ids that the model does not have: transformers would at the first token, if ever."""
+        name = type(self.processor).__name__
+        for ids, bias in (getattr(self.processor, "sequence_bias", None) or {}).items():
+            if not len(ids):
+                raise ArgumentError(f"{name} has an empty sequence of tokens, which ends everywhere")
+            check_ids(name, ids, vocabulary)
+            check_number(f"{name}: the bias of {ids}", bias)
+        for attribute in ("suppress_tokens", "begin_suppress_tokens"):
+            check_ids(name, ids_of(attribute, getattr(self.processor, attribute, ())), vocabulary)
+        return self
 
     def __repr__(self) -> str:
         told = ", ".join(f"{name}={value!r}" for name, value in sorted(vars(self.processor).items()))

@@ -15,12 +15,14 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from genctl.errors import ArgumentError
+from genctl.errors import ArgumentError, ModelError
 from genctl.kernels.records import F32, I64
-from genctl.models.base import LanguageModel, Prompt, Tokens, host_logits, refuse_weighted
+from genctl.models.base import LanguageModel, Prompt, Tokens, host_logits, refuse_weighted, unwrapped
 from genctl.models.ensemble import check_vocabularies
-from genctl.models.prompts import read_by, woven
-from genctl.steering.base import Memo, entropies
+from genctl.models.logprobs import entropies
+from genctl.models.prompts import read_by, takes, woven
+from genctl.models.sets import SetPrompt
+from genctl.steering.base import Memo
 from genctl.steering.checks import check_count, check_number
 from genctl.vocabulary import Vocabulary
 
@@ -73,10 +75,7 @@ class ByFunction:
         return None
 
     def __call__(self, memo: Memo, logits: F32, active: int, /) -> tuple[int, Memo]:
-        chosen = self.function(logits, active)
-        if chosen not in (0, 1):
-            raise ArgumentError(f"the router chose {chosen!r}, it must be 0 or 1")
-        return int(chosen), None
+        return self.function(logits, active), None
 
 
 class Lagging(NamedTuple):
@@ -95,7 +94,7 @@ class RoutedState(NamedTuple):
 class Routed:
     """A `LanguageModel`; logits are float32, on the host.
 
-    Raises VocabularyError if the symbols of the two differ.
+    Raises VocabularyError if the symbols of the two differ, ArgumentError for what are no models or is no router.
     """
 
     needs_prompt = "a router goes by what came since the prompt"
@@ -103,10 +102,14 @@ class Routed:
     def __init__(
         self, small: LanguageModel[Any], large: LanguageModel[Any], router: Router | Callable[[F32, int], int]
     ) -> None:
-        self.members = tuple(getattr(model, "language_model", model) for model in (small, large))
+        self.members = (unwrapped(small, "small"), unwrapped(large, "large"))
         for model in self.members:
             refuse_weighted(model, "a router", "route between the models that it was made of")
-        check_vocabularies([model.vocabulary for model in self.members])
+        check_vocabularies(
+            [(name, model.vocabulary) for name, model in zip(("small", "large"), self.members, strict=True)]
+        )
+        if not _routes(router):
+            raise ArgumentError(f"the router is {router!r}, expected ByEntropy(...) or a function of (logits, active)")
         self.router: Any = router if hasattr(router, "begin") else ByFunction(router)
 
     @property
@@ -123,6 +126,8 @@ class Routed:
         first, second = (model.encode(prompt) for model in self.members)
         if first == second and max(first, default=0) < len(self.vocabulary):
             return list(first)
+        if isinstance(prompt, SetPrompt):
+            raise ModelError("a SetPrompt is read in one way, but the two models cut it into other tokens")
         return woven([first, second], len(self.vocabulary))
 
     def prefill(self, prompts: Sequence[Sequence[int]], /) -> tuple[F32, RoutedState]:
@@ -194,12 +199,12 @@ class Routed:
             mine = np.flatnonzero(active == m)
             logits[mine], members[m] = ask(m, mine, members[m])
         routes = [self.router(memo, row, a) for memo, row, a in zip(state.memos, logits, state.active, strict=True)]
-        chosen = np.array([which for which, _ in routes], np.int64)
+        chosen = np.array([_which(route) for route in routes], np.int64)
         for m in (0, 1):
             mine = np.flatnonzero((chosen == m) & (active != m))
             logits[mine], members[m] = ask(m, mine, members[m])
         small, large = members
-        return logits, RoutedState((small, large), tuple(chosen.tolist()), tuple(memo for _, memo in routes))
+        return logits, RoutedState((small, large), tuple(chosen.tolist()), tuple(route[1] for route in routes))
 
     def _asked(self, m: int, rows: I64, held: Lagging) -> tuple[F32, Lagging]:
         """Let a model read what some rows have missed."""
@@ -220,3 +225,19 @@ class Routed:
             return part
         whole = self.join([self.select(state, others), part])
         return self.select(whole, np.argsort(np.concatenate([others, rows])))
+
+
+def _routes(router: Any) -> bool:
+    if isinstance(router, type) or not callable(router):
+        return False
+    return takes(router.begin, 0) and takes(router, 3) if hasattr(router, "begin") else takes(router, 2)
+
+
+def _which(route: Any) -> int:
+    """The model that a router chose."""
+    if not isinstance(route, tuple) or len(route) != 2:
+        raise ArgumentError(f"the router answered {route!r}, expected 0 or 1 and a memo")
+    chosen = route[0]
+    if not isinstance(chosen, int | np.integer | np.bool_) or chosen not in (0, 1):
+        raise ArgumentError(f"the router chose {chosen!r}, it must be 0 or 1")
+    return int(chosen)

@@ -19,7 +19,7 @@ import numpy as np
 from genctl.errors import ArgumentError
 from genctl.kernels.records import F32, F64, I64
 from genctl.steering.base import Hook, Memo, Slot, Step
-from genctl.steering.checks import check_count, check_finite, tokens_of
+from genctl.steering.checks import check_count, check_finite, check_word, check_words, tokens_of
 from genctl.vocabulary import Vocabulary
 
 REFLECTION = ("wait", "Wait", "but", "But", "Alternatively")  # of the official code, which leaves " wait" alone
@@ -28,7 +28,7 @@ REFLECTION = ("wait", "Wait", "but", "But", "Alternatively")  # of the official 
 class Schedule(Hook):
     """Adds `bias_at(step)` to the logits of the words."""
 
-    slot: ClassVar[Slot] = Slot.BIAS
+    slot = Slot.BIAS
     _tokens: I64
 
     @property
@@ -69,10 +69,12 @@ class CyclicReflex(Schedule):
         check_finite("amplitude", self.amplitude)
         check_finite("shift", self.shift)
         check_count("period", self.period)
-        _check_words(self.words)
+        check_words("words", self.words)
+        if self.until is not None:
+            check_word("until", self.until)
 
     def bind(self, vocabulary: Vocabulary, /) -> CyclicReflex:
-        if isinstance(self.until, int):
+        if self.until is not None and not isinstance(self.until, str):
             tokens_of([self.until], vocabulary)
         return replace(self, _tokens=tokens_of(self.words, vocabulary), _vocabulary=vocabulary)
 
@@ -101,7 +103,7 @@ class CyclicReflex(Schedule):
 
 @dataclass(frozen=True)
 class WindowBias(Schedule):
-    """A bias while fewer than `window` tokens have passed since a thought began: with the text, or with its last word.
+    """A bias in the first `window` tokens of a thought, which begins with the text, or with each of the words.
 
     With a negative bias this is the thought switching penalty (TIP, Wang et al. 2025; they report -3 and 600).
     """
@@ -115,7 +117,7 @@ class WindowBias(Schedule):
     def __post_init__(self) -> None:
         check_finite("bias", self.bias)
         check_count("window", self.window, least=0)
-        _check_words(self.words)
+        check_words("words", self.words)
 
     def bind(self, vocabulary: Vocabulary, /) -> WindowBias:
         return replace(self, _tokens=tokens_of(self.words, vocabulary))
@@ -146,7 +148,9 @@ class ConstantBias(Schedule):
         check_count("start", self.start, least=0)
         if self.stop is not None:
             check_count("stop", self.stop, least=0)
-        _check_words(self.words)
+            if self.stop <= self.start:
+                raise ArgumentError(f"stop is {self.stop}, but the bias starts at {self.start}: it would never act")
+        check_words("words", self.words)
 
     def bind(self, vocabulary: Vocabulary, /) -> ConstantBias:
         return replace(self, _tokens=tokens_of(self.words, vocabulary))
@@ -154,12 +158,3 @@ class ConstantBias(Schedule):
     def bias_at(self, step: Step) -> F64:
         within = (step.positions >= self.start) & (step.positions < (np.inf if self.stop is None else self.stop))
         return np.where(within, self.bias, 0.0)
-
-
-def _check_words(words: object) -> None:
-    if isinstance(words, str) or not isinstance(words, Sequence) or not words or not all(map(_is_word, words)):
-        raise ArgumentError(f"words is {words!r}, it must be a list of strings or token ids")
-
-
-def _is_word(given: object) -> bool:
-    return isinstance(given, str | int) and not isinstance(given, bool)
