@@ -228,6 +228,13 @@ def test_verdicts_on_parts():
     assert WholeValues({"maxProperties": 1}).verdict(OpenObject({"a": 1}, pending=True)) is False
 
 
+@pytest.mark.parametrize("document", [True, {"allOf": [True]}, {"definitions": {"a": False}}, {"items": True}])
+def test_a_registry_may_have_boolean_schemas_beside_a_schema_of_draft_4(document):
+    schema = {"$schema": "http://json-schema.org/draft-04/schema#", "uniqueItems": True, "items": {"$ref": "urn:n"}}
+    whole = WholeValues(schema, registry={"urn:n": {"type": "integer"}, "urn:other": document})
+    assert [whole.valid(value) for value in ([1, 2], [1, 1], ["a"])] == [True, False, False]
+
+
 def test_references_lead_to_the_registry_and_nowhere_else():
     whole = WholeValues({"$ref": "urn:other#/$defs/n"}, registry={"urn:other": {"$defs": {"n": {"maximum": 3}}}})
     assert whole.valid(3)

@@ -485,6 +485,20 @@ def test_a_run_that_was_stopped_goes_on_and_is_reported(tmp_path):
     assert "old" not in page.read_text("utf-8")
 
 
+@pytest.mark.slow
+def test_workers_give_what_one_process_gives(tmp_path):
+    arguments = "--domains", "goals", "--methods", "masked,awrs-smc", "--results"
+    runs = {n: options(tmp_path, *arguments, str(tmp_path / n), "--workers", n) for n in ("1", "2")}
+    for chosen in runs.values():
+        compare.fill([goals.DOMAIN], chosen)
+    one, two = (
+        sorted(json.dumps(without(row, ("seconds", "cpu", "calls"))) for row in compare.read(chosen.results))
+        for chosen in runs.values()
+    )
+    assert len(one) == 4
+    assert one == two
+
+
 def without(row: dict, names: Iterable[str]) -> dict:
     return {key: value for key, value in row.items() if key not in names}
 

@@ -19,7 +19,7 @@ from genctl.steering.combine import contrastive
 from genctl.steering.edits import AddVector, FirstTokenScale, _added, edited
 from tests.laws.test_model import assert_same_laws, from_scratch, laws_of
 from tests.test_cache import wander
-from tests.tiny_models import CONFIGS, SIZES, tiny_causal_lm, tiny_model, tiny_tokenizer
+from tests.tiny_models import CONFIGS, DEVICE, SIZES, batch, tiny_causal_lm, tiny_model, tiny_tokenizer
 
 TEXT = "the dog sat on the mat and the log"
 VECTOR = np.random.default_rng(5).normal(size=32)
@@ -55,7 +55,7 @@ def hooks_of(model: Any) -> int:
 def with_vector(inner: Any, layer: int, vector: Any) -> Any:
     """A copy of the torch model that has the vector built in, by other means than an edit."""
     other = copy.deepcopy(inner)
-    row = torch.tensor(vector, dtype=torch.float32)
+    row = torch.tensor(vector, dtype=torch.float32, device=DEVICE)
     other.model.layers[layer].register_forward_hook(lambda _module, _arguments, output: output + row)
     return other
 
@@ -147,7 +147,7 @@ def test_attention_to_the_first_token_is_scaled_and_the_rest_keeps_its_ratios(ga
         else:
             model.prefill([rows[0]])
     handle.remove()
-    plain, scaled = seen
+    plain, scaled = (weights.cpu() for weights in seen)
     first = plain[..., :1]
     expected = torch.cat([gamma * first, plain[..., 1:]], dim=-1) / (1 + (gamma - 1) * first)
     assert_allclose(scaled[:, [0, 2]], expected[:, [0, 2]], atol=1e-6)
@@ -156,14 +156,14 @@ def test_attention_to_the_first_token_is_scaled_and_the_rest_keeps_its_ratios(ga
 
 def test_the_scale_is_that_of_a_four_dimensional_mask_without_a_cache(model: Any) -> None:
     ids = model.encode(TEXT)
-    mask = torch.full((len(ids), len(ids)), torch.finfo(torch.float32).min).triu(1)
+    mask = torch.full((len(ids), len(ids)), torch.finfo(torch.float32).min, device=DEVICE).triu(1)
     mask[:, 0] += np.log(3.0)
     with torch.inference_mode():
-        expected = model.model(torch.tensor([ids]), attention_mask=mask[None, None], use_cache=False).logits[:, -1]
+        expected = model.model(batch(ids), attention_mask=mask[None, None], use_cache=False).logits[:, -1]
     with edited(model, [FirstTokenScale(3.0)]):
         found = logits_of(model)
     used = found > -np.inf
-    assert_allclose(found[used], expected.numpy()[used], atol=1e-5)
+    assert_allclose(found[used], expected.cpu().numpy()[used], atol=1e-5)
 
 
 # -- nothing is left behind
@@ -304,7 +304,8 @@ def test_hidden_states_of_an_edited_layer_have_the_vector(model: Any) -> None:
     plain, _ = model.with_hidden([0, 2]).prefill([model.encode(TEXT)])
     with edited(model, [AddVector(0, VECTOR, 2.0)]):
         found, _ = model.with_hidden([0, 2]).prefill([model.encode(TEXT)])
-    assert_allclose(found.states[0] - plain.states[0], 2 * torch.tensor(VECTOR[None], dtype=torch.float32), atol=1e-5)
+    added = (found.states[0] - plain.states[0]).cpu()
+    assert_allclose(added, 2 * torch.tensor(VECTOR[None], dtype=torch.float32), atol=1e-5)
 
 
 def test_every_difference_between_edits_shows_in_their_fingerprints() -> None:
@@ -406,7 +407,7 @@ def test_a_run_goes_on_under_the_edits_it_began_with(lm: genctl.Model) -> None:
 
 
 def test_masks_cannot_be_edited_where_transformers_makes_them_and_vectors_can(model: Any) -> None:
-    inner, ids = model.model, torch.tensor([model.encode(TEXT)])
+    inner, ids = model.model, batch(model.encode(TEXT))
     options = {"max_new_tokens": 6, "do_sample": False, "pad_token_id": 2}
     with edited(model, [FirstTokenScale(2.0)]), pytest.raises(ModelError, match=r"hint: .*lm.generate"):
         inner.generate(ids, **options)

@@ -28,7 +28,7 @@ from genctl.integrations.generation_config import (
 from genctl.steering.base import Stack
 from genctl.steering.model import Steered
 from tests.laws.test_model import laws_of
-from tests.tiny_models import tiny_model
+from tests.tiny_models import DEVICE, batch, tiny_model
 
 FIELDS = sorted(name for name in vars(GenerationConfig()) if not name.startswith("_"))
 ASKS: dict[str, Any] = {  # a value that asks for something, for every field that is honoured
@@ -70,9 +70,9 @@ def by_transformers(fields: dict[str, Any], ids: list[int], length: int, logits:
     """(1, V) scores that `model.generate` would draw from, of the last of ids behind a prompt of a length."""
     inner = tiny_model("llama").model
     config = GenerationConfig(**{"do_sample": True, "eos_token_id": 1, **fields})
-    inner._prepare_special_tokens(config, device="cpu")
-    processors = inner._get_logits_processor(config, input_ids_seq_length=length, encoder_input_ids=None, device="cpu")
-    return processors(torch.tensor([ids]), logits.clone())
+    inner._prepare_special_tokens(config, device=DEVICE)
+    processors = inner._get_logits_processor(config, input_ids_seq_length=length, encoder_input_ids=None, device=DEVICE)
+    return processors(batch(ids), logits.clone())
 
 
 # -- the tables
@@ -161,7 +161,7 @@ def test_greedy_texts_under_a_config_are_those_of_transformers(lm: genctl.Model)
         suppress_tokens=[*range(300, 304), 7], pad_token_id=2, eos_token_id=1,
     )  # fmt: skip
     prompt = model.encode("the dog sat on")
-    expected = model.model.generate(torch.tensor([prompt]), generation_config=config)[0, len(prompt) :].tolist()
+    expected = model.model.generate(batch(prompt), generation_config=config)[0, len(prompt) :].tolist()
     assert list(lm.generate("the dog sat on", generation_config=config).tokens) == expected
 
 

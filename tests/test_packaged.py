@@ -44,7 +44,7 @@ def _rotary_halves(weight: np.ndarray, heads: int) -> np.ndarray:
 
 def tensors_of(model: Any) -> dict[str, np.ndarray]:
     """The weights of a small Llama by the names of a GGUF file."""
-    state = {name: weight.numpy() for name, weight in model.state_dict().items()}
+    state = {name: weight.cpu().numpy() for name, weight in model.state_dict().items()}
     names = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
     parts = {
         "self_attn.q_proj": "attn_q",

@@ -21,7 +21,7 @@ from genctl.steering.edits import AddVector, FirstTokenScale, edited
 from genctl.steering.penalties import FrequencyPenalty
 from genctl.steering.routing import Routed
 from tests.laws.test_model import assert_same_laws, laws_of
-from tests.tiny_models import tiny_causal_lm, tiny_model, tiny_tokenizer
+from tests.tiny_models import DEVICE, batch, tiny_causal_lm, tiny_model, tiny_tokenizer
 
 MEMBERS = [" cat sat", " log", " old oak tree by"]
 FULL = ["llama", "gpt2"]  # full attention in every layer
@@ -55,15 +55,15 @@ def by_mask(model: Any, row: list[int]) -> np.ndarray:
     ids += parts.rest
     positions += range(behind, behind + len(parts.rest))
     owner += [0] * len(parts.rest)
-    owners = torch.tensor(owner)
+    owners = batch(owner)[0]
     apart = (owners[:, None] != owners) & (owners[:, None] > 0) & (owners > 0)
-    mask = torch.zeros(len(ids), len(ids)).masked_fill(apart, torch.finfo(torch.float32).min)
+    mask = torch.zeros(len(ids), len(ids), device=DEVICE).masked_fill(apart, torch.finfo(torch.float32).min)
     mask = mask + torch.full_like(mask, torch.finfo(torch.float32).min).triu(1)
     mask = mask.clamp_min(torch.finfo(torch.float32).min)
     with torch.no_grad():
         logits = model.model(
-            torch.tensor([ids]),
-            position_ids=torch.tensor([positions]),
+            batch(ids),
+            position_ids=batch(positions),
             attention_mask=mask[None, None],
             use_cache=False,
         ).logits[:, -1]

@@ -8,7 +8,7 @@ import random
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from itertools import pairwise
 
 import numpy as np
@@ -517,6 +517,15 @@ def test_only_the_tables_that_are_given_may_be_used(file):
     assert not rule.accepts("SELECT id FROM customers")
     with pytest.raises(genctl.ConstraintError, match="no table 'custommers'"):
         genctl.sql(file, tables=["custommers"])
+
+
+def test_sqlite_s_own_tables_are_left_out_wherever_they_come_from(tmp_path):
+    path = tmp_path / "own.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT)")
+        assert connection.execute("SELECT * FROM sqlite_sequence").fetchall() == []
+    for source in (path, {"t": ["id"], "sqlite_sequence": ["name", "seq"]}):
+        assert list(genctl.sql(source).grammar.schema.tables) == ["t"]
 
 
 @pytest.mark.parametrize(("source", "reason"), [

@@ -38,7 +38,7 @@ from genctl.steering.schedules import ConstantBias, CyclicReflex, WindowBias
 from genctl.vocabulary import Vocabulary
 from tests import naive
 from tests.statistics import assert_posterior
-from tests.tiny_models import tiny_causal_lm, tiny_model, tiny_tokenizer
+from tests.tiny_models import batch, tiny_causal_lm, tiny_model, tiny_tokenizer
 
 VOCABULARY = Vocabulary((b"a", b"b", b"ab", b"ba", b"", b""), eos=frozenset({4}), unused=frozenset({5}))
 FIRST, SECOND, THIRD = (ToyModel.random(VOCABULARY, order=3, seed=seed, spread=1.5) for seed in (4, 5, 6))
@@ -459,9 +459,9 @@ def test_a_mix_of_layers_is_the_formula_on_transformers_own_states(name):
     for found, contexts in ((first, prompts), (second, rows)):
         for row, ids in zip(found, contexts, strict=True):
             with torch.inference_mode():
-                output = model.model(torch.tensor([ids]), output_hidden_states=True)
+                output = model.model(batch(ids), output_hidden_states=True)
                 heads = [model.model.get_output_embeddings()(output.hidden_states[i + 1][0, -1]) for i in (0, 1)]
-            expected = (0.7 * output.logits[0, -1] + 0.3 * (heads[0] + heads[1]) / 2).numpy()
+            expected = (0.7 * output.logits[0, -1] + 0.3 * (heads[0] + heads[1]) / 2).cpu().numpy()
             used = sorted(set(range(len(expected))) - model.vocabulary.unused)
             assert_allclose(row[used], expected[used], atol=1e-4)
 

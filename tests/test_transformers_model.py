@@ -16,7 +16,7 @@ from numpy.testing import assert_allclose
 from genctl.errors import ArgumentError, ModelError, VocabularyError
 from genctl.models.base import host_logits
 from genctl.models.transformers import TransformersModel, load_transformers
-from tests.tiny_models import CONFIGS, SIZES, WIDTH, tiny_backend, tiny_causal_lm, tiny_model, tiny_tokenizer
+from tests.tiny_models import CONFIGS, SIZES, WIDTH, batch, tiny_backend, tiny_causal_lm, tiny_model, tiny_tokenizer
 
 MESSAGES = [{"role": "user", "content": "the cat"}]
 
@@ -44,7 +44,7 @@ def test_greedy_steps_are_those_of_transformers_generate(name: str) -> None:
     inner = model.model
     forbidden = sorted(model.vocabulary.unused)
     expected = inner.generate(
-        torch.tensor([prompt]), max_new_tokens=12, min_new_tokens=12, do_sample=False, suppress_tokens=[*forbidden, 1]
+        batch(prompt), max_new_tokens=12, min_new_tokens=12, do_sample=False, suppress_tokens=[*forbidden, 1]
     )
     logits, state = model.prefill([prompt])
     for token in expected[0, len(prompt) :].tolist():
@@ -57,7 +57,7 @@ def test_greedy_steps_are_those_of_transformers_generate(name: str) -> None:
 def test_logits_are_those_of_a_forward_pass_without_a_cache(model: TransformersModel) -> None:
     ids = model.encode("the cat sat")
     with torch.no_grad():
-        expected = model.model(torch.tensor([ids])).logits[0, -1].numpy()
+        expected = model.model(batch(ids)).logits[0, -1].cpu().numpy()
     used = [i for i in range(WIDTH) if i not in model.vocabulary.unused]
     assert_allclose(host_logits(model.prefill([ids])[0])[0, used], expected[used], atol=1e-5)
 
@@ -269,7 +269,7 @@ def test_a_saved_folder_loads_and_gives_the_same_logits(model: TransformersModel
     loaded = load_transformers(folder)
     ids = loaded.encode("the cat")
     assert ids == model.encode("the cat")
-    assert_allclose(host_logits(loaded.prefill([ids])[0]), host_logits(model.prefill([ids])[0]), atol=1e-5)
+    assert_allclose(host_logits(loaded.prefill([ids])[0]), host_logits(model.prefill([ids])[0]), atol=5e-5)
     assert loaded.encode(MESSAGES) == model.encode(MESSAGES)
 
 

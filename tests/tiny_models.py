@@ -1,8 +1,12 @@
-"""Random models of a few thousand weights with a tokenizer trained on the spot: every part real, nothing downloaded."""
+"""Random models of a few thousand weights with a tokenizer trained on the spot: every part real, nothing downloaded.
+
+They are put on the device that GENCTL_TEST_DEVICE names ("cuda"), by default the CPU.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 from functools import cache
 from typing import Any
 
@@ -14,6 +18,7 @@ from transformers import PreTrainedTokenizerFast
 from genctl.models.transformers import TransformersModel
 from genctl.vocabulary import SPACE
 
+DEVICE = os.environ.get("GENCTL_TEST_DEVICE", "cpu")
 WIDTH = 304  # of the logits: a few more than the tokenizer has ids
 TEMPLATE = (
     "{% for m in messages %}{% if m.role == 'robot' %}{{ raise_exception('no robots') }}{% endif %}"
@@ -108,7 +113,13 @@ def tiny_fallback_tokenizer(scheme: str = "first") -> PreTrainedTokenizerFast:
 def tiny_causal_lm(name: str, **changes: Any) -> Any:
     kind, arguments = CONFIGS[name]
     torch.manual_seed(0)
-    return transformers.AutoModelForCausalLM.from_config(getattr(transformers, kind)(**(arguments | changes)))
+    config = getattr(transformers, kind)(**(arguments | changes))
+    return transformers.AutoModelForCausalLM.from_config(config).to(DEVICE)
+
+
+def batch(*rows: list[int]) -> torch.Tensor:
+    """(N, T) token ids where the models are."""
+    return torch.tensor(rows, device=DEVICE)
 
 
 @cache

@@ -16,8 +16,11 @@ import json
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import zip_longest
+from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -54,27 +57,51 @@ def found(options: argparse.Namespace) -> list[Row]:
     ]
 
 
-def missing(domains: Sequence[Domain], options: argparse.Namespace) -> Iterator[tuple[Domain, int, Example, str]]:
-    """Examples, with their numbers, and methods that have no result yet."""
+class Work(NamedTuple):
+    """The methods that have no result yet for an example, the i-th of its domain."""
+
+    domain: str
+    i: int
+    methods: Sequence[str]
+
+
+def missing(domains: Sequence[Domain], options: argparse.Namespace) -> Iterator[Work]:
     done = {(row["domain"], row["example"], row["method"]) for row in found(options)}
     examples = [domain.examples(options.examples, options.seed) for domain in domains]
     for i, row in enumerate(zip_longest(*examples)):
         for domain, example in zip(domains, row, strict=True):
-            for method in options.methods if example else ():
-                if (domain.name, example.name, method) not in done:
-                    yield domain, i, example, method
+            methods = [m for m in options.methods if example and (domain.name, example.name, m) not in done]
+            if methods:
+                yield Work(domain.name, i, methods)
+
+
+class Worker:
+    """A model and the examples, in a process of their own where there are several."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        warnings.simplefilter("ignore", genctl.GenctlWarning)  # what is odd in the schemas of the data
+        self.options = options
+        self.model = genctl.load(None if options.model == "smollm2" else options.model)
+
+    @cache  # noqa: B019 - a worker lives as long as its process
+    def _examples(self, domain: str) -> Sequence[Example]:
+        return domain_named(domain).examples(self.options.examples, self.options.seed)
+
+    def results(self, work: Work) -> Iterator[Row]:
+        options, domain = self.options, domain_named(work.domain)
+        example = self._examples(work.domain)[work.i]
+        sizes = Sizes(
+            options.particles, options.awrs_particles, domain.max_new_tokens, options.max_tries, options.max_time
+        )
+        for method in work.methods:
+            row = {"domain": domain.name, "example": example.name, "method": method, **settings(options)}
+            yield row | run(self.model, example, METHODS[method], sizes, SEEDS * options.seed + work.i)
 
 
 def fill(domains: Sequence[Domain], options: argparse.Namespace) -> None:
-    model = genctl.load(None if options.model == "smollm2" else options.model)
     options.results.parent.mkdir(parents=True, exist_ok=True)
     with options.results.open("a", encoding="utf-8") as file:
-        for domain, i, example, method in missing(domains, options):
-            row = {"domain": domain.name, "example": example.name, "method": method, **settings(options)}
-            sizes = Sizes(
-                options.particles, options.awrs_particles, domain.max_new_tokens, options.max_tries, options.max_time
-            )
-            row |= run(model, example, METHODS[method], sizes, SEEDS * options.seed + i)
+        for row in rows_of(list(missing(domains, options)), options):
             file.write(json.dumps(row) + "\n")
             file.flush()
             print(
@@ -82,6 +109,30 @@ def fill(domains: Sequence[Domain], options: argparse.Namespace) -> None:
                 f"score {row['score']:.2f}  {row['ended'][:30]:30} {row['texts'][:1]}",
                 flush=True,
             )
+
+
+def rows_of(work: Sequence[Work], options: argparse.Namespace) -> Iterator[Row]:
+    """As they come; an example's methods run in one process, one after the other."""
+    if options.workers == 1:
+        worker = Worker(options)
+        for one in work:
+            yield from worker.results(one)
+        return
+    with get_context("spawn").Pool(options.workers, _begin_worker, (options,)) as pool:
+        for rows in pool.imap_unordered(_work, work):
+            yield from rows
+
+
+def _begin_worker(options: argparse.Namespace) -> None:
+    global _worker
+    _worker = Worker(options)
+
+
+def _work(work: Work) -> list[Row]:
+    return list(_worker.results(work))
+
+
+_worker: Worker
 
 
 def write(path: Path, lines: Sequence[str]) -> None:
@@ -102,6 +153,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-tries", type=int, default=100, help="of exact")
     parser.add_argument("--max-time", type=float, default=600, help="seconds of one call")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=1, help="processes, each with a model and one thread of its own")
     parser.add_argument("--results", type=Path, default=Path("build/domains.jsonl"))
     parser.add_argument("--report", action="store_true", help="only report what is there")
     parser.add_argument("--write", type=Path, help="a file with marks, between which the tables are put")
@@ -114,7 +166,6 @@ def main() -> None:
     for kind, given, known in (("domain", options.domains, DOMAINS), ("method", options.methods, METHODS)):
         if unknown := set(given) - set(known):
             parser().error(f"no {kind} {', '.join(sorted(unknown))}; there are {', '.join(known)}")
-    warnings.simplefilter("ignore", genctl.GenctlWarning)  # what is odd in the schemas of the data
     domains = [domain_named(name) for name in options.domains]
     if not options.report:
         fill(domains, options)

@@ -49,6 +49,9 @@ VOCABULARY = Vocabulary((*(bytes([b]) for b in range(256)), b""), frozenset({STO
 
 SLACK = 0.5  # of eps: what a call leaves pending at most, so that the next bytes can do without one
 FEW = 256  # of a prompt: all are asked about at once even where eps would leave most of them out
+ROWS = 4  # that a call may as well have: it takes on a CPU what two or three do
+FAR = 8  # bytes that guesses look ahead
+SMALLEST = 1e-300  # share of a text's mass that is one
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,10 +137,14 @@ _Known: TypeAlias = dict[tuple[_Home | None, int], _Fetched]  # (home, token) ->
 
 @dataclass(frozen=True, eq=False)
 class ByteState(Generic[M]):
-    """N texts; rows of equal origin share their nodes, and all share the token model's state."""
+    """N texts; rows of equal origin share their nodes, and all share the token model's state.
+
+    ahead: what the model was asked about before it was due.
+    """
 
     rows: tuple[_Row, ...]
     cache: _Cache[M]
+    ahead: _Known
 
 
 class ByteModel(Generic[M]):
@@ -159,6 +166,8 @@ class ByteModel(Generic[M]):
         self._canonical = canonical
         self._covers = Covers(model.vocabulary, canonical)
         self._order, self._trie, self._rank = self._covers.order, self._covers.trie, self._covers.rank
+        self._place = np.zeros(len(model.vocabulary), np.int64)
+        self._place[self._order] = np.arange(len(self._order))
         self._eos = np.array(sorted(model.vocabulary.eos))
         self._opening = _opening(model)
         self._lead = _lead(model)
@@ -203,16 +212,16 @@ class ByteModel(Generic[M]):
             if (row, more) not in moved:
                 moved[row, more] = self._pushed(row, more)
             rows.append(moved[row, more])
-        return self._answer(self._settled(rows, state.cache, {}))
+        return self._answer(self._settled(rows, state.cache, state.ahead))
 
     def select(self, state: ByteState[M], rows: I64, /) -> ByteState[M]:
         return replace(state, rows=tuple(state.rows[row] for row in rows.tolist()))
 
     def join(self, states: Sequence[ByteState[M]], /) -> ByteState[M]:
-        cache = states[0].cache
+        cache, ahead = states[0].cache, states[0].ahead
         for other in states[1:]:
-            cache = self._joined(cache, other.cache)
-        return ByteState(tuple(row for state in states for row in state.rows), cache)
+            cache, ahead = self._joined(cache, other.cache), ahead | other.ahead
+        return ByteState(tuple(row for state in states for row in state.rows), cache, ahead)
 
     # -- what a byte view has besides
 
@@ -252,10 +261,10 @@ class ByteModel(Generic[M]):
     def _steps(self, fixed: list[int], read: bytes, text: bytes) -> Iterator[float]:
         """The log-probability of each byte of the text behind what was read."""
         rows, cache, known = self._planned([(fixed, b"")], [self._plan(read + text, trimmed=False)])
-        state = self._settled([self._pushed(rows[0], read)], cache, known)
+        state = self._settled([self._pushed(rows[0], read)], cache, known, planned=True)
         for byte in text:
             yield float(state.rows[0].law[byte])
-            state = self._settled([self._pushed(state.rows[0], bytes([byte]))], state.cache, known)
+            state = self._settled([self._pushed(state.rows[0], bytes([byte]))], state.cache, known, planned=True)
 
     def _planned(
         self, prompts: Sequence[tuple[list[int], bytes]], plans: Sequence[Plan]
@@ -341,21 +350,53 @@ class ByteModel(Generic[M]):
         if mass > 0:
             yield _Node(home, log_weight, at, inside, shares / mass, log_weight + math.log(mass))
 
-    def _settled(self, rows: Sequence[_Row], cache: _Cache[M], known: _Known) -> ByteState[M]:
+    def _settled(self, rows: Sequence[_Row], cache: _Cache[M], known: _Known, *, planned: bool = False) -> ByteState[M]:
         """Ask the model about pending nodes until no row lacks more than eps; then let go what nobody needs.
 
-        known: what it has been asked before.
+        known: what it has been asked before. planned: all of that will be needed.
         """
-        different, planned = {row: row for row in rows}, known
+        different, given = {row: row for row in rows}, known
         while wanted := {row: due for row, last in different.items() if (due := self._due(last, known))}:
             missing = {node: None for due in wanted.values() for node in due if (node.home, node.token) not in known}
             if missing:
-                cache, found = self._fetched(list(missing), cache)
+                guesses = self._guessed([different[row] for row in wanted], known, ROWS - len(missing))
+                cache, found = self._fetched([*missing, *guesses], cache)
                 known = known | found
             for row, due in wanted.items():
                 different[row] = self._opened(different[row], frozenset(due), known)
         last = tuple(different[row] for row in rows)
-        return ByteState(last, self._needed(different.values(), planned, cache))
+        ahead = given if planned else self._useful(known, different.values())
+        return ByteState(last, self._needed(different.values(), ahead, cache), ahead)
+
+    def _guessed(self, rows: Iterable[_Row], known: _Known, room: int) -> list[_Pending]:
+        """At most `room` nodes that will be pending if texts go on as those that are known have it likeliest."""
+        guesses: dict[tuple[_Home | None, int], _Pending] = {}
+        for row in rows:
+            for _ in range(FAR):
+                if len(guesses) >= room or not row.nodes or (byte := int(row.law.argmax())) == STOP:
+                    break
+                longer = self._pushed(row, bytes([byte]))
+                least = float(np.logaddexp(longer.known, longer.waiting)) + math.log(SLACK * self.eps or SMALLEST)
+                for node in longer.pending[len(row.pending) :]:
+                    if node.log_weight > least and (node.home, node.token) not in known:
+                        guesses[node.home, node.token] = node
+                row = longer
+        return list(guesses.values())[: max(room, 0)]
+
+    def _useful(self, known: _Known, rows: Iterable[_Row]) -> _Known:
+        """What of it nodes may come to: tokens below them in the trie."""
+        places: dict[_Home, list[int]] = {}
+        for row in rows:
+            for node in row.nodes:
+                places.setdefault(node.home, []).append(node.at)
+        return {
+            (home, token): fetched
+            for (home, token), fetched in known.items()
+            if home is not None and any(self._is_below(token, at) for at in places.get(home, ()))
+        }
+
+    def _is_below(self, token: int, at: int) -> bool:
+        return bool(self._rank[at + 1] <= self._place[token] < self._rank[self._trie[at, END]])
 
     def _due(self, row: _Row, known: _Known) -> list[_Pending]:
         """The pending nodes that are known by now; if there are none, the heaviest, until the others may wait."""
@@ -418,9 +459,9 @@ class ByteModel(Generic[M]):
         rows = cache.rows | {home: shift + row for home, row in more.rows.items()}
         return _Cache(self.model.join([cache.state, more.state]), rows)
 
-    def _needed(self, rows: Iterable[_Row], planned: _Known, cache: _Cache[M]) -> _Cache[M]:
-        """Only the homes that nodes are at, or will go on from."""
-        homes = {fetched.home: None for fetched in planned.values()}
+    def _needed(self, rows: Iterable[_Row], ahead: _Known, cache: _Cache[M]) -> _Cache[M]:
+        """Only the homes that nodes are at, will go on from, or may come to."""
+        homes = {fetched.home: None for fetched in ahead.values()}
         for row in rows:
             homes.update((node.home, None) for node in row.nodes)
             homes.update((node.home, None) for node in row.pending if node.home)

@@ -135,7 +135,7 @@ HOOKS: dict[str, Case] = {
             transformers.RepetitionPenaltyLogitsProcessor(1.4),
             transformers.NoRepeatNGramLogitsProcessor(2),
             transformers.NoBadWordsLogitsProcessor([[0], [1, 2]]),
-            transformers.SequenceBiasLogitsProcessor([[[0], -1.0], [[1, 2], 2.0]]),
+            transformers.SequenceBiasLogitsProcessor([[[3], -1.0], [[1, 2], 2.0]]),
             transformers.MinNewTokensLengthLogitsProcessor(2, 3, 8),
         ],
         [transformers.RepetitionPenaltyLogitsProcessor(1.0)],

@@ -128,7 +128,7 @@ def from_scratch(model: Any, rows: Sequence[Sequence[int]]) -> np.ndarray:
 
 
 def assert_same_laws(found: Any, expected: np.ndarray) -> None:
-    assert_allclose(laws_of(found), expected, atol=1e-4)
+    assert_allclose(laws_of(found), expected, atol=1e-4, rtol=1e-5)
 
 
 def text_tokens(vocabulary: Vocabulary) -> np.ndarray:

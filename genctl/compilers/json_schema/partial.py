@@ -319,11 +319,28 @@ def _draft(dialect: object) -> Draft | None:
 
 
 def _resource(schema: Any, draft: Draft) -> Any:
+    named = _draft(schema.get("$schema")) if isinstance(schema, dict) else None
+    return _specification((named or draft).year).create_resource(schema)
+
+
+def _specification(year: int) -> Any:
+    """How documents of a draft refer to each other.
+
+    Draft 4 has no boolean schemas, and `referencing` fails on them; a document of the registry that names no draft may
+    have some.
+    """
+    from attrs import evolve
     from referencing.jsonschema import specification_with
 
-    default = specification_with(_SCHEMA_NAMES[draft.year])
-    named = _draft(schema.get("$schema")) if isinstance(schema, dict) else None
-    return (default if named is None else specification_with(_SCHEMA_NAMES[named.year])).create_resource(schema)
+    given: Any = specification_with(_SCHEMA_NAMES[year])
+    if year != 4:
+        return given
+    return evolve(
+        given,
+        id_of=lambda schema: given.id_of(schema) if isinstance(schema, dict) else None,
+        anchors_in=lambda _, schema: given.anchors_in(schema) if isinstance(schema, dict) else (),
+        subresources_of=lambda schema: given.subresources_of(schema) if isinstance(schema, dict) else (),
+    )
 
 
 # -- keywords

@@ -51,10 +51,15 @@ def lower(name: str) -> str:
     return name.translate(_UPPER)
 
 
+def is_internal(table: str) -> bool:
+    """Is it one of SQLite's own tables, which nothing can create?"""
+    return lower(table).startswith("sqlite_")
+
+
 def of_sqlite(connection: sqlite3.Connection) -> Schema:
     """Tables, views and functions of a database. Raises UnsatisfiableError if there is no table."""
     found = connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view') ORDER BY rowid")
-    names = [name for (name,) in found.fetchall() if not lower(name).startswith("sqlite_")]
+    names = [name for (name,) in found.fetchall() if not is_internal(name)]
     tables = {}
     for name in names:
         rows = connection.execute("SELECT name, type FROM pragma_table_xinfo(?) WHERE hidden <> 1", (name,)).fetchall()
@@ -92,9 +97,14 @@ def _together(known: Function | None, own: Function) -> Function:
 
 
 def ddl(tables: Mapping[str, Mapping[str, str] | Iterable[str]]) -> str:
-    """CREATE TABLE statements for tables given as {table: {column: type}} or {table: [column, ...]}."""
+    """CREATE TABLE statements for tables given as {table: {column: type}} or {table: [column, ...]}.
+
+    SQLite's own tables (sqlite_sequence) are left out, as they are where a file is read.
+    """
     statements = []
     for name, columns in tables.items():
+        if is_internal(name):
+            continue
         if isinstance(columns, str) or not all(isinstance(column, str) for column in columns):
             raise ConstraintError(
                 f"the columns of {name!r} are {columns!r}", hint="give {column: type}, or a list of columns"
