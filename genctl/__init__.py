@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from genctl.models.sets import SetPrompt
     from genctl.results import Generation, Generations
     from genctl.steering.edits import AddVector, FirstTokenScale
+    from genctl.streaming import Event
     from genctl.vocabulary import Vocabulary
 
 __version__ = "0.1.0"
@@ -69,6 +70,7 @@ _HOMES = {
     "genctl.results": ("Generation", "Generations"),
     "genctl.samplers.rejection": ("AWRS",),
     "genctl.steering.edits": ("AddVector", "FirstTokenScale"),
+    "genctl.streaming": ("Event",),
     "genctl.vocabulary": ("Vocabulary",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -79,6 +81,7 @@ __all__ = [
     "ArgumentError",
     "ConstraintError",
     "DeadEndError",
+    "Event",
     "FirstTokenScale",
     "GenctlError",
     "GenctlWarning",

@@ -21,7 +21,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 import genctl
-from genctl.errors import ConstraintError, DeadEndError, GenctlError, IncompleteError
+from genctl.errors import ArgumentError, ConstraintError, DeadEndError, GenctlError, IncompleteError
 
 if TYPE_CHECKING:
     from genctl.constraints.rules import Language, Rule
@@ -83,8 +83,26 @@ def _generate(model: Model, prompt: Any, rule: Any, **options: Any) -> Any:
                 prompt, rule, progress=lambda done, of: bar.update(task, completed=done, total=of), **options
             )
     except genctl.Interrupted as interrupt:
-        err.print(str(interrupt).partition("\n")[0])
-        raise typer.Exit(INTERRUPTED) from None
+        raise _interrupted(interrupt) from None
+
+
+def _stream(model: Model, prompt: Any, rule: Any, **options: Any) -> Any:
+    """`generate`, printing the text as it is made."""
+    events, generation = model.stream(prompt, rule, **options), None
+    try:
+        for event in events:
+            print(event.text, end="", flush=True)
+            generation = event.generation
+    except genctl.Interrupted as interrupt:
+        raise _interrupted(interrupt) from None
+    finally:
+        print()
+    return generation
+
+
+def _interrupted(interrupt: genctl.Interrupted) -> typer.Exit:
+    err.print(str(interrupt).partition("\n")[0])
+    return typer.Exit(INTERRUPTED)
 
 
 # -- generate
@@ -117,6 +135,7 @@ def generate(
     num_return_sequences: Annotated[int, typer.Option("--sequences", "-n", help="Independent runs.")] = 1,
     temperature: Annotated[float, typer.Option(help="Below 1 sharper, above 1 flatter.")] = 1.0,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same text.")] = None,
+    stream: Annotated[bool, typer.Option("--stream", help="Print the text as it is made.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Generate text that obeys a rule.
@@ -133,7 +152,9 @@ def generate(
     """
     rule = _rule({"--regex": regex, "--schema": schema, "--grammar": grammar})
     text = sys.stdin.read() if prompt == "-" else prompt
-    result = _generate(
+    if stream and json:
+        raise ArgumentError("--stream and --json were given\nhint: give one of them")
+    result = (_stream if stream else _generate)(
         _load(model),
         _chat(text) if chat else text,
         rule,
@@ -152,7 +173,7 @@ def generate(
     if json:
         record = [_record(one) for one in several]
         print(json_module.dumps(record if num_return_sequences > 1 else record[0], ensure_ascii=False))
-    else:
+    elif not stream:
         for one in several:
             print(one.text)
     incomplete = [one for one in several if rule is not None and one.finish_reason not in FINISHED]

@@ -7,12 +7,15 @@ g.value, g.log_weight
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 import inspect
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any, Unpack, cast, overload
 
@@ -24,7 +27,7 @@ from genctl.constraints.base import Constraint
 from genctl.constraints.budget import Held, within
 from genctl.constraints.rules import Rule, any_bytes, shown
 from genctl.errors import ArgumentError, ConstraintError, DeadEndError, GenctlError, ModelError
-from genctl.models.base import LanguageModel, Prompt, is_model, is_weighted
+from genctl.models.base import LanguageModel, Prompt, is_model
 from genctl.models.boundary import Boundary
 from genctl.models.ensemble import Combine, Ensemble
 from genctl.models.fim import Ending, Order
@@ -32,36 +35,29 @@ from genctl.models.followed import Followed
 from genctl.models.prompts import Template
 from genctl.models.toy import packaged_toy
 from genctl.options import (
-    EXACT,
     SMC_PARTICLES,
     Batch,
+    Call,
     Ids,
     Options,
     Progress,
     are_ids,
-    check_counts,
-    check_number,
     exact_of,
-    hooks_of,
     prompts_of,
     refuse_unknown,
-    refuse_with_greedy,
-    resampler_of,
     rules_of,
-    sampler_of,
     seed_of,
     selector_of,
     steered,
 )
 from genctl.results import FinishReason, Generation, Generations, Sample, choose, is_hopeless
 from genctl.runs import Group, Part, Plan, Run, fingerprint_of
-from genctl.samplers.base import TokenSampler, unconstrained
-from genctl.samplers.masked import greedy, likeliest
-from genctl.samplers.smc import COMPLETE, CUT, DEAD, GAVE_UP, STOPPED, Settings, Trace
+from genctl.samplers.base import TokenSampler
+from genctl.samplers.smc import COMPLETE, CUT, DEAD, GAVE_UP, STOPPED, Particles, Trace
 from genctl.steering.base import Stack
-from genctl.steering.checks import check_flag
 from genctl.steering.model import Steered, unsteered
 from genctl.steering.observers import Confidence, Divergence
+from genctl.streaming import Event, in_threads, sure_texts
 from genctl.views import byte_logprob, byte_view, editable_model, fingerprints, infill_view
 
 REASONS: dict[int, FinishReason] = {
@@ -176,104 +172,122 @@ class Model:
         for a bad argument, also where no text of the rule has so few tokens, DeadEndError if all texts of a prompt
         end where no token is allowed; at Ctrl-C Interrupted, a KeyboardInterrupt with a checkpoint.
         """
+        given = {name: value for name, value in locals().items() if name in KNOWN}
         refuse_unknown(unknown, KNOWN)
-        if generation_config is not None:
-            given = {name: value for name, value in locals().items() if name in KNOWN}
-            return cast(Generation, self._configured(generation_config, given))
-        sampler = sampler_of(method)
-        size = num_particles if num_particles is not None else SMC_PARTICLES if method == "smc" else 1
-        counts = {
-            "max_new_tokens": max_new_tokens,
-            "num_return_sequences": num_return_sequences,
-            "num_particles": size,
-            "max_particles": max_particles,
-            "max_tries": max_tries,
-            "batch_size": batch_size,
-        }
-        check_counts(counts)
-        check_flag("wrap_up", wrap_up)
-        check_flag("do_sample", do_sample)
-        check_flag("exact_boundary", False if exact_boundary is None else exact_boundary)
-        if not callable(progress):
-            check_flag("progress", progress)
-        check_number("ess_threshold", ess_threshold, 0, 1)
-        check_number("min_ess", 0.0 if min_ess is None else min_ess, 0, math.inf)
-        check_number("max_time", 0.0 if max_time is None else max_time, 0, math.inf)
-        settings = Settings(
-            sampler=sampler if do_sample else greedy,
-            free=unconstrained if do_sample else likeliest,
-            resample=resampler_of(resampling),
-            ess_threshold=ess_threshold,
-            max_new_tokens=max_new_tokens,
-        )
-        stack = None if steering is None else Stack(steering)
+        return cast(Generation, self._job(Call(**given)).finish())
+
+    def stream(self, prompt: Prompt | Ids, constraint: Any = None, **options: Unpack[Options]) -> Iterator[Event]:
+        """`generate` one text, and tell it as it is made.
+
+            for event in lm.stream("Once upon a time"):
+                print(event.text, end="", flush=True)
+            event.generation                                    # what `generate` returns, with the last event
+
+        An event tells the text that has become sure since the last one, whole characters; all of them joined are the
+        text. With several particles that is what all that may still be chosen have in common, so most of a text comes
+        when they have met, or at the end. A seed gives the text that it gives `generate`. The arguments are looked at
+        before the first event is asked for; a stream that is closed early lets go of what it has.
+
+        Raises as `generate`, and ArgumentError for several prompts or sequences, and min_ess, whose later rounds may
+        choose another text.
+        """
+        return _events(self._stream_job("stream", prompt, constraint, options))
+
+    async def agenerate(
+        self, prompt: Prompt | Ids | Batch, constraint: Any = None, **options: Unpack[Options]
+    ) -> Generation | Generations | list[Generation] | list[Generations]:
+        """`generate` beside other tasks, each step in another thread. A cancelled task stops behind its step."""
+        job = await asyncio.to_thread(lambda: self._job(_call("agenerate", prompt, constraint, options)))
+        async for _ in in_threads(job.steps()):
+            pass
+        return cast(Generation, job.results())
+
+    async def astream(
+        self, prompt: Prompt | Ids, constraint: Any = None, **options: Unpack[Options]
+    ) -> AsyncIterator[Event]:
+        """`stream` beside other tasks."""
+        job = await asyncio.to_thread(lambda: self._stream_job("astream", prompt, constraint, options))
+        async for event in in_threads(_events(job)):
+            yield event
+
+    def _stream_job(self, function: str, prompt: Prompt | Ids, constraint: Any, options: Options) -> _Job:
+        call = _call(function, prompt, constraint, options)
+        for name, several in {
+            "a list of prompts": prompts_of(prompt)[1],
+            "num_return_sequences": call.num_return_sequences > 1,
+            "min_ess": call.min_ess is not None,
+        }.items():
+            if several:
+                raise ArgumentError(f"{function}() tells one text as it is made: it does not go with {name}")
+        return self._job(call)
+
+    def _job(self, call: Call) -> _Job:
+        """All that is done before the model reads the prompts; what does not fit is refused."""
+        if call.generation_config is not None:
+            configured, call = self._configured(call)
+            return configured._job(call)
+        stack = None if call.steering is None else Stack(call.steering)
         steer = partial(
             steered,
-            hooks=list(hooks_of(temperature, top_k, top_p, min_p).values()),
+            hooks=list(call.filters.values()),
             steering=stack,
-            binding=binding,
-            weighted=bool(constraint is not None or critic is not None or size > 1 or min_ess or method in (*EXACT,)),
+            binding=call.binding,
+            weighted=call.has_weights,
         )
-        plain = steer(self.language_model)
-        if not do_sample:
-            refuse_with_greedy(
-                num_particles=size > 1,
-                num_return_sequences=num_return_sequences > 1,
-                min_ess=min_ess,
-                binding=binding not in (None, "target"),
-                critic=critic is not None,
-                method=method not in ("awrs", "masked"),
-                **{"a model of weighted texts": is_weighted(plain)},
-            )
-        exact = exact_of(method, plain)
-        selector = selector_of(select, num_return_sequences, unsteered(self.language_model))
-        prompts, batched = prompts_of(prompt)
-        rules, critics = rules_of(constraint, prompts, batched), rules_of(critic, prompts, batched)
-        seed = _seed(resume, seed, generator)
-        opened, encoded = self._opened(prompts, exact_boundary, stack)
+        settings, plain = call.settings(), steer(self.language_model)
+        call.refuse_with_greedy(plain)
+        exact = exact_of(call.method, plain)
+        selector = selector_of(call.select, call.num_return_sequences, unsteered(self.language_model))
+        prompts, batched = prompts_of(call.prompt)
+        rules, critics = rules_of(call.constraint, prompts, batched), rules_of(call.critic, prompts, batched)
+        seed = _seed(call.resume, call.seed, call.generator)
+        opened, encoded = self._opened(prompts, call.exact_boundary, stack)
         model = plain if opened is self else steer(opened.language_model)
         if encoded is None:
             encoded = [_encoded(model, one) for one in prompts]
-        bound = [opened._bind(rule, max_new_tokens if wrap_up else None) for rule in rules]
-        law = [temperature, top_k, top_p, min_p, None if stack is None else repr(stack), binding, exact_boundary]
+        bound = [opened._bind(rule, call.max_new_tokens if call.wrap_up else None) for rule in rules]
+        law = [
+            call.temperature,
+            call.top_k,
+            call.top_p,
+            call.min_p,
+            None if stack is None else repr(stack),
+            call.binding,
+        ]
+        others = [call.exact_boundary, call.resampling, call.ess_threshold, call.min_ess]
         fingerprint = {
-            **counts,
+            **call.counts,
             "seed": seed,
             "prompts": encoded,
             "rules": [repr(rule) for rule in (*rules, *critics)],
-            "method": str(method),
+            "method": str(call.method),
             "edits": fingerprints(model),
-            "options": [wrap_up, do_sample, *law, resampling, ess_threshold, min_ess],
+            "options": [call.wrap_up, call.do_sample, *law, *others],
         }
-        with _progress(progress, max_new_tokens) as on_step:
-            plan = Plan(
-                prompts=encoded,
-                constraints=[one for one, _ in bound],
-                critics=[one.bind(opened.language_model.vocabulary) if one else None for one in critics],
-                sequences=num_return_sequences,
-                size=size,
-                settings=settings,
-                seed=seed,
-                batch_size=batch_size,
-                min_ess=min_ess or 0.0,
-                max_particles=max_particles,
-                exact=exact,
-                max_tries=max_tries,
-                deadline=math.inf if max_time is None else time.monotonic() + max_time,
-                on_step=on_step,
-                fingerprint=fingerprint,
-            )
-            run = Run(model, plan, resume)
-            results = opened._results(run, plan, rules, [held for _, held in bound])
+        plan = Plan(
+            prompts=encoded,
+            constraints=[one for one, _ in bound],
+            critics=[one.bind(opened.language_model.vocabulary) if one else None for one in critics],
+            sequences=call.num_return_sequences,
+            size=call.size,
+            settings=settings,
+            seed=seed,
+            batch_size=call.batch_size,
+            min_ess=call.min_ess or 0.0,
+            max_particles=call.max_particles,
+            exact=exact,
+            max_tries=call.max_tries,
+            deadline=math.inf if call.max_time is None else time.monotonic() + call.max_time,
+            fingerprint=fingerprint,
+        )
+        rankings = None
         if selector is not None:
             scorer = unsteered(self.language_model)
             pairs = zip(prompts, encoded, strict=True)
             before = [opened._before(ids) or _encoded(scorer, one) for one, ids in pairs]
-            results = [_ranked(several, scorer, ids, selector) for several, ids in zip(results, before, strict=True)]
-        if num_return_sequences == 1:
-            singles = [several[0] for several in results]
-            return singles if batched else singles[0]
-        return results if batched else results[0]
+            rankings = [partial(_ranked, model=scorer, ids=ids, selector=selector) for ids in before]
+        budgets = [held for _, held in bound]
+        return _Job(opened, call, plan, Run(model, plan, call.resume), rules, budgets, rankings, batched)
 
     def bytes(self, *, canonical: bool | None = None, eps: float = 0.0) -> Model:
         """The same model as one of bytes: 256 bytes and the end of text, whatever its tokens are.
@@ -400,25 +414,25 @@ class Model:
         with edited(base, edits):
             yield self
 
-    def _configured(self, config: Any, given: dict[str, Any]) -> Any:
-        """`generate` with the given arguments, and what the config says besides."""
+    def _configured(self, call: Call) -> tuple[Model, Call]:
+        """The model and the arguments, with what the generation_config says besides."""
         from genctl.integrations.generation_config import arguments_of
 
-        lm, also = self.language_model, hooks_of(**given)
+        lm, also, changes = self.language_model, call.filters, dict[str, Any]()
         tokenizer = getattr(lm, "tokenizer", None)
-        told = arguments_of(config, lm.vocabulary, tokenizer, do_sample=given["do_sample"], also=also)
+        told = arguments_of(call.generation_config, lm.vocabulary, tokenizer, do_sample=call.do_sample, also=also)
         for name in told.names:
-            if name in KNOWN and given[name] != DEFAULTS[name]:
+            if name in KNOWN and getattr(call, name) != DEFAULTS[name]:
                 raise ArgumentError(f"{name} is given twice: as an argument, and in generation_config")
         model = self if told.eos is None else Model(Ending(lm, told.eos))
-        if told.hooks and given["binding"] in (None, "target"):  # in the order of transformers
-            own = given["steering"] or ()
-            given |= {"steering": Stack([*told.penalties, *Stack(own), *told.filters], any_order=True)}
-            given |= {} if own else {"binding": "target"}
+        if told.hooks and call.binding in (None, "target"):  # in the order of transformers
+            own = call.steering or ()
+            changes = {"steering": Stack([*told.penalties, *Stack(own), *told.filters], any_order=True)}
+            changes |= {} if own else {"binding": "target"}
         elif told.hooks:
             model = model.steered(Stack(told.hooks, any_order=True))
         inside = {name: DEFAULTS[name] for name in ("generation_config", *also)}
-        return model.generate(**{**given, **told.options, **inside})
+        return model, replace(call, **{**changes, **told.options, **inside})
 
     def _bind(self, rule: Rule | None, budget: int | None) -> tuple[Constraint | None, Held | None]:
         """The rule in the model's tokens, held to a budget of tokens; raises where no text of the rule keeps to it."""
@@ -431,23 +445,6 @@ class Model:
         if limit is not None and limit.start() == 0:
             raise _too_few(rule, budget, limit)
         return held, limit
-
-    def _results(
-        self, run: Run, plan: Plan, rules: Sequence[Rule | None], budgets: Sequence[Held | None]
-    ) -> list[Generations]:
-        """Those of each prompt. Raises DeadEndError where all texts of one end where no token is allowed."""
-        parts, checkpoint = run.finish(), cache(run.checkpoint)
-        results = []
-        for p, (rule, budget) in enumerate(zip(rules, budgets, strict=True)):
-            mine = [parts[Group(p, s)] for s in range(plan.sequences)]
-            items = [
-                self._generation(one, plan.prompts[p], rule, budget, checkpoint, (plan.seed, p, s))
-                for s, one in enumerate(mine)
-            ]
-            if all(is_hopeless(item.particles) for item in items):
-                raise DeadEndError(self._dead_end([part for one in mine for part in one]))
-            results.append(Generations(items))
-        return results
 
     def _before(self, ids: list[int]) -> list[int] | None:
         """The tokens of a prompt behind which those of its texts come, where they are not its own."""
@@ -506,6 +503,70 @@ class Model:
             + (f"; the model wanted {wanted}" if wanted else "")
             + "\nhint: use more particles, a rule that judges prefixes earlier, or a wider top_k, top_p, min_p"
         )
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """A call of `generate` that was looked at: what runs, and what becomes of it.
+
+    model: with the law of prompts' ends, without hooks. rules, budgets: of each prompt, as rankings, if there are any.
+    """
+
+    model: Model
+    call: Call
+    plan: Plan
+    run: Run
+    rules: Sequence[Rule | None]
+    budgets: Sequence[Held | None]
+    rankings: Sequence[Callable[[Generations], Generations]] | None
+    batched: bool
+
+    def finish(self) -> Generation | Generations | list[Generation] | list[Generations]:
+        deque(self.steps(), maxlen=0)
+        return self.results()
+
+    def steps(self) -> Iterator[Particles[Any]]:
+        """Raises Interrupted at Ctrl-C."""
+        with _progress(self.call.progress, self.call.max_new_tokens) as on_step, self.run.interruptible():
+            yield from self.run.steps(on_step)
+
+    def results(self) -> Generation | Generations | list[Generation] | list[Generations]:
+        """Behind the last step. Raises DeadEndError where all texts of a prompt end where no token is allowed."""
+        results = list(self._results())
+        if self.rankings is not None:
+            results = [rank(several) for rank, several in zip(self.rankings, results, strict=True)]
+        if self.plan.sequences == 1:
+            singles = [several[0] for several in results]
+            return singles if self.batched else singles[0]
+        return results if self.batched else results[0]
+
+    def _results(self) -> Iterator[Generations]:
+        """Those of each prompt."""
+        parts, plan, checkpoint = self.run.parts, self.plan, cache(self.run.checkpoint)
+        for p, (rule, budget) in enumerate(zip(self.rules, self.budgets, strict=True)):
+            mine = [parts[Group(p, s)] for s in range(plan.sequences)]
+            items = [
+                self.model._generation(one, plan.prompts[p], rule, budget, checkpoint, (plan.seed, p, s))
+                for s, one in enumerate(mine)
+            ]
+            if all(is_hopeless(item.particles) for item in items):
+                raise DeadEndError(self.model._dead_end([part for one in mine for part in one]))
+            yield Generations(items)
+
+
+def _call(function: str, prompt: Any, constraint: Any, options: Options) -> Call:
+    refuse_unknown([name for name in options if name not in KNOWN], KNOWN, function)
+    return Call(**{**DEFAULTS, **options, "prompt": prompt, "constraint": constraint})
+
+
+def _events(job: _Job) -> Iterator[Event]:
+    """The text in pieces, the last of which comes with the result."""
+    told = 0
+    for text in sure_texts(job.steps(), job.model.language_model.vocabulary):
+        told += len(text)
+        yield Event(text)
+    made = cast(Generation, job.results())
+    yield Event(made.text[told:], made)
 
 
 def _encoded(model: LanguageModel[Any], prompt: Prompt | Ids) -> list[int]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias, TypedDict, TypeGuard, cast
 
 import numpy as np
@@ -16,12 +18,14 @@ from genctl.errors import ArgumentError
 from genctl.models.base import LanguageModel, Messages, Prompt, is_weighted, refuse_weighted
 from genctl.models.prompts import takes
 from genctl.models.sets import SetPrompt
-from genctl.samplers.base import TokenSampler
-from genctl.samplers.masked import masked
+from genctl.samplers.base import TokenSampler, unconstrained
+from genctl.samplers.masked import greedy, likeliest, masked
 from genctl.samplers.rejection import awrs
 from genctl.samplers.resampling import SCHEMES
+from genctl.samplers.smc import Settings
 from genctl.steering.base import Hook, Stack
 from genctl.steering.basic import MinP, Temperature, TopK, TopP
+from genctl.steering.checks import check_flag
 from genctl.steering.model import BINDINGS, MEANINGS, Steered
 from genctl.steering.observers import SELECTORS, Confidence, Divergence
 
@@ -66,6 +70,107 @@ class Options(TypedDict, total=False):
     generation_config: Any
 
 
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """The arguments of one call of `generate`. Raises ArgumentError for those that mean nothing."""
+
+    prompt: Any
+    constraint: Any
+    max_new_tokens: int
+    wrap_up: bool
+    do_sample: bool
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    num_return_sequences: int
+    num_particles: int | None
+    method: str | TokenSampler
+    steering: Sequence[Any] | None
+    binding: str | None
+    critic: Any
+    select: str | Callable[[Any], float] | None
+    resampling: str
+    ess_threshold: float
+    min_ess: float | None
+    max_particles: int
+    max_time: float | None
+    max_tries: int
+    batch_size: int
+    exact_boundary: bool | None
+    resume: Mapping[str, Any] | None
+    seed: int | None
+    generator: Any
+    progress: Progress
+    generation_config: Any
+
+    def __post_init__(self) -> None:
+        sampler_of(self.method)
+        check_counts(self.counts)
+        check_flag("wrap_up", self.wrap_up)
+        check_flag("do_sample", self.do_sample)
+        check_flag("exact_boundary", False if self.exact_boundary is None else self.exact_boundary)
+        if not callable(self.progress):
+            check_flag("progress", self.progress)
+        check_number("ess_threshold", self.ess_threshold, 0, 1)
+        check_number("min_ess", 0.0 if self.min_ess is None else self.min_ess, 0, math.inf)
+        check_number("max_time", 0.0 if self.max_time is None else self.max_time, 0, math.inf)
+
+    @property
+    def size(self) -> int:
+        """Particles of a run."""
+        return self.num_particles if self.num_particles is not None else SMC_PARTICLES if self.method == "smc" else 1
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {
+            "max_new_tokens": self.max_new_tokens,
+            "num_return_sequences": self.num_return_sequences,
+            "num_particles": self.size,
+            "max_particles": self.max_particles,
+            "max_tries": self.max_tries,
+            "batch_size": self.batch_size,
+        }
+
+    @property
+    def filters(self) -> dict[str, Hook]:
+        """Temperature and filters."""
+        return hooks_of(self.temperature, self.top_k, self.top_p, self.min_p)
+
+    @property
+    def has_weights(self) -> bool:
+        """Do texts have weights, so that it matters how hooks are bound?"""
+        ruled = self.constraint is not None or self.critic is not None
+        return bool(ruled or self.size > 1 or self.min_ess or self.method in (*EXACT,))
+
+    def settings(self) -> Settings:
+        return Settings(
+            sampler=sampler_of(self.method) if self.do_sample else greedy,
+            free=unconstrained if self.do_sample else likeliest,
+            resample=resampler_of(self.resampling),
+            ess_threshold=self.ess_threshold,
+            max_new_tokens=self.max_new_tokens,
+        )
+
+    def refuse_with_greedy(self, model: LanguageModel[Any]) -> None:
+        """What do_sample=False would have to ignore. model: as steered."""
+        given = {
+            "num_particles": self.size > 1,
+            "num_return_sequences": self.num_return_sequences > 1,
+            "min_ess": self.min_ess,
+            "binding": self.binding not in (None, "target"),
+            "critic": self.critic is not None,
+            "method": self.method not in ("awrs", "masked"),
+            "a model of weighted texts": is_weighted(model),
+        }
+        names = [name for name, value in given.items() if value]
+        if names and not self.do_sample:
+            raise ArgumentError(
+                "do_sample=False gives one text, the likeliest token at each step: it does not go with "
+                f"{', '.join(names)}\nhint: it has one particle and one sequence, and takes tokens from masks"
+            )
+
+
 def refuse_unknown(unknown: Iterable[str], known: Sequence[str], function: str = "generate") -> None:
     for name in unknown:
         near = difflib.get_close_matches(name, known, 1)
@@ -100,16 +205,6 @@ def check_choice(name: str, choice: object, table: Mapping[str, Any], hint: str 
         )
 
 
-def refuse_with_greedy(**given: object) -> None:
-    """What do_sample=False would have to ignore."""
-    names = [name for name, value in given.items() if value]
-    if names:
-        raise ArgumentError(
-            f"do_sample=False gives one text, the likeliest token at each step: it does not go with {', '.join(names)}"
-            "\nhint: it has one particle and one sequence, and takes tokens from masks"
-        )
-
-
 def sampler_of(method: str | TokenSampler) -> TokenSampler:
     if callable(method):
         return method
@@ -133,9 +228,7 @@ def resampler_of(resampling: str) -> Callable[[Generator, Any], Any]:
     return SCHEMES[resampling]
 
 
-def hooks_of(
-    temperature: float, top_k: int | None, top_p: float | None, min_p: float | None, **_others: Any
-) -> dict[str, Hook]:
+def hooks_of(temperature: float, top_k: int | None, top_p: float | None, min_p: float | None) -> dict[str, Hook]:
     """Of the arguments that ask for something, by their names. In the order of transformers: temperature, filters."""
     heat = Temperature(temperature)
     hooks: dict[str, Hook] = {} if heat.temperature == 1 else {"temperature": heat}

@@ -1,6 +1,9 @@
 """All that one call of `generate` runs: prompts times sequences, in batches, in rounds until they are worth enough.
 
-    parts = Run(model, plan).finish()[Group(prompt, sequence)]      # one a round
+    run = Run(model, plan)
+    for cloud in run.steps():                           # the particles of a batch, after each of its steps
+        ...
+    run.parts[Group(prompt, sequence)]                  # one a round
 
 A group is one sequence of one prompt: N particles, resampled among themselves. Its random numbers are known by its
 prompt, sequence and round, so it does not matter how groups are batched.
@@ -10,7 +13,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -25,14 +29,13 @@ from genctl.samplers.checkpoint import restored, saved_cloud
 from genctl.samplers.exact import sample_exactly
 from genctl.samplers.smc import (
     COMPLETE,
-    InterruptedRun,
     Particles,
     Rules,
     Settings,
     Trace,
     effective_sample_size,
-    run,
     start,
+    steps,
     stopped,
 )
 from genctl.samplers.streams import Streams, seeded
@@ -85,7 +88,6 @@ class Plan:
     deadline: float = math.inf
     exact: bool | None = None  # whole texts are sampled: True, learning from what was refuted, or False, without
     max_tries: int = 0
-    on_step: Callable[[int, int], None] = lambda done, total: None
     fingerprint: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -95,28 +97,46 @@ class Run:
     def __init__(self, model: LanguageModel[Any], plan: Plan, checkpoint: Mapping[str, Any] | None = None) -> None:
         self._model, self._plan = model, plan
         self._saved = [] if checkpoint is None else _checked(checkpoint, plan)
-        self._clouds: list[Particles[None]] = []
+        self._clouds: list[Particles[None]] = []  # of batches that are done
+        self._current: Particles[Any] | None = None
+        self.parts: dict[Group, list[Part]] = {}
 
-    def finish(self) -> dict[Group, list[Part]]:
-        """For each group its particles, of each round. Raises Interrupted at Ctrl-C, with the checkpoint."""
+    def steps(self, on_step: Callable[[int, int], None] = lambda done, total: None) -> Iterator[Particles[Any]]:
+        """Run to the end: afterwards `parts` are, for each group, its particles of each round.
+
+        on_step: called with (tokens made, tokens there may be).
+        """
         plan = self._plan
         groups = [Group(p, s) for p in range(len(plan.prompts)) for s in range(plan.sequences)]
-        found: dict[Group, list[Part]] = {group: [] for group in groups}
+        self.parts = {group: [] for group in groups}
         size, spent, number = plan.size, 0, 0
         while groups:
             batches = self._batches(groups, size)
             for batch in batches:
-                cloud = self._run(batch, size, number, len(batches))
+                cloud = yield from self._run(batch, size, number, len(batches), on_step)
                 for group, rows in zip(batch, cloud.groups(), strict=True):
-                    found[group].append(Part(cloud, rows))
+                    self.parts[group].append(Part(cloud, rows))
             spent += size
             size, number = spent, number + 1
-            groups = [group for group in groups if self._needs_more(found[group], spent)]
-        return found
+            groups = [group for group in groups if self._needs_more(self.parts[group], spent)]
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Raises Interrupted at Ctrl-C, with the checkpoint of the last whole step."""
+        try:
+            yield
+        except Interrupted:
+            raise
+        except KeyboardInterrupt:
+            raise Interrupted(self._what_was_done(), self.checkpoint()) from None
 
     def checkpoint(self) -> dict[str, Any]:
-        clouds = [saved_cloud(cloud) for cloud in self._clouds]
+        clouds = [saved_cloud(cloud) for cloud in self._begun]
         return {"genctl": VERSION, "plan": dict(self._plan.fingerprint), "clouds": clouds}
+
+    @property
+    def _begun(self) -> list[Particles[Any]]:
+        return [*self._clouds, *([] if self._current is None else [self._current])]
 
     def _needs_more(self, parts: Sequence[Part], spent: int) -> bool:
         """Does the group need as many particles again?"""
@@ -129,7 +149,9 @@ class Run:
         count = max(self._plan.batch_size // size, 1) if self._plan.exact is None else len(groups)
         return [groups[i : i + count] for i in range(0, len(groups), count)]
 
-    def _run(self, batch: Sequence[Group], size: int, number: int, batches: int) -> Particles[None]:
+    def _run(
+        self, batch: Sequence[Group], size: int, number: int, batches: int, on_step: Callable[[int, int], None]
+    ) -> Generator[Particles[Any], None, Particles[None]]:
         """A batch to its end, or as far as time allows. What the model holds for it is let go then."""
         plan = self._plan
         prompts = [plan.prompts[group.prompt] for group in batch]
@@ -137,27 +159,28 @@ class Run:
         critics = [plan.critics[group.prompt] for group in batch]
         streams = _streams(plan.seed, batch, size, number)
         if plan.exact is not None:
-            return self._run_exactly(streams, prompts, list(map(_joined, constraints, critics)))
+            return self._run_exactly(streams, prompts, list(map(_joined, constraints, critics)), on_step)
         most, before = plan.settings.max_new_tokens, len(self._clouds)
-
-        def on_step(steps: int) -> None:
-            plan.on_step(before % batches * most + min(steps, most), batches * most)
-
-        try:
-            if before < len(self._saved):
-                cloud = restored(self._saved[before], streams, self._model, prompts, constraints, critics)
-            else:
-                cloud = start(streams, self._model, prompts, constraints, size, critics)
-            cloud = run(cloud, self._model, constraints, plan.settings, critics, on_step, plan.deadline)
-        except InterruptedRun as interrupt:
-            self._clouds.append(_let_go(interrupt.cloud))
-            raise Interrupted(self._what_was_done(), self.checkpoint()) from None
-        except KeyboardInterrupt:  # while the model was reading the prompts
-            raise Interrupted(self._what_was_done(), self.checkpoint()) from None
+        if before < len(self._saved):
+            begun = restored(self._saved[before], streams, self._model, prompts, constraints, critics)
+        else:
+            begun = start(streams, self._model, prompts, constraints, size, critics)
+        self._current = cloud = begun
+        for cloud in steps(begun, self._model, constraints, plan.settings, critics, plan.deadline):
+            self._current = cloud
+            on_step(before % batches * most + min(cloud.steps, most), batches * most)
+            yield cloud
         self._clouds.append(_let_go(cloud))
+        self._current = None
         return stopped(self._clouds[-1], constraints)
 
-    def _run_exactly(self, streams: Streams, prompts: Sequence[Sequence[int]], constraints: Rules) -> Particles[None]:
+    def _run_exactly(
+        self,
+        streams: Streams,
+        prompts: Sequence[Sequence[int]],
+        constraints: Rules,
+        on_step: Callable[[int, int], None],
+    ) -> Particles[None]:
         """All groups together: those of equal prompts and rules learn from one another."""
         plan, most = self._plan, self._plan.settings.max_new_tokens
         assert plan.exact is not None
@@ -168,7 +191,7 @@ class Run:
                 prompts,
                 constraints,
                 plan.settings,
-                lambda steps: plan.on_step(steps, most),
+                lambda steps: on_step(steps, most),
                 plan.deadline,
                 adaptive=plan.exact,
                 max_tries=plan.max_tries,
@@ -178,8 +201,8 @@ class Run:
         return _let_go(cloud)
 
     def _what_was_done(self) -> str:
-        steps = self._clouds[-1].steps if self._clouds else 0
-        statuses = [status for cloud in self._clouds for status in cloud.status.tolist()]
+        steps = self._begun[-1].steps if self._begun else 0
+        statuses = [status for cloud in self._begun for status in cloud.status.tolist()]
         return (
             f"interrupted after {steps} of at most {self._plan.settings.max_new_tokens} tokens, "
             f"{statuses.count(COMPLETE)} of {len(statuses)} particles complete\n"

@@ -39,6 +39,12 @@ def test_a_command_prints_its_answer_and_exits_with_its_code(arguments, code, pr
     assert done.stderr == ""
 
 
+def test_a_streamed_text_is_the_text():
+    arguments = ["generate", "the cat ", "-r", "[a-z ]{4,20}", "-m", "toy", "--seed", "4"]
+    whole, streamed = genctl(*arguments), genctl(*arguments, "--stream")
+    assert (streamed.stdout, streamed.returncode, streamed.stderr) == (whole.stdout, 0, "")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -53,6 +59,8 @@ def test_a_command_prints_its_answer_and_exits_with_its_code(arguments, code, pr
         (["sample", "(abc"], 2, "at characters"),
         (["generate", "x", "-r", "a", "-s", "{}", "-m", "toy"], 2, "--regex and --schema were given"),
         (["generate", "x", "-r", "a", "-m", "/no/such/folder"], 2, "/no/such/folder"),
+        (["generate", "x", "-m", "toy", "--stream", "--json"], 2, "--stream and --json were given"),
+        (["generate", "x", "-m", "toy", "--stream", "-n", "2"], 2, "does not go with num_return_sequences"),
         (["generate", "x", "-r", "[a-z]{99}", "-m", "toy", "-t", "3"], 2, "max_new_tokens is 3"),
     ],
 )

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
@@ -460,35 +460,26 @@ def preferred(logits: F32, count: int = 3) -> tuple[tuple[int, float], ...]:
 # -- to the end
 
 
-class InterruptedRun(KeyboardInterrupt, Generic[M]):
-    """Ctrl-C: cloud is the last whole step."""
-
-    def __init__(self, cloud: Particles[M]) -> None:
-        super().__init__()
-        self.cloud = cloud
-
-
-def run(
+def steps(
     cloud: Particles[M],
     model: LanguageModel[M],
     constraints: Rules,
     settings: Settings,
     critics: Rules | None = None,
-    on_step: Callable[[int], None] = lambda steps: None,
     deadline: float = math.inf,
-) -> Particles[M]:
-    """Step until no particle is running, or the time is up (deadline, of `time.monotonic`, seconds; see `stopped`).
+) -> Iterator[Particles[M]]:
+    """The particles after each step, until none is running, or the time is up (deadline, of `time.monotonic`)."""
+    while cloud.running.any() and time.monotonic() <= deadline:
+        cloud = step(cloud, model, constraints, settings, critics)
+        yield cloud
 
-    on_step is told the tokens made so far. Raises InterruptedRun at Ctrl-C.
-    """
-    try:
-        while cloud.running.any():
-            if time.monotonic() > deadline:
-                break
-            cloud = step(cloud, model, constraints, settings, critics)
-            on_step(cloud.steps)
-    except KeyboardInterrupt:
-        raise InterruptedRun(cloud) from None
+
+def run(
+    cloud: Particles[M], model: LanguageModel[M], constraints: Rules, settings: Settings, critics: Rules | None = None
+) -> Particles[M]:
+    """Step until no particle is running."""
+    for moved in steps(cloud, model, constraints, settings, critics):
+        cloud = moved
     return cloud
 
 
