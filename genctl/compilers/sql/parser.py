@@ -135,12 +135,22 @@ class Grammar:
         self.schema, self.forward = schema, forward
         self.columns = frozenset(name for table in schema.tables.values() for name in table.names)
         self.start = Query("top", "start", None, 0)
+        self.names_of_schema = self.columns | {*schema.tables, *schema.functions}
 
     def read(self, place: Place, token: Token) -> Place | None:
         """The place after a token; None where no statement goes on with it."""
         if place.expr is not None:
             return _EXPRESSIONS[place.expr.state](self, place, token)
         return _MODES[place.mode](self, place, token)
+
+    def as_column(self, place: Place) -> Place | None:
+        """Behind a name that was read: the place if it is a column; None if there is no such one."""
+        return _column(self, place)
+
+    def finished(self, place: Place) -> Place | None:
+        """Behind a source: the place if it is the last one; None if more must come."""
+        named = _named(place, place.word) if place.mode == "source" else place
+        return None if named is None else _finish(named)
 
     # -- what may come
 
@@ -729,8 +739,8 @@ def _fixed_star(query: Query) -> bool:
 
 
 def _star(query: Query, star: Star) -> Query | None:
-    if query.forbid or (query.width is not None and query.core.columns):
-        return None
+    if query.forbid or (query.width is not None and (query.core.columns or query.depth > DEEPEST)):
+        return None  # a sub-select must be able to make up the number of columns
     if star.of and len(_qualifiers_needed(query.core) | {star.of}) >= MOST_SOURCES:
         return None
     core = query.core._replace(columns=(*query.core.columns, star))
