@@ -135,6 +135,9 @@ class Grammar:
         self.schema, self.forward = schema, forward
         self.columns = frozenset(name for table in schema.tables.values() for name in table.names)
         self.start = Query("top", "start", None, 0)
+        first: dict[tuple[Function, bool], str] = {}
+        calls = {name: (function, name in EITHER) for name, function in schema.functions.items()}
+        self.alike = {name: first.setdefault(call, name) for name, call in calls.items()}  # takes the same arguments
         self.names_of_schema = self.columns | {*schema.tables, *schema.functions}
 
     def read(self, place: Place, token: Token) -> Place | None:
