@@ -249,8 +249,8 @@ def spelled_by(tokens: Tokens) -> dict[int, bytes]:
 
 
 class FewestSqlTokens(FewestTokens):
-    """How many tokens a statement still needs along the ways of closing.py, in the longest tokens of the vocabulary that
-    spell each token of SQL.
+    """How many tokens a statement still needs along the ways of closing.py, each token of SQL in the longest tokens of
+    the vocabulary that spell it.
 
     There may be a way of fewer tokens, so a text that would just have fitted can be refused. From a state that fits
     the first token of its way leads to one that fits with a token less: what is let pass can be finished.

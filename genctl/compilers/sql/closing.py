@@ -84,7 +84,7 @@ class Closing:
         return self._outlines.of(place), touching
 
     def _distance(self, origin: Spot) -> int:
-        """Dijkstra's search over the tokens that `_options` names; what is found is entered for all places on the way."""
+        """Dijkstra's search over the tokens of `_options`; what is found is entered for all places on the way."""
         known = self._known.get(origin)
         if known is not None:
             return known
