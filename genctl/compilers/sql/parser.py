@@ -159,9 +159,15 @@ class Grammar:
 
     def words(self, place: Place) -> frozenset[str]:
         """The words (in lower case) that may come next; free names are not among them."""
-        words = {*_GRAMMAR_WORDS, *filter(is_bare, self.names(place))}
-        if place.expr is not None and place.expr.state in BEFORE_OPERAND:
-            words |= {name for name in self.schema.functions if self._callable(place.expr, name)}
+        names, expr = frozenset(filter(is_bare, self.names(place))), place.expr
+        if expr is None or expr.state not in BEFORE_OPERAND:
+            return self._readable(place, names.union(_GRAMMAR_WORDS))
+        if expr.what == "call" and self.schema.functions[expr.word].most == 0:
+            return frozenset()
+        called = frozenset(name for name in self.schema.functions if self._callable(expr, name))
+        return self._readable(place, frozenset(_GRAMMAR_WORDS)) | names | (called - RESERVED)
+
+    def _readable(self, place: Place, words: frozenset[str]) -> frozenset[str]:
         return frozenset(word for word in words if self.read(place, Token("word", word)) is not None)
 
     def names(self, place: Place) -> frozenset[str]:
