@@ -24,7 +24,7 @@ import numpy as np
 from genctl.automata.base import UNREACHABLE
 from genctl.boundaries import at_boundaries
 from genctl.constraints.base import Constraint
-from genctl.constraints.budget import Held, within
+from genctl.constraints.budget import Budget, within
 from genctl.constraints.rules import Rule, any_bytes, shown
 from genctl.errors import ArgumentError, ConstraintError, DeadEndError, GenctlError, ModelError
 from genctl.models.base import LanguageModel, Prompt, is_model
@@ -434,7 +434,7 @@ class Model:
         inside = {name: DEFAULTS[name] for name in ("generation_config", *also)}
         return model, replace(call, **{**changes, **told.options, **inside})
 
-    def _bind(self, rule: Rule | None, budget: int | None) -> tuple[Constraint | None, Held | None]:
+    def _bind(self, rule: Rule | None, budget: int | None) -> tuple[Constraint | None, Budget | None]:
         """The rule in the model's tokens, held to a budget of tokens; raises where no text of the rule keeps to it."""
         if rule is None:
             return None, None
@@ -456,7 +456,7 @@ class Model:
         parts: Sequence[Part],
         prompt: Sequence[int],
         rule: Rule | None,
-        budget: Held | None,
+        budget: Budget | None,
         checkpoint: Callable[[], dict[str, Any]],
         numbers: tuple[int, ...],
     ) -> Generation:
@@ -471,7 +471,7 @@ class Model:
             checkpoint=checkpoint() if unfinished else None,
         )
 
-    def _samples(self, part: Part, prompt: Sequence[int], budget: Held | None) -> Iterator[Sample]:
+    def _samples(self, part: Part, prompt: Sequence[int], budget: Budget | None) -> Iterator[Sample]:
         cloud = part.cloud
         for i in range(part.rows.start, part.rows.stop):
             reason = REASONS[int(cloud.status[i])]
@@ -517,7 +517,7 @@ class _Job:
     plan: Plan
     run: Run
     rules: Sequence[Rule | None]
-    budgets: Sequence[Held | None]
+    budgets: Sequence[Budget | None]
     rankings: Sequence[Callable[[Generations], Generations]] | None
     batched: bool
 
@@ -684,7 +684,7 @@ def _needing_extra(extra: str) -> Iterator[None]:
         raise ModelError(f'{error.name} is not installed\nhint: pip install "genctl[{extra}]"') from error
 
 
-def _too_few(rule: Rule, given: int, budget: Held) -> GenctlError:
+def _too_few(rule: Rule, given: int, budget: Budget) -> GenctlError:
     fewest, exact = budget.fewest()
     name = shown(repr(rule))
     if fewest == UNREACHABLE:

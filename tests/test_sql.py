@@ -24,8 +24,8 @@ from genctl.compilers.sql.parser import END, Grammar, Place, Token, positions
 from genctl.compilers.sql.schema import ddl, of_sqlite
 from genctl.compilers.sql.words import FUNCTIONS, KEYWORDS, RESERVED
 from genctl.constraints.base import unpack, words
-from genctl.constraints.budget import within
-from genctl.constraints.sql import Query, SqlBudget
+from genctl.constraints.budget import Budget, within
+from genctl.constraints.sql import Query
 from genctl.vocabulary import Vocabulary
 from tests import naive
 
@@ -410,7 +410,7 @@ def test_the_laws_of_constraints_hold(budget):
     rng = np.random.default_rng(0)
     for _ in range(2):
         state = constraint.start()
-        while state:
+        for _ in range(40):  # without a budget a text may go on for ever
             packed = np.full(words(size), 0xFFFFFFFF, np.uint32)
             constraint.mask(state, packed)
             mask = unpack(packed, 32 * words(size))
@@ -430,10 +430,47 @@ def test_the_laws_of_constraints_hold(budget):
         assert state == 0 or constraint.complete(state) or budget is None
 
 
+@pytest.mark.parametrize(
+    "begun", ["SELECT ", "SELECT t", "SELECT t1.id FROM a", "SELECT t1.id FROM a AS ", "SELECT 1 AS n"]
+)
+@pytest.mark.parametrize("rule", [RULE, FORWARD])
+def test_where_a_name_is_free_the_mask_under_a_budget_is_what_is_allowed_token_by_token(rule, begun):
+    words_ = vocabulary()
+    inner = rule.bind(words_)
+    for left in range(1, 16):
+        constraint, _ = within(inner, len(begun) + left)
+        state = constraint.start()
+        for byte in begun.encode():
+            state = constraint.advance(state, byte)
+        if not state:
+            continue
+        packed = np.zeros(words(len(words_)), np.uint32)
+        constraint.mask(state, packed)
+        np.testing.assert_array_equal(unpack(packed, len(words_)), naive.mask(constraint, state, len(words_)))
+
+
+def test_a_star_whose_columns_no_source_can_make_up_is_refused():
+    automaton = RULE.automaton
+    for depth in range(1, 9):
+        text = "SELECT x FROM (" * depth + "SELECT 1 UNION SELECT *"
+        state = run(automaton, automaton.start, text.encode())
+        assert (state == DEAD) == (depth > 6)
+        assert automaton.accepts(run(automaton, state, automaton.completion(state))) == (depth <= 6)
+
+
+@pytest.mark.parametrize("begin", ["SELECT c.* FROM", "SELECT c.* FROM a, b,", "SELECT c.* FROM a, c AS d,"])
+@pytest.mark.parametrize("before", ["SELECT x FROM a WHERE x IN (", "SELECT 1, 2 UNION "])
+def test_a_sub_select_makes_up_the_columns_of_a_star(before, begin):
+    automaton, text = RULE.automaton, before + begin
+    state = run(automaton, automaton.start, text.encode())
+    assert state != DEAD
+    assert why_not(ORACLE, text + automaton.completion(state).decode()) is None
+
+
 @pytest.mark.nightly
 def test_a_budget_never_ends_in_a_dead_end():
     constraint, budget = within(RULE.bind(vocabulary()), 10)
-    assert isinstance(budget, SqlBudget)
+    assert isinstance(budget, Budget)
     fewest, _ = budget.fewest()
     assert fewest <= 10
     rng = np.random.default_rng(1)

@@ -13,24 +13,30 @@ can be finished is refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any
+from functools import cached_property, lru_cache
+from itertools import count
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from genctl.automata.base import DEAD, UNREACHABLE
-from genctl.compilers.sql.automaton import SqlAutomaton
+from genctl.automata.base import UNREACHABLE
+from genctl.compilers.sql.automaton import Key, Lexeme, Opening, SqlAutomaton
+from genctl.compilers.sql.closing import Closing
 from genctl.compilers.sql.database import Database, Rows, open_database
 from genctl.compilers.sql.faults import Fault, find_fault
-from genctl.compilers.sql.parser import Grammar
+from genctl.compilers.sql.outline import strings_in
+from genctl.compilers.sql.parser import Grammar, Token
+from genctl.compilers.sql.words import KEYWORDS
 from genctl.constraints.automaton import AutomatonConstraint
-from genctl.constraints.base import pack, unpack, words
+from genctl.constraints.base import Constraint, pack
+from genctl.constraints.fewest import FewestTokens
 from genctl.constraints.predicate import Manner
 from genctl.constraints.rules import Conjunction, Language, Predicate, Rule
 from genctl.errors import ArgumentError, ConstraintError
-from genctl.kernels.records import I64, U32, Bool, TokenTrie
+from genctl.kernels.records import U32
 from genctl.trie import Tokens, trie_of
 from genctl.vocabulary import Vocabulary
 
@@ -79,12 +85,14 @@ class SqlLanguage(Language):
         super().__init__(SqlAutomaton(grammar), source, lambda text: Query(text, database))
         self.database, self.grammar = database, grammar
 
-    def bind(self, vocabulary: Vocabulary) -> SqlConstraint:
-        """States are kept for the next call, unless there are too many."""
+    def bind(self, vocabulary: Vocabulary) -> Constraint:
+        """States, masks and ways to the end are kept for the next call, unless there are too many states."""
         assert isinstance(self.automaton, SqlAutomaton)
         if len(self.automaton) > MOST_STATES:
-            self.automaton = SqlAutomaton(self.grammar)
-        return SqlConstraint(self.automaton, vocabulary)
+            self.automaton, self._bound = SqlAutomaton(self.grammar), None
+        if self._bound is None or self._bound[0] is not vocabulary:
+            self._bound = vocabulary, SqlConstraint(self.automaton, vocabulary)
+        return self._bound[1]
 
     def explain_text(self, text: str) -> Fault | None:
         """What keeps a text from being a statement of the rule, and where; None if nothing does."""
@@ -133,156 +141,240 @@ def _listed(tables: Iterable[str]) -> list[str]:
 class SqlConstraint(AutomatonConstraint):
     """The statements in the tokens of a vocabulary.
 
-    Where any name may come, the tokens that are just (a part of) a name are known without reading them.
+    Which tokens that are a word, or its beginning, may come is looked up in the words that may: they are not read.
     """
 
     automaton: SqlAutomaton
 
-    def __init__(self, automaton: SqlAutomaton, vocabulary: Vocabulary) -> None:
-        super().__init__(automaton, vocabulary)
-        self.automaton = automaton
-        self._vocabulary = vocabulary
+    @cached_property
+    def fewest(self) -> FewestTokens:
+        return FewestSqlTokens(self.automaton, self._shared.tokens, self._shared.lock)
 
     def _build_mask(self, state: int) -> U32:
-        pattern = self.automaton.freedom(state)
-        if pattern is None:
+        openings = self.automaton.openings(state)
+        if openings is None:
             return super()._build_mask(state)
-        inside, others = _split(self._vocabulary, pattern)
-        out = inside.copy()
+        table = WordTokens.of(self.tokens)
+        out = np.zeros(self._shared.words, np.uint32)
         self._shared.count[0] = 0
-        self._mark_from(others, state, 0, out)
+        self._mark_from(table.others, state, 0, out)
+        for opening in openings:
+            out |= table.free(self.automaton.free(opening), opening).packed
+            for ids in table.beginnings(self.automaton.words(opening), opening).values():
+                _mark(ids, out)
         if self.complete(state):
             out |= self._shared.ends
         out.flags.writeable = False
         return out
 
-    def free_tokens(self, state: int) -> Bool | None:
-        """(V,) the tokens that go on with a name, where any may come; None elsewhere."""
-        pattern = self.automaton.freedom(state)
-        return None if pattern is None else unpack(_split(self._vocabulary, pattern)[0], len(self._vocabulary))
+
+def _mark(tokens: Iterable[int], out: U32) -> None:
+    for token in tokens:
+        out[token >> 5] |= np.uint32(1 << (token & 31))
 
 
-@lru_cache(maxsize=64)
-def _split(vocabulary: Vocabulary, pattern: str) -> tuple[U32, TokenTrie]:
-    """The tokens that match, packed, and a trie of the others."""
-    tokens, match = Tokens.of(vocabulary), re.compile(pattern.encode()).fullmatch
-    inside = np.zeros(len(vocabulary), np.bool_)
-    inside[[i for i in tokens.order.tolist() if match(vocabulary.tokens[i])]] = True
-    others = tokens.order[~inside[tokens.order]]
-    return pack(inside), trie_of(tokens.bytes, others)
+class Free(NamedTuple):
+    """Tokens that go on with a name whatever it is: packed (ceil(V/32),), and how many letters one adds at most."""
+
+    packed: U32
+    longest: int
 
 
-class SqlBudget:
-    """Statements held to a number of tokens: one is refused where the way to the end that is known does not fit.
-
-    Its state is the inner state times (max_new_tokens + 1), plus the number of tokens left; 0 is dead. The way is that
-    of closing.py in the longest tokens that spell it; there may be one of fewer tokens, so a text that would just have
-    fitted can be refused, but one that is let pass can be finished.
+class WordTokens:
+    """The tokens that are letters, digits, "_" and "$" behind blanks or none, beginning with no digit, by these letters
+    (in lower case), and a trie of all others.
     """
 
-    def __init__(self, constraint: SqlConstraint, max_new_tokens: int) -> None:
-        self.constraint, self.max_new_tokens = constraint, max_new_tokens
-        self._step = max_new_tokens + 1
-        self._needs: dict[int, int] = {DEAD: UNREACHABLE}
-        self._tokens = _by_bytes(constraint.tokens)
-        self._refused: set[int] = set()
+    @staticmethod
+    @lru_cache(maxsize=8)
+    def of(tokens: Tokens) -> WordTokens:
+        return WordTokens(tokens)
 
-    def start(self) -> int:
-        inner = self.constraint.start()
-        return self._state(inner, self.max_new_tokens) if self._fits(inner, self.max_new_tokens) else 0
+    def __init__(self, tokens: Tokens) -> None:
+        match, spelled = re.compile(rb"([ \t\n\r\f]*)([A-Za-z_][A-Za-z0-9_$]*)").fullmatch, spelled_by(tokens)
+        self._size = len(tokens.bytes.eos)
+        self._tight, self._spaced = dict[str, list[int]](), dict[str, list[int]]()
+        other = np.ones(self._size, np.bool_)
+        for token in tokens.order.tolist():
+            if found := match(spelled[token]):
+                other[token] = False
+                table = self._spaced if found[1] else self._tight
+                table.setdefault(found[2].decode().lower(), []).append(token)
+        self.others = trie_of(tokens.bytes, tokens.order[other[tokens.order]])
+        self._free: dict[tuple[str, bool, bool], Free] = {}
 
-    def allows(self, state: int, token: int, /) -> bool:
-        inner, left = divmod(state, self._step)
-        if self.constraint.token_bytes.eos[token]:
-            return self.constraint.complete(inner)
-        target = self.constraint.advance(inner, token)
-        if target == DEAD or self._fits(target, left - 1):
-            return target != DEAD
-        self._refused.add(state)
-        return False
+    def ids(self, letters: str, opening: Opening) -> list[int]:
+        """The tokens that add these letters there."""
+        tight = self._tight.get(letters, []) if opening.tight else []
+        return tight + self._spaced.get(letters, []) if opening.spaced else tight
 
-    def allows_each(self, states: I64, tokens: I64, /) -> Bool:
-        """(K,) states, (K,) token ids -> (K,) `allows` of each pair; those the rule allows are looked ahead at."""
-        allowed = self.constraint.allows_each(states // self._step, tokens)
-        for at in np.flatnonzero(allowed).tolist():
-            allowed[at] = self.allows(int(states[at]), int(tokens[at]))
-        return allowed
+    def beginnings(self, words: Iterable[str], opening: Opening) -> dict[str, list[int]]:
+        """The tokens after which the letters of a word begin like one of these, by these letters."""
+        begun, out = opening.begun, dict[str, list[int]]()
+        for word in words:
+            for end in range(len(begun) + 1, len(word) + 1):
+                if word[:end] not in out and (ids := self.ids(word[len(begun) : end], opening)):
+                    out[word[:end]] = ids
+        return out
 
-    def advance(self, state: int, token: int, /) -> int:
-        inner, left = divmod(state, self._step)
-        target = self.constraint.advance(inner, token)
-        return self._state(target, left - 1) if target != DEAD and self._fits(target, left - 1) else 0
+    def freely(self, free: str, opening: Opening) -> dict[str, list[int]]:
+        """The tokens that go on with a free name (`SqlAutomaton.free`), by the letters they add."""
+        match = re.compile(self._pattern(free, opening)).fullmatch
+        letters = {text for text in (*self._tight, *self._spaced) if match(text)}
+        return {text: ids for text in letters if (ids := self.ids(text, opening))}
 
-    def complete(self, state: int, /) -> bool:
-        return self.constraint.complete(state // self._step)
+    def free(self, free: str, opening: Opening) -> Free:
+        """Those tokens."""
+        key = self._pattern(free, opening), opening.tight, opening.spaced
+        if key not in self._free:
+            allowed, found = np.zeros(self._size, np.bool_), self.freely(free, opening)
+            for ids in found.values():
+                allowed[ids] = True
+            self._free[key] = Free(pack(allowed), max(map(len, found), default=0))
+        return self._free[key]
 
-    def mask(self, state: int, out: U32, /) -> None:
-        inner = state // self._step
-        allowed = unpack(self.constraint.candidates(inner), len(self.constraint.token_bytes.eos))
-        tokens = np.flatnonzero(allowed)
-        out[:] = 0
-        kept = np.zeros(32 * words(len(allowed)), np.bool_)
-        kept[[token for token in tokens.tolist() if self.allows(state, token)]] = True
-        out[:] = pack(kept)
-
-    def candidates(self, state: int, /) -> U32 | None:
-        """What the rule allows without the budget."""
-        return self.constraint.candidates(state // self._step)
-
-    def log_potential(self, state: int, /, *, done: bool) -> float:
-        return 0.0
-
-    def fewest(self) -> tuple[int, bool]:
-        """Tokens of the shortest text that is known, UNREACHABLE (2**31 - 1) if the vocabulary cannot spell it; is that
-        exact?
-        """
-        need = self._need(self.constraint.start())
-        return need, need == UNREACHABLE
-
-    def shortened(self, tokens: Iterable[int]) -> bool:
-        """Did the budget refuse a token that the rule allows, on the way of this text? Of the tokens that were tried;
-        behind the last token that it had, of all.
-        """
-        state = self.start()
-        for token in tokens:
-            if state in self._refused:
-                return True
-            state = self.advance(state, token)
-        return state % self._step == 0 or state in self._refused
-
-    def _state(self, inner: int, left: int) -> int:
-        return inner * self._step + left if inner else 0
-
-    def _fits(self, state: int, left: int) -> bool:
-        return self._need(state) <= left
-
-    def _need(self, state: int) -> int:
-        """Tokens of the way to the end, each the longest that spells the next bytes of it.
-
-        From behind the first of them the number is one less, by this definition: what fits can be finished.
-        """
-        passed: list[int] = []
-        while state not in self._needs:
-            if self.constraint.complete(state):
-                self._needs[state] = 0
-                break
-            passed.append(state)
-            token = self._first(self.constraint.automaton.completion(state))
-            state = DEAD if token is None else self.constraint.advance(state, token)
-        need = self._needs[state]
-        for before in reversed(passed):
-            need = self._needs[before] = min(need + 1, UNREACHABLE)
-        return need
-
-    def _first(self, text: bytes) -> int | None:
-        """The longest token that a text begins with."""
-        longest = min(len(text), self.constraint.tokens.depth)
-        ends: Sequence[int] = range(longest, 0, -1)
-        return next((self._tokens[text[:end]] for end in ends if text[:end] in self._tokens), None)
+    def _pattern(self, free: str, opening: Opening) -> str:
+        """Of letters that a token may add."""
+        if free == "name":
+            return "(?s:.*)"
+        left = 3 - len(opening.begun) if free == "alias" and (not opening.begun or opening.begun.isalpha()) else 0
+        return f"[a-z]{{1,{left}}}[0-9]*" if left > 0 else "(?!)"
 
 
 @lru_cache(maxsize=8)
-def _by_bytes(tokens: Tokens) -> dict[bytes, int]:
-    """Tokens by what they spell."""
+def spelled_by(tokens: Tokens) -> dict[int, bytes]:
+    """The bytes of the tokens that have some."""
     whole, offset = tokens.bytes.data.tobytes(), tokens.bytes.offset
-    return {whole[offset[i] : offset[i + 1]]: i for i in tokens.order.tolist()}
+    return {i: whole[offset[i] : offset[i + 1]] for i in tokens.order.tolist()}
+
+
+@lru_cache(maxsize=8)
+def texts_of(tokens: Tokens) -> frozenset[bytes]:
+    return frozenset(spelled_by(tokens).values())
+
+
+class FewestSqlTokens(FewestTokens):
+    """How many tokens a statement still needs along the ways of closing.py, each token of SQL in the longest tokens of
+    the vocabulary that spell it.
+
+    There may be a way of fewer tokens, so a text that would just have fitted can be refused. From a state that fits
+    the first token of its way leads to one that fits with a token less: what is let pass can be finished.
+    """
+
+    def __init__(self, automaton: SqlAutomaton, tokens: Tokens, lock: AbstractContextManager[Any]) -> None:
+        super().__init__(automaton, tokens, lock)
+        self._sql, self._costs, self._texts = automaton, {b"": 0}, texts_of(tokens)
+        self._closing = Closing(automaton.grammar, automaton.outlines, self._cost)
+        self._most_costly = Closing(automaton.grammar, automaton.outlines, self._any_costs(len))
+        self._least_costly = Closing(automaton.grammar, automaton.outlines, self._any_costs(lambda text: 1))
+        self._common = KEYWORDS | automaton.grammar.names_of_schema | set("abcdefghijklmnopqrstuvwxyz")
+        self._letters = all(bytes([byte]) in self._texts for byte in b" $0123456789_abcdefghijklmnopqrstuvwxyz")
+        self._of_keys: dict[Key, tuple[int, bool]] = {}  # a bound, and whether there is no better one
+
+    def fits(self, state: int, left: int) -> bool:
+        if self._most.get(state, UNREACHABLE) <= left:
+            return True
+        key = self._sql.key(state)
+        with self._lock:
+            if key is None or not self._fits(key, left):
+                return False
+            self._most[state] = self._of_keys[key][0]
+        return True
+
+    def __call__(self, state: int) -> int:
+        key = self._sql.key(state)
+        with self._lock:
+            return UNREACHABLE if key is None or self._fits(key, -1) else self._of_keys[key][0]
+
+    def is_exact(self, state: int) -> bool:
+        return self(state) == UNREACHABLE
+
+    def tokens_within(self, state: int, left: int, out: U32) -> bool:
+        with self._lock:
+            openings, table = self._sql.openings(state), WordTokens.of(self._tokens)
+            trie = self._tokens.trie if openings is None else table.others
+            targets = np.flatnonzero(self._walk_next(state, trie)).tolist()
+            fitting = [target for target in targets if self.fits(target, left)]
+            self._mark(state, trie, fitting, out)
+            refused = len(fitting) < len(targets)
+            for opening in openings or ():
+                refused |= self._mark_words(opening, table, left, out)
+        return refused
+
+    def _fits(self, key: Key, left: int) -> bool:
+        most, exact = self._of_keys.get(key, (UNREACHABLE, False))
+        if most > left and not exact:
+            ends = self._sql.ends(key)
+            for rest, place, touching in ends:
+                most = min(most, self._cost(rest) + self._closing.distance(place, touching))
+                if most <= left:
+                    break
+            self._of_keys[key] = most, most > left
+        return most <= left
+
+    def _cost(self, text: bytes) -> int:
+        """The number of tokens, each the longest that the rest begins with; UNREACHABLE if there is none."""
+        known = self._costs.get(text)
+        if known is None:
+            ends = range(min(len(text), self._tokens.depth), 0, -1)
+            end = next((end for end in ends if text[:end] in self._texts), 0)
+            known = self._costs[text] = min(1 + self._cost(text[end:]), UNREACHABLE) if end else UNREACHABLE
+        return known
+
+    # -- tokens that are words
+
+    def _mark_words(self, opening: Opening, table: WordTokens, left: int, out: U32) -> bool:
+        """Set the bits of those that fit. Is one refused?"""
+        words = table.beginnings(self._sql.words(opening), opening)
+        free = self._sql.free(opening)
+        fit = self._names_fit(opening, free, table.free(free, opening).longest, left) if free else None
+        if fit:
+            out |= table.free(free, opening).packed
+        if free and fit is not None:
+            words |= self._meaning(opening, table)
+        elif free:
+            words |= {opening.begun + text: ids for text, ids in table.freely(free, opening).items()}
+        refused = fit is False
+        for word, ids in words.items():
+            if self._fits(Key(opening.place, "", Lexeme("word", word)), left):
+                _mark(ids, out)
+            else:
+                refused |= bool(ids)
+                for token in ids:
+                    out[token >> 5] &= ~np.uint32(1 << (token & 31))
+        return refused
+
+    def _names_fit(self, opening: Opening, free: str, longest: int, left: int) -> bool | None:
+        """Do all names fit, or none, but those that mean something here? None: that depends.
+
+        What a name is called matters to the end by its length alone, and to the grammar only if it looks like ALIAS.
+        """
+        taken, place = self._taken(opening), self._sql.place_of(opening)
+
+        def distance(closing: Closing, begin: str) -> int:
+            numbers = count(10 ** max(0, len(opening.begun) + longest - len(begin) - 1))
+            name = next(name for number in numbers if (name := f"{begin}{number}") not in taken)
+            after = self._sql.grammar.read(place, Token("word", name))
+            return UNREACHABLE if after is None else closing.distance(after, True)
+
+        if self._letters and distance(self._most_costly, _ANY + "_" * (free == "name")) <= left:
+            return True
+        return False if distance(self._least_costly, _ANY) > left else None
+
+    def _meaning(self, opening: Opening, table: WordTokens) -> dict[str, list[int]]:
+        """The tokens that make a name which means something here, or would with one digit more."""
+        taken, begun = self._taken(opening), opening.begun
+        names = {name for known in taken for name in (known, known.rstrip("0123456789"), known[:-1])}
+        ids = {name: table.ids(name[len(begun) :], opening) for name in names if name.startswith(begun)}
+        return {name: found for name, found in ids.items() if found and self._sql.may_be_word(opening, name)}
+
+    def _taken(self, opening: Opening) -> set[str]:
+        """The names that mean something here."""
+        return {*self._common, *strings_in(self._sql.place_of(opening))}
+
+    def _any_costs(self, each: Callable[[bytes], int]) -> Callable[[bytes], int]:
+        """What texts cost where a name that stands for any costs something else."""
+        return lambda text: each(text) if text.lstrip().startswith(_ANY.encode()) else self._cost(text)
+
+
+_ANY = "zz"

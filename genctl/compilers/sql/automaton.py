@@ -22,6 +22,7 @@ import numpy as np
 from genctl.automata.base import UNREACHABLE
 from genctl.automata.lazy import LazyAutomaton
 from genctl.compilers.sql.closing import Closing
+from genctl.compilers.sql.outline import Outlines
 from genctl.compilers.sql.parser import ALIAS, END, Grammar, Place, Token, positions
 from genctl.compilers.sql.schema import lower
 from genctl.kernels.records import U8
@@ -49,6 +50,17 @@ class Key(NamedTuple):
     place: int
     touching: str
     lexeme: Lexeme | None
+
+
+class Opening(NamedTuple):
+    """Where a word may go on or begin. begun: its letters so far, in lower case. tight: without a blank before the next
+    letter; spaced: behind one.
+    """
+
+    place: int
+    begun: str
+    tight: bool
+    spaced: bool
 
 
 Words: TypeAlias = tuple[str, ...]
@@ -130,7 +142,9 @@ class SqlAutomaton(LazyAutomaton[Key]):
         self.grammar = grammar
         self._places: list[Next] = []
         self._numbers: dict[Place, int] = {}
-        self._closing = Closing(grammar)
+        self._begin_words: dict[Next, Words] = {}
+        self.outlines = Outlines(grammar)
+        self._closing = Closing(grammar, self.outlines, len)
         super().__init__(_classes(grammar), Key(self._number(grammar.start), "", None))
 
     def _number(self, place: Place) -> int:
@@ -170,22 +184,50 @@ class SqlAutomaton(LazyAutomaton[Key]):
         key = self._keys[state]
         return None if key is None else self._places[key.place].place
 
-    def freedom(self, state: int) -> str | None:
-        """A pattern of bytes that may come next, whatever the names are; None where there is none worth while."""
+    def openings(self, state: int) -> list[Opening] | None:
+        """Where the tokens that are (the beginning of) a word, with or without blanks before it, may go on.
+
+        None where they may be something else as well.
+        """
         key = self._keys[state]
-        if key is None:
+        if key is None or (key.lexeme is not None and key.lexeme.kind not in _WORDS_OR_BEHIND):
             return None
+        if key.lexeme is None:
+            return [Opening(key.place, "", key.touching != "w", True)]
+        place, is_word = self._ended(key), key.lexeme.kind == "word"
+        out = [Opening(key.place, key.lexeme.text or "", True, False)] if is_word else []
+        return out if place is None else [*out, Opening(self._number(place), "", not is_word, True)]
+
+    def place_of(self, opening: Opening) -> Place:
+        return self._places[opening.place].place
+
+    def may_be_word(self, opening: Opening, text: str) -> bool:
+        """Does a word that may come there begin like this?"""
+        return self._places[opening.place].may_be_word(text)
+
+    def words(self, opening: Opening) -> Words:
+        """The words that begin like the letters that were read, and may come; new names that are waited for too."""
+        what = self._places[opening.place]
+        return what.begins(what.words, opening.begun) + what.begins(self._begun(what), opening.begun)
+
+    def free(self, opening: Opening) -> str:
+        """ "name": any name may come, or go on; "alias": any that looks like ALIAS; "": none."""
+        free = self._places[opening.place].free
+        return free if not opening.begun or _FREE[free].fullmatch(opening.begun) else ""
+
+    def ends(self, key: Key) -> Iterator[tuple[bytes, Place, bool]]:
+        """What ends the token that was begun, the place behind it, and whether no word may follow without a blank."""
         what, lexeme = self._places[key.place], key.lexeme
-        pattern = _FREE[what.free].pattern
         if lexeme is None:
-            blanks = r"[ \t\n\r\f]" + ("+" if key.touching == "w" else "*")
-            return f"(?i:{blanks}{pattern})" if what.free else None
-        if lexeme.kind != "word" or _FREE[what.free].fullmatch(lexeme.text or "") is None:
-            return None
-        if what.free == "name":
-            return "[A-Za-z0-9_$]+"
-        letters = 3 - len(lexeme.text or "")
-        return f"[A-Za-z]{{0,{letters}}}[0-9]*" if letters > 0 and (lexeme.text or "").isalpha() else "[0-9]+"
+            yield b"", what.place, key.touching == "w"
+            return
+        for rest, token in self._rests(what, lexeme):
+            place = what.after(*token)
+            if place is not None:
+                yield rest.encode("latin-1"), place, token.kind in _WORDLIKE
+
+    def key(self, state: int) -> Key | None:
+        return self._keys[state]
 
     def _successor(self, key: Key, byte: int) -> Key | None:
         if key.lexeme is not None:
@@ -325,25 +367,26 @@ class SqlAutomaton(LazyAutomaton[Key]):
 
     def _way(self, key: Key) -> tuple[int, bytes]:
         """Bytes and text of a way to the end."""
-        what, lexeme = self._places[key.place], key.lexeme
-        if lexeme is None:
-            touching = key.touching == "w"
-            return self._closing.distance(what.place, touching), self._closing.text(what.place, touching).encode()
-        best = UNREACHABLE, b""
-        for rest, token in sorted(self._rests(what, lexeme), key=lambda way: len(way[0])):
-            place = what.after(*token) if len(rest) < best[0] else None
-            if place is not None:
-                touching = token.kind in _WORDLIKE
-                length = len(rest) + self._closing.distance(place, touching)
-                if length < best[0]:
-                    best = length, rest.encode("latin-1") + self._closing.text(place, touching).encode()
-        return best
+        best, found = UNREACHABLE, b""
+        for rest, place, touching in self.ends(key):
+            length = len(rest) + self._closing.distance(place, touching)
+            if length < best:
+                best, found = length, rest + self._closing.text(place, touching).encode()
+        return best, found
+
+    def _begun(self, what: Next) -> Words:
+        """Words that the way from a place may begin with: a new name has to be one that is waited for."""
+        known = self._begin_words.get(what)
+        if known is None:
+            begins = self._closing.begins(what.place) if what.free else []
+            known = self._begin_words[what] = tuple(sorted(text for kind, text in begins if kind == "word"))
+        return known
 
     def _rests(self, what: Next, lexeme: Lexeme) -> Iterator[tuple[str, Token]]:
         """Texts that end a token that was begun, each byte as one character, and the token."""
         kind, text = lexeme.kind, lexeme.text or ""
         if kind == "word":
-            words = list(what.begins(what.words, text))
+            words = [*what.begins(what.words, text), *what.begins(self._begun(what), text)]
             if _FREE[what.free].fullmatch(text):
                 more = (text, *(text + digit for digit in "0123456789"))
                 words += [word for word in more if self.grammar.free_word(what.place, word)]
@@ -374,6 +417,7 @@ class SqlAutomaton(LazyAutomaton[Key]):
             yield _character_rest(lexeme.rest) + "a" * clash + quote, Token("string", "")
 
 
+_WORDS_OR_BEHIND = frozenset({"word", "closed", "op"})
 _WORDLIKE = frozenset({"word", "number", "position", "integer"})
 
 # Parts of a number: digits "1", a point with digits before it "1." or without ".", digits behind it ".1", an E, its

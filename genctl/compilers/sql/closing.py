@@ -1,6 +1,6 @@
 """How a statement can be finished: one way from every place of the grammar, short if not always the shortest.
 
-    Closing(grammar).distance(place, touching=False)         # bytes of this way
+    Closing(grammar, Outlines(grammar), len).distance(place, touching=False)     # bytes of this way
 
 A rule for each kind of place names the next token. Where several ways are open (which table has the columns that are
 waited for?) the lengths of a few of them are compared.
@@ -8,12 +8,13 @@ waited for?) the lengths of a few of them are compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from heapq import heappop, heappush
 from itertools import count
 from typing import TypeAlias
 
 from genctl.automata.base import UNREACHABLE
+from genctl.compilers.sql.outline import Outlines
 from genctl.compilers.sql.parser import (
     AFTER_NOT,
     AFTER_SIGN,
@@ -29,7 +30,7 @@ from genctl.compilers.sql.parser import (
     is_bare,
     positions,
 )
-from genctl.compilers.sql.scope import Core, Result, Source, found
+from genctl.compilers.sql.scope import Core, Result, Source, Star, found, source_of
 from genctl.compilers.sql.words import KEYWORDS
 
 Spot: TypeAlias = tuple[Place, bool]
@@ -47,17 +48,21 @@ _NUMBER, _INTEGER = Token("number", ""), Token("integer", "1")
 
 
 class Closing:
-    """Lengths are remembered, by place and by whether a word or number stands right before."""
+    """Lengths are remembered, by the outline of a place and by whether a word or number stands right before.
 
-    def __init__(self, grammar: Grammar) -> None:
-        self._grammar = grammar
+    cost: of a text that is written, for example in tokens; it is 0 for b"", and UNREACHABLE if it cannot be written.
+    """
+
+    def __init__(self, grammar: Grammar, outlines: Outlines, cost: Callable[[bytes], int]) -> None:
+        self._grammar, self._outlines, self._cost = grammar, outlines, cost
         self._known: dict[Spot, int] = {}
         self._next: dict[Spot, tuple[Token, Spot]] = {}
+        self._prices: dict[tuple[Token, bool], int] = {}
 
     def text(self, place: Place, touching: bool) -> str:
-        """The way itself."""
-        spot, out = (place, touching), list[str]()
-        self.distance(*spot)
+        """The way itself, without blanks that may be left out."""
+        spot, out = self._spot(place, touching), list[str]()
+        self._distance(spot)
         while spot in self._next:
             token, after = self._next[spot]
             out.append(" " * (spot[1] and _is_word(token)) + _spelled(token))
@@ -65,13 +70,26 @@ class Closing:
         return "".join(out)
 
     def distance(self, place: Place, touching: bool) -> int:
-        """Bytes to the end of the statement. touching: a word or number stands before, without a blank behind it.
+        """What it costs to end the statement. touching: a word or number stands before, without a blank behind it.
 
-        Dijkstra's search over the tokens that `_options` names; what is found is entered for all places on the way.
+        UNREACHABLE (2**31 - 1) if none of the ways can be written.
         """
-        origin = place, touching
+        return self._distance(self._spot(place, touching))
+
+    def begins(self, place: Place) -> list[Token]:
+        """The tokens that a way may begin with."""
+        return [token for token, _ in self._steps(self._outlines.of(place))]
+
+    def _spot(self, place: Place, touching: bool) -> Spot:
+        return self._outlines.of(place), touching
+
+    def _distance(self, origin: Spot) -> int:
+        """Dijkstra's search over the tokens of `_options`; what is found is entered for all places on the way."""
+        known = self._known.get(origin)
+        if known is not None:
+            return known
         best, before = {origin: 0}, dict[Spot, tuple[Spot, Token]]()
-        heap = [(self._known.get(origin, 0), 0, 0, origin)]
+        heap = [(0, 0, 0, origin)]
         number = count()
         while heap:
             _, _, cost, spot = heappop(heap)
@@ -79,12 +97,14 @@ class Closing:
                 return self._enter(origin, spot, before, best, cost + self._known.get(spot, 0))
             if cost > best[spot]:
                 continue
-            for length, token, after in self._steps(*spot):
-                if cost + length < best.get(after, UNREACHABLE):
-                    best[after], before[after] = cost + length, (spot, token)
-                    total = cost + length + self._known.get(after, 0)
-                    heappush(heap, (total, -next(number), cost + length, after))
-        raise AssertionError(f"no way on from {place}")
+            for token, after in self._steps(spot[0]):
+                behind = after, _is_word(token)
+                reached = cost + self._price(token, spot[1])
+                if reached < best.get(behind, UNREACHABLE):
+                    best[behind], before[behind] = reached, (spot, token)
+                    heappush(heap, (reached + self._known.get(behind, 0), -next(number), reached, behind))
+        self._known[origin] = UNREACHABLE
+        return UNREACHABLE
 
     def _enter(
         self, origin: Spot, end: Spot, before: dict[Spot, tuple[Spot, Token]], best: dict[Spot, int], total: int
@@ -98,14 +118,23 @@ class Closing:
         self._known[origin] = total
         return total
 
-    def _steps(self, place: Place, touching: bool) -> Iterator[tuple[int, Token, Spot]]:
+    def _price(self, token: Token, touching: bool) -> int:
+        """A blank may stand before any token."""
+        known = self._prices.get((token, touching))
+        if known is None:
+            text = _spelled(token).encode()
+            apart = self._cost(b" " + text)
+            known = apart if touching and _is_word(token) else min(apart, self._cost(text))
+            self._prices[token, touching] = known
+        return known
+
+    def _steps(self, place: Place) -> list[tuple[Token, Place]]:
+        """Tokens to go on with, and the outlines of what comes then."""
         for tokens in self._options(place):
             found = [(token, after) for token in tokens if (after := self._read(place, token)) is not None]
-            for token, after in found:
-                length = len(_spelled(token).encode()) + (touching and _is_word(token))
-                yield length, token, (after, _is_word(token))
             if found:
-                return
+                return [(token, self._outlines.of(after)) for token, after in found]
+        raise AssertionError(f"no way on from {place}")
 
     def _read(self, place: Place, token: Token) -> Place | None:
         return self._grammar.read(place, token)
@@ -172,7 +201,7 @@ class Closing:
         yield from self._after_result(place, len(place.core.columns) + 1, lacking)
 
     def _after_result(self, place: Place, number: int, lacking: list[str]) -> Iterator[Sequence[Token]]:
-        if lacking or (place.width is not None and number < place.width):
+        if lacking or number < max(place.width or 0, _owed(place.up) if place.role == "derived" else 0):
             yield (_op(","),)
         yield (_close(place),)
         yield (_word("from"),)
@@ -190,7 +219,7 @@ class Closing:
         elif mode == "source":
             yield from self._alias(place)
         elif mode == "source as":
-            yield [_new(name) for name in _wanted(place)]
+            yield from ([_new(name)] for name in _wanted(place))
             yield (self._new_name(place),)
         elif mode in ("with", "cte column"):
             yield (self._new_name(place),)
@@ -215,13 +244,15 @@ class Closing:
         tables = {cte.name: cte.columns for cte in place.ctes}
         tables |= {name: table.names for name, table in self._grammar.schema.tables.items() if name not in tables}
         ranked = sorted(tables, key=_shortest)
-        yield [_written(name) for name in ranked if _covers(place.core, tables[name])][:3]
+        owed = _owed(place)
+        fitting = (name for name in ranked if owed in (0, len(tables[name])) and _covers(place.core, tables[name]))
+        yield [_written(name) for name in fitting][:3]
         yield (_op("("),)
         yield [_written(name) for name in ranked]
 
     def _alias(self, place: Place) -> Iterator[Sequence[Token]]:
         wanted = _wanted(place)
-        yield [_word(name) for name in wanted if ALIAS.fullmatch(name)]
+        yield from ([_word(name)] for name in wanted if ALIAS.fullmatch(name))
         yield (_word("as"),) if wanted else ()
         yield from self._behind_sources(place)
         yield (self._new_name(place),)
@@ -242,9 +273,10 @@ def _shortest(name: str) -> tuple[int, str]:
 
 
 def _wanted(place: Place) -> list[str]:
-    """Names that the source which was read should have."""
+    """Names that the source which was read should have, the one with the most columns first."""
     assert place.waiting is not None
-    return [name for name in sorted(_qualifiers(place.core)) if _has(place.core, name, place.waiting)]
+    names = [name for name in sorted(_qualifiers(place.core)) if _has(place.core, name, place.waiting)]
+    return sorted(names, key=lambda name: (-len(_needed(place.core, name)), _needed(place.core, name), len(name)))
 
 
 def _spelled(token: Token) -> str:
@@ -289,9 +321,22 @@ def _qualifiers(core: Core) -> set[str]:
     return needed - {source.name for source in core.sources} - {""}
 
 
+def _needed(core: Core, qualifier: str) -> list[str]:
+    """Columns that are waited for under this name."""
+    return sorted({need.name for need in core.needs if need.qualifier == qualifier})
+
+
 def _unmet(core: Core) -> set[str]:
     """Columns without qualifier that no source has yet."""
     return {need.name for need in core.needs if not need.qualifier and not found(core, need.name)}
+
+
+def _owed(query: Query | None) -> int:
+    """Columns that a source must have, since `name.*` stands for them and their number is given; 0: any number."""
+    if query is None or query.width is None:
+        return 0
+    waiting = (c for c in query.core.columns if isinstance(c, Star) and c.of and source_of(query.core, c.of) is None)
+    return query.width if next(waiting, None) else 0
 
 
 def _has(core: Core, qualifier: str, source: Source) -> bool:
@@ -299,10 +344,10 @@ def _has(core: Core, qualifier: str, source: Source) -> bool:
 
 
 def _covers(core: Core, columns: tuple[str, ...]) -> bool:
-    """Would a source with these columns, under the right name, be all that is waited for?"""
+    """Would a source with these columns, under the right name, be all that is waited for, or one of several?"""
     qualifiers = _qualifiers(core)
     if len(qualifiers) > 1:
-        return False
+        return any(set(columns).issuperset(_needed(core, qualifier)) for qualifier in qualifiers)
     wanted = _unmet(core) | {need.name for need in core.needs if need.qualifier in qualifiers}
     return wanted <= set(columns)
 
@@ -314,7 +359,7 @@ def _lacking(query: Query) -> list[str]:
     core = query.up.core
     wanted = _unmet(core)
     if not wanted and (qualifiers := _qualifiers(core)):
-        wanted = {need.name for need in core.needs if need.qualifier == min(qualifiers)}
+        wanted = set(min(_needed(core, qualifier) for qualifier in qualifiers))
     there = {column.name for column in query.core.columns if isinstance(column, Result)}
     if query.expr is not None and query.expr.shape:
         there.add(query.expr.shape)

@@ -135,6 +135,10 @@ class Grammar:
         self.schema, self.forward = schema, forward
         self.columns = frozenset(name for table in schema.tables.values() for name in table.names)
         self.start = Query("top", "start", None, 0)
+        first: dict[tuple[Function, bool], str] = {}
+        calls = {name: (function, name in EITHER) for name, function in schema.functions.items()}
+        self.alike = {name: first.setdefault(call, name) for name, call in calls.items()}  # takes the same arguments
+        self.names_of_schema = self.columns | {*schema.tables, *schema.functions}
 
     def read(self, place: Place, token: Token) -> Place | None:
         """The place after a token; None where no statement goes on with it."""
@@ -142,13 +146,28 @@ class Grammar:
             return _EXPRESSIONS[place.expr.state](self, place, token)
         return _MODES[place.mode](self, place, token)
 
+    def as_column(self, place: Place) -> Place | None:
+        """Behind a name that was read: the place if it is a column; None if there is no such one."""
+        return _column(self, place)
+
+    def finished(self, place: Place) -> Place | None:
+        """Behind a source: the place if it is the last one; None if more must come."""
+        named = _named(place, place.word) if place.mode == "source" else place
+        return None if named is None else _finish(named)
+
     # -- what may come
 
     def words(self, place: Place) -> frozenset[str]:
         """The words (in lower case) that may come next; free names are not among them."""
-        words = {*_GRAMMAR_WORDS, *filter(is_bare, self.names(place))}
-        if place.expr is not None and place.expr.state in BEFORE_OPERAND:
-            words |= {name for name in self.schema.functions if self._callable(place.expr, name)}
+        names, expr = frozenset(filter(is_bare, self.names(place))), place.expr
+        if expr is None or expr.state not in BEFORE_OPERAND:
+            return self._readable(place, names.union(_GRAMMAR_WORDS))
+        if expr.what == "call" and self.schema.functions[expr.word].most == 0:
+            return frozenset()
+        called = frozenset(name for name in self.schema.functions if self._callable(expr, name))
+        return self._readable(place, frozenset(_GRAMMAR_WORDS)) | names | (called - RESERVED)
+
+    def _readable(self, place: Place, words: frozenset[str]) -> frozenset[str]:
         return frozenset(word for word in words if self.read(place, Token("word", word)) is not None)
 
     def names(self, place: Place) -> frozenset[str]:
@@ -729,8 +748,8 @@ def _fixed_star(query: Query) -> bool:
 
 
 def _star(query: Query, star: Star) -> Query | None:
-    if query.forbid or (query.width is not None and query.core.columns):
-        return None
+    if query.forbid or (query.width is not None and (query.core.columns or query.depth > DEEPEST)):
+        return None  # a sub-select must be able to make up the number of columns
     if star.of and len(_qualifiers_needed(query.core) | {star.of}) >= MOST_SOURCES:
         return None
     core = query.core._replace(columns=(*query.core.columns, star))
