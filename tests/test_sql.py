@@ -20,7 +20,9 @@ import genctl
 from genctl.automata.base import DEAD, accepts, run
 from genctl.compilers.sql.automaton import SqlAutomaton
 from genctl.compilers.sql.database import open_database
-from genctl.compilers.sql.parser import END, Grammar, Place, Token, positions
+from genctl.compilers.sql.expressions import positions
+from genctl.compilers.sql.parser import Grammar
+from genctl.compilers.sql.places import END, Place, Token
 from genctl.compilers.sql.schema import ddl, of_sqlite
 from genctl.compilers.sql.words import FUNCTIONS, KEYWORDS, RESERVED
 from genctl.constraints.base import unpack, words

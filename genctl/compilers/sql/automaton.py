@@ -22,7 +22,9 @@ import numpy as np
 from genctl.automata.base import UNREACHABLE
 from genctl.automata.lazy import LazyAutomaton
 from genctl.compilers.sql.closing import Closing
-from genctl.compilers.sql.parser import ALIAS, END, Grammar, Place, Token, positions
+from genctl.compilers.sql.expressions import positions
+from genctl.compilers.sql.parser import Grammar
+from genctl.compilers.sql.places import ALIAS, END, Place, Token
 from genctl.compilers.sql.schema import lower
 from genctl.kernels.records import U8
 

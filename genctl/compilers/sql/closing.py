@@ -14,7 +14,9 @@ from itertools import count
 from typing import TypeAlias
 
 from genctl.automata.base import UNREACHABLE
-from genctl.compilers.sql.parser import (
+from genctl.compilers.sql.expressions import positions
+from genctl.compilers.sql.parser import Grammar
+from genctl.compilers.sql.places import (
     AFTER_NOT,
     AFTER_SIGN,
     ALIAS,
@@ -22,12 +24,10 @@ from genctl.compilers.sql.parser import (
     END,
     OPERAND,
     Expr,
-    Grammar,
     Place,
     Query,
     Token,
     is_bare,
-    positions,
 )
 from genctl.compilers.sql.scope import Core, Result, Source, found
 from genctl.compilers.sql.words import KEYWORDS

@@ -13,7 +13,7 @@ from difflib import get_close_matches
 
 from genctl.automata.base import DEAD
 from genctl.compilers.sql.automaton import SqlAutomaton
-from genctl.compilers.sql.parser import BEFORE_OPERAND, Place
+from genctl.compilers.sql.places import BEFORE_OPERAND, Place
 from genctl.compilers.sql.schema import lower
 from genctl.compilers.sql.scope import Core, Need, found, source_of
 

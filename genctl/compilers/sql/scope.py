@@ -151,3 +151,10 @@ def names_of(columns: Iterable[Result]) -> tuple[str, ...]:
         names.append("" if column.name in seen else column.name)
         seen.add(column.name)
     return tuple(names)
+
+
+def qualifiers_needed(core: Core) -> set[str]:
+    """Names that sources which are still to come must have; "" if columns without a qualifier are waited for."""
+    needed = {need.qualifier for need in core.needs}
+    needed |= {column.of for column in core.columns if isinstance(column, Star)}
+    return (needed - {source.name for source in core.sources}) | {""}
