@@ -524,11 +524,73 @@ def test_only_the_tables_that_are_given_may_be_used(file):
 @pytest.mark.parametrize(("source", "reason"), [
     ("nowhere.db", "no file"), (17, "no database"), ({"t": "id"}, "columns of 't'"), ({"t": [1]}, "columns of 't'"),
     ("CREATE TABLE t (", "does not take this schema"), ("CREATE TABLE t (x); DELETE FROM t", "not authorized"),
-    ({}, "no tables"),
+    ({}, "no tables"), ("", "is a directory"), ("a\0b", "no file"), (None, "no database"), ({1: ["a"]}, "named 1"),
+    ({"t": 5}, "columns of 't'"), ({"t": []}, "columns of 't'"), ({"t": {"a": None}}, "columns of 't'"),
+    ({"t": ["a", "A"]}, "duplicate column"), ({"t": ["a"], "T": ["b"]}, "already exists"), ({"t\0": ["a"]}, "null"),
+    ({"t\udc80": ["a"]}, "surrogates"), ("CREATE TABLE t (x); INSERT INTO t VALUES (1)", "not authorized"),
+    ("CREATE TABLE t (x); ATTACH 'x' AS y", "not authorized"),
+    ("CREATE TABLE t AS WITH RECURSIVE c (x) AS (SELECT 1 UNION ALL SELECT x FROM c) SELECT * FROM c", "interrupted"),
 ])  # fmt: skip
 def test_a_source_that_cannot_be_used_is_refused_with_the_reason(source, reason):
     with pytest.raises(genctl.ConstraintError, match=reason):
         genctl.sql(source)
+
+
+def test_a_closed_connection_is_refused():
+    connection = empty()
+    connection.close()
+    with pytest.raises(genctl.ConstraintError, match="closed"):
+        genctl.sql(connection)
+
+
+def test_a_file_whose_path_reads_like_a_definition_is_read(tmp_path):
+    path = tmp_path / "create table.db"
+    sqlite3.connect(path).execute("CREATE TABLE t (a)").connection.close()
+    assert genctl.sql(str(path)).accepts("SELECT a FROM t")
+
+
+def test_a_view_that_cannot_be_read_is_left_out_with_a_warning():
+    connection = empty({"t": ["a"], "u": ["b"]})
+    connection.executescript("CREATE VIEW v AS SELECT b FROM u; DROP TABLE u")
+    with pytest.warns(genctl.GenctlWarning, match="view 'v' is left out"):
+        rule = genctl.sql(connection)
+    assert set(rule.grammar.schema.tables) == {"t"}
+
+
+def test_names_mean_what_the_connection_finds_under_them():
+    connection = empty({"t": ["a"], "u": ["a"]})
+    connection.executescript(
+        "CREATE TEMP TABLE t (b); ATTACH ':memory:' AS o; CREATE TABLE o.u (c); CREATE TABLE o.w (d)"
+    )
+    columns = {name: table.names for name, table in genctl.sql(connection).grammar.schema.tables.items()}
+    assert columns == {"t": ("b",), "u": ("a",), "w": ("d",)}
+    for name, (column,) in columns.items():
+        assert why_not(connection, f"SELECT {column} FROM {name}") is None
+
+
+def test_a_full_text_table_is_one_table_that_can_be_read():
+    connection = empty({"t": ["a"]})
+    try:
+        connection.executescript("CREATE VIRTUAL TABLE f USING fts5 (x); INSERT INTO f VALUES ('hello')")
+    except sqlite3.OperationalError:
+        pytest.skip("this SQLite has no fts5")
+    rule = genctl.sql(connection)
+    assert set(rule.grammar.schema.tables) == {"t", "f"}
+    assert rule.value("SELECT x FROM f").rows() == [("hello",)]
+
+
+@pytest.mark.parametrize("factory", [sqlite3.Row, lambda cursor, row: {"row": row}])
+def test_a_connection_may_make_rows_and_texts_of_any_kind(factory):
+    connection = shop()
+    connection.row_factory, connection.text_factory = factory, bytes
+    assert genctl.sql(connection).value("SELECT name FROM customers").rows(limit=1) == [("Ann",)]
+    assert (connection.row_factory, connection.text_factory) == (factory, bytes)
+
+
+def test_arguments_of_the_wrong_kind_are_refused():
+    for wrong in ({"tables": 5}, {"tables": []}, {"forward": "no"}, {"explain": 2}):
+        with pytest.raises(genctl.ConstraintError, match=next(iter(wrong))):
+            genctl.sql(TABLES, **wrong)
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path):
@@ -614,9 +676,15 @@ def test_rows_have_names_of_columns_and_a_limit():
     assert query.rows() == [("Ann", 9.5), ("Ann", 120.0), ("Bob", 30.0)]
     assert query.rows(limit=1) == [("Ann", 9.5)]
     assert query.rows(limit=0) == []
-    for wrong in (-1, "2", True):
+    assert query.rows(limit=10**30) == query.rows()
+    for wrong in (-1, "2", True, 1.5, float("inf")):
         with pytest.raises(genctl.ArgumentError, match="limit"):
             query.rows(limit=wrong)
+    for wrong in (-1, "2", True, float("nan"), float("inf"), 10**400):
+        with pytest.raises(genctl.ArgumentError, match="timeout"):
+            query.rows(timeout=wrong)
+    with pytest.raises(genctl.QueryError, match="not done within 0 seconds"):
+        query.rows(timeout=0)
 
 
 ENDLESS = "WITH RECURSIVE c (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c"
@@ -627,6 +695,11 @@ def test_a_statement_that_takes_too_long_is_stopped(file):
         query = Query(ENDLESS, genctl.sql(source).database)
         with pytest.raises(genctl.QueryError, match=r"not done within 0\.05 seconds"):
             query.rows(timeout=0.05)
+
+
+def test_a_function_makes_no_value_that_is_too_big_for_the_clock():
+    with pytest.raises(genctl.QueryError, match="too big"):
+        Query("SELECT zeroblob(1000000000)", genctl.sql(shop()).database).rows(timeout=1.0)
 
 
 def test_a_schema_has_no_rows():
@@ -649,6 +722,19 @@ def test_a_schema_has_no_rows():
     ("SELECT name FORM customers", 13, "syntax", "from"),
     ("SELECT name", 12, "end", None),
     ("SELECT name FROM customers\nGROUP BY citty", 10, "column", "city"),
+    ("SELECT name FROM", 17, "end", None),
+    ("SELECT name FROM customers WHERE name lik 'A%'", 39, "syntax", "like"),
+    ("SELECT cnt(id) FROM customers", 8, "function", "count"),
+    ("SELECT name FROM customers WHERE count(*) > 1", 34, "syntax", None),
+    ("SELECT custmers.name FROM customers", 8, "table", "customers"),
+    ("SELECT T2.name FROM customers AS T1", 8, "table", None),
+    ("SELECT name FROM customers AS T1 WHERE T2.id = 1", 40, "table", None),
+    ("SELECT name FROM customers WHERE name = 'Ann", 41, "end", None),
+    ("SELECT CASE WHEN id THEN 1 FROM customers", 28, "syntax", None),
+    ("SELECT DISTINCT DISTINCT id FROM customers", 17, "syntax", None),
+    ("SELECT id id FROM customers", 11, "syntax", None),
+    ("selec name FROM customers", 1, "syntax", "select"),
+    ("", 1, "end", None),
 ])  # fmt: skip
 def test_a_fault_names_the_place_and_the_nearest_name(text, column, kind, nearest):
     fault = genctl.sql(SHOP).explain_text(text)
@@ -659,6 +745,18 @@ def test_a_fault_names_the_place_and_the_nearest_name(text, column, kind, neares
 def test_a_fault_is_told_in_words():
     fault = genctl.sql(SHOP).explain_text("SELECT nmae FROM customers")
     assert str(fault) == 'line 1, column 8: no column "nmae"; did you mean "name"?'
+
+
+def test_a_name_that_needs_quotes_is_said_to_need_them():
+    fault = genctl.sql({"t": ["order", "naïve"]}).explain_text("SELECT naïve FROM t")
+    assert str(fault) == 'line 1, column 8: "naïve" has to be written in quotes'
+    assert genctl.sql({"t": ["order"]}).accepts('SELECT "order" FROM t')
+
+
+def test_only_a_text_can_be_explained():
+    for wrong in (None, 5, b"SELECT 1"):
+        with pytest.raises(genctl.ArgumentError, match="text is"):
+            RULE.explain_text(wrong)
 
 
 def test_a_statement_has_no_fault():

@@ -22,7 +22,7 @@ import numpy as np
 
 from genctl.automata.base import DEAD, UNREACHABLE
 from genctl.compilers.sql.automaton import SqlAutomaton
-from genctl.compilers.sql.database import Database, Rows, open_database
+from genctl.compilers.sql.database import READ, Database, Rows, open_database
 from genctl.compilers.sql.faults import Fault, find_fault
 from genctl.compilers.sql.parser import Grammar
 from genctl.constraints.automaton import AutomatonConstraint
@@ -34,6 +34,7 @@ from genctl.kernels.records import I64, U32, Bool, TokenTrie
 from genctl.trie import Tokens, trie_of
 from genctl.vocabulary import Vocabulary
 
+MOST_ROWS, MOST_SECONDS = 2**31 - 1, 1e9
 MOST_STATES = 200_000  # an automaton with more of them is not used for further generations
 
 
@@ -42,20 +43,28 @@ MOST_STATES = 200_000  # an automaton with more of them is not used for further 
 
 @dataclass(frozen=True)
 class Query:
-    """A statement, and the database that it is for."""
+    """A statement, the database that it is for, and the kinds of statement that its rule allows."""
 
     sql: str
     database: Database = field(repr=False, compare=False)
+    allow: frozenset[str] = field(default=READ, repr=False, compare=False)
 
     def rows(self, limit: int | None = None, timeout: float | None = None) -> Rows:
         """Run it, read-only -> at most `limit` rows, with `.columns`; stopped after `timeout` seconds.
 
         Raises QueryError where SQLite refuses it or the time is up.
         """
-        for name, value in ("limit", limit), ("timeout", timeout):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0):
-                raise ArgumentError(f"{name} is {value!r}, it must be a number of at least 0, or None")
-        return self.database.rows(self.sql, limit, timeout)
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
+            raise ArgumentError(f"limit is {limit!r}, it must be a whole number of at least 0, or None")
+        return self.database.rows(self.sql, limit and min(limit, MOST_ROWS), _seconds(timeout))
+
+    def execute(self, timeout: float | None = None) -> Rows:
+        """Run it, though it may write, as far as its rule allows -> rows of RETURNING, and `.changed`.
+
+        In a file it is committed; on a connection it is a part of the open transaction, whose commit is yours. Raises
+        QueryError where SQLite refuses it, it does what is not allowed, or the time is up; then nothing is written.
+        """
+        return self.database.execute(self.sql, self.allow, _seconds(timeout))
 
     def to(self, dialect: str) -> str:
         """The statement in another dialect ("postgres", "duckdb" ...), by sqlglot."""
@@ -70,6 +79,13 @@ class Query:
 
     def __str__(self) -> str:
         return self.sql
+
+
+def _seconds(timeout: float | None) -> float | None:
+    wrong = isinstance(timeout, bool) or not isinstance(timeout, int | float)
+    if timeout is not None and (wrong or not 0 <= timeout <= MOST_SECONDS):
+        raise ArgumentError(f"timeout is {timeout!r}, it must be a number of seconds of at least 0, or None")
+    return timeout
 
 
 class SqlLanguage(Language):
@@ -88,6 +104,8 @@ class SqlLanguage(Language):
 
     def explain_text(self, text: str) -> Fault | None:
         """What keeps a text from being a statement of the rule, and where; None if nothing does."""
+        if not isinstance(text, str):
+            raise ArgumentError(f"text is {text!r}, it must be a str")
         assert isinstance(self.automaton, SqlAutomaton)
         return find_fault(self.automaton, text)
 
@@ -108,6 +126,9 @@ def sql(
     invented columns are refused at once. explain: the database itself is asked about finished statements too (EXPLAIN).
     Raises ConstraintError for a source that cannot be read, UnsatisfiableError for one without tables.
     """
+    for name, value in ("forward", forward), ("explain", explain):
+        if not isinstance(value, bool):
+            raise ConstraintError(f"{name} is {value!r}", hint="give True or False")
     database = open_database(source)
     schema = database.schema if tables is None else database.schema.only(_listed(tables))
     rule = SqlLanguage(database, Grammar(schema, forward=forward), f"sql({', '.join(schema.tables)})")
@@ -115,13 +136,13 @@ def sql(
         return rule
 
     def accepted_by_the_database(text: str, done: bool) -> bool:
-        return not done or database.refuses(text) is None
+        return not done or database.refuses(text, READ) is None
 
     return Conjunction((rule, Predicate(accepted_by_the_database, Manner("text"))))
 
 
 def _listed(tables: Iterable[str]) -> list[str]:
-    names = [tables] if isinstance(tables, str) else list(tables)
+    names = [tables] if isinstance(tables, str) else list(tables) if isinstance(tables, Iterable) else []
     if not names or not all(isinstance(name, str) for name in names):
         raise ConstraintError(f"tables is {tables!r}", hint="give the names of one table or more, or None for all")
     return names

@@ -42,6 +42,10 @@ class Names(ABC):
         """Columns that may be used without a qualifier where an expression is open."""
         return frozenset() if place.expr is None else self.usable(place, place.expr)
 
+    def sources_here(self, place: Place) -> frozenset[str]:
+        """Names that a dot may follow where an expression is open."""
+        return frozenset() if place.expr is None else self.qualifiers(place, place.expr)
+
     def usable(self, query: Query, expr: Expr) -> frozenset[str]:
         """Columns that may be used here without a qualifier."""
         names: set[str] = set()
