@@ -296,6 +296,57 @@ def test_statements_that_nest_as_deep_as_they_may_fit_on_the_stack_of_sqlites_pa
     assert why_not(ORACLE, deep + way.decode()) is None
 
 
+OPENING = {
+    **dict.fromkeys(("(", "select", "not", "+", "||", "<"), 8),
+    **dict.fromkeys(("or", "and", "between", "*", "case", "exists", "in", "is", "where", "by"), 4),
+    **dict.fromkeys(("cast", "max", "from", "order", "group", "having", "union", "&", "-", "=", "7", ","), 2),
+    **dict.fromkeys((")", "a", "b", "x", "then", "when", "end", "as", "int"), 0.2),
+}
+
+
+def deep_statement(grammar: Grammar, seed: int) -> tuple[str, int]:
+    """A statement that opens what it can, and the most symbols that were counted."""
+    rng, place, texts, most = random.Random(seed), grammar.start, list[str](), 0
+    for _ in range(70):
+        may = [
+            (text, after) for text, after in next_tokens(grammar, place, rng) if text in OPENING and after is not None
+        ]
+        if not may:
+            break
+        text, place = rng.choices(may, [OPENING[text] for text, _ in may])[0]
+        texts.append(text)
+        most = max(most, place.height if place.expr is None else place.expr.height)
+    automaton, begun = AUTOMATA[grammar.forward], " ".join(texts)
+    return begun + automaton.completion(run(automaton, automaton.start, begun.encode())).decode(), most
+
+
+def test_the_deepest_statements_fit_on_the_stack_of_sqlites_parser():
+    deepest = 0
+    for seed in range(40):
+        statement, height = deep_statement(AUTOMATA[False].grammar, seed)
+        assert why_not(ORACLE, statement) is None, statement
+        deepest = max(deepest, height)
+    assert deepest > 80
+
+
+def test_a_statement_that_would_overflow_the_stack_of_sqlites_parser_is_refused():
+    for deep in (
+        "SELECT " + "1 = NOT " * 60 + "1",
+        "SELECT " + "1 OR 1 AND NOT 1 BETWEEN 1 AND 1 < 1 & 1 + 1 * 1 || - (" * 6 + "1" + ")" * 6,
+    ):
+        assert "stack overflow" in (why_not(ORACLE, deep) or "stack overflow")  # from 3.46 on the stack grows
+        assert not RULE.accepts(deep)
+    assert RULE.accepts(
+        "SELECT x FROM a WHERE x IN (SELECT max(x) FROM a WHERE x IN (SELECT x FROM a WHERE x = (SELECT 1)))"
+    )
+
+
+def test_a_function_has_no_more_arguments_than_sqlite_takes():
+    for count in (127, 128):
+        statement = f"SELECT max({', '.join(['1'] * count)})"
+        assert RULE.accepts(statement) == (why_not(ORACLE, statement) is None) == (count == 127)
+
+
 def test_keywords_outside_of_the_list_are_names_of_columns_without_quotes():
     for word in sorted(KEYWORDS - RESERVED):
         connection = empty({"t": [word, "other"]})

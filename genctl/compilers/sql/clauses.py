@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from genctl.compilers.sql.expressions import positions
 from genctl.compilers.sql.names import Names, Step, outwards
-from genctl.compilers.sql.places import BY, CLOSE, COMMA, END, SELECT, SEMICOLON, Query, Token, begin
+from genctl.compilers.sql.places import BY, CLOSE, COMMA, END, SECOND, SELECT, SEMICOLON, Query, Token, begin, is_tall
 from genctl.compilers.sql.scope import Core, Need, Result, Star, clashing, found, names_of, results, source_of
 from genctl.compilers.sql.words import RESERVED
 
@@ -29,6 +29,8 @@ def clause(grammar: Names, query: Query, token: Token) -> Query | None:
     """What comes behind all columns, all sources, or a clause: another clause, another SELECT, or the end."""
     what = {"result": "result", "source end": "source", "joined": "source"}.get(query.mode, query.mode)
     if token.kind == "word":
+        if is_tall(query):
+            return None
         if token.text in COMPOUND and what in _BEFORE_COMPOUND:
             return _compound(query, token.text)
         if token.text not in FOLLOWING.get(what, ()):
@@ -165,7 +167,8 @@ def _compound(query: Query, word: str) -> Query | None:
     columns = tuple(c for c in done.core.columns if isinstance(c, Result))
     first = done.first if done.first is not None else columns
     mode = "union" if word == "union" else "select"
-    return done._replace(mode=mode, core=Core(), first=first, width=len(columns), forbid=_NONE)
+    height = query.height + (SECOND if query.first is None else 0)
+    return done._replace(mode=mode, core=Core(), first=first, width=len(columns), forbid=_NONE, height=height)
 
 
 def _union(grammar: Names, query: Query, token: Token) -> Query | None:

@@ -27,6 +27,7 @@ from genctl.compilers.sql.places import (
     Place,
     Query,
     Token,
+    fixed_star,
     is_bare,
 )
 from genctl.compilers.sql.scope import Core, Result, Source, found
@@ -137,7 +138,7 @@ class Closing:
         if expr.bare:
             usable = positions(place)
             return (Token("position", str(min(usable))) if usable else Token("string", ""),)
-        fresh = expr.what == "column" and expr.shape is None and not _lacking(place)
+        fresh = expr.what == "column" and expr.shape is None and not _lacking(place) and place.width is None
         return (_NUMBER, _op("*")) if fresh else (_NUMBER,)
 
     def _behind_operand(self, place: Place, expr: Expr) -> Iterator[Sequence[Token]]:
@@ -215,6 +216,11 @@ class Closing:
         tables = {cte.name: cte.columns for cte in place.ctes}
         tables |= {name: table.names for name, table in self._grammar.schema.tables.items() if name not in tables}
         ranked = sorted(tables, key=_shortest)
+        if fixed_star(place):
+            # Sums of tables are not searched for: a sub-select has as many columns as are left.
+            left = (place.width or 0) - sum(len(source.columns) for source in place.core.sources)
+            yield [_written(name) for name in ranked if len(tables[name]) == left][:1]
+            yield (_op("("),)
         yield [_written(name) for name in ranked if _covers(place.core, tables[name])][:3]
         yield (_op("("),)
         yield [_written(name) for name in ranked]

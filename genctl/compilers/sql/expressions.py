@@ -13,22 +13,31 @@ from genctl.compilers.sql.names import Names, Step, awaits, resolve
 from genctl.compilers.sql.places import (
     AFTER_NOT,
     AFTER_SIGN,
+    ARITHMETIC,
     AS,
     BEFORE_OPERAND,
     CASE,
     CLOSE,
     COMMA,
-    DEEPEST,
+    COMPARISON,
+    IS,
+    LEAST_SELECT,
+    LOGIC,
     OPERAND,
     SELECT,
+    STACK,
     Expr,
     Query,
     Token,
     begin,
+    can_nest,
+    can_operate,
     changed,
     closed,
     expr_of,
     is_fresh,
+    is_roomy,
+    is_tall,
     nested,
     operand_read,
     whole_term,
@@ -38,6 +47,7 @@ from genctl.compilers.sql.words import COLLATIONS, EITHER, RESERVED, TYPES, Func
 
 TIGHT = frozenset({"+", "-", "*", "/", "%", "||", "&", "|", "<<", ">>"})
 LOOSE = frozenset({"=", "==", "!=", "<>", "<", "<=", ">", ">="})
+MOST_ARGUMENTS = 127  # of a function, in SQLite
 CONSTANTS = frozenset({"null", "current_date", "current_time", "current_timestamp"})
 
 
@@ -82,7 +92,7 @@ def _operand_word(grammar: Names, query: Query, word: str) -> Query | None:
     if word in CONSTANTS:
         return operand_read(query)
     if word == "not":
-        can = expr.state in (OPERAND, CASE) and not expr.tight
+        can = expr.state in (OPERAND, CASE) and not expr.tight and expr.rank <= IS
         return changed(query, state=AFTER_NOT, bare=False, shape=expr.shape or "") if can else None
     if word in ("distinct", "all"):
         return _distinct(grammar, query, word)
@@ -120,11 +130,11 @@ def _distinct(grammar: Names, query: Query, word: str) -> Query | None:
 def _sub_select(query: Query) -> Query | None:
     """The brackets that are open hold a SELECT."""
     expr = expr_of(query)
-    if expr.own:
+    if expr.own or expr.height + LEAST_SELECT > STACK:
         return None
     columns = None if expr.what == "exists" else 1
     inner = Query("operand", "start", query, expr.depth, width=columns, ctes=query.ctes, made=query.made)
-    return begin(inner, "column", aggregates=True)
+    return begin(inner._replace(height=expr.height), "column", aggregates=True)
 
 
 def _opening(grammar: Names, query: Query, token: Token) -> Query | None:
@@ -213,30 +223,42 @@ def _operator(grammar: Names, query: Query, token: Token) -> Query | None:
     """Behind an operand."""
     expr, (kind, text) = expr_of(query), token
     if kind == "op" and (text in TIGHT or (text in LOOSE and not expr.tight)):
-        return changed(query, state=OPERAND, shape="")
+        return _operates(query, ARITHMETIC if text in TIGHT else COMPARISON)
     if kind == "word" and text in _OPERATOR_WORDS:
-        if text == "in" and expr.depth >= DEEPEST:
-            return None
-        if not expr.tight or text in ("and", "collate"):
-            return _OPERATOR_WORDS[text](query)
-        return None
+        return _OPERATOR_WORDS[text](query) if not expr.tight or text in ("and", "collate") else None
     return None if expr.tight else grammar.ended(query, token)
 
 
-def _goes_on(query: Query) -> Query:
-    return changed(query, state=OPERAND, shape="", tight=False)
+def _operates(query: Query, rank: int, *, tight: bool | None = None) -> Query | None:
+    """An operand follows."""
+    expr = expr_of(query)
+    if not can_operate(expr, rank):
+        return None
+    return changed(query, state=OPERAND, shape="", rank=rank, tight=expr.tight if tight is None else tight)
 
 
-def _between(query: Query) -> Query:
-    return changed(query, state=OPERAND, shape="", tight=True)
+def _and(query: Query) -> Query | None:
+    return _operates(query, COMPARISON if expr_of(query).tight else LOGIC, tight=False)
 
 
-_OPERATOR_WORDS: dict[str, Callable[[Query], Query]] = {
-    **dict.fromkeys(("and", "or", "is", "like", "glob"), _goes_on),
+def _in(query: Query) -> Query | None:
+    after = changed(query, state="in", shape="")
+    return after if can_nest(expr_of(after), "list") else None
+
+
+def _not(query: Query) -> Query | None:
+    return changed(query, state="not", shape="") if can_operate(expr_of(query), COMPARISON) else None
+
+
+_OPERATOR_WORDS: dict[str, Callable[[Query], Query | None]] = {
+    "and": _and,
+    "or": lambda query: _operates(query, LOGIC),
+    "is": lambda query: _operates(query, IS),
+    **dict.fromkeys(("like", "glob"), lambda query: _operates(query, COMPARISON)),
     **dict.fromkeys(("isnull", "notnull"), lambda query: changed(query, shape="")),
-    "between": _between,
-    "in": lambda query: changed(query, state="in", shape=""),
-    "not": lambda query: changed(query, state="not", shape=""),
+    "between": lambda query: _operates(query, COMPARISON, tight=True),
+    "in": _in,
+    "not": _not,
     "collate": lambda query: changed(query, state="collation"),
 }
 
@@ -245,7 +267,6 @@ def _behind_not(grammar: Names, query: Query, token: Token) -> Query | None:
     if token == Token("word", "null"):
         return changed(query, state="operator")
     may = token.kind == "word" and token.text in ("in", "like", "glob", "between")
-    may = may and (token.text != "in" or expr_of(query).depth < DEEPEST)
     return _OPERATOR_WORDS[token.text](query) if may else None
 
 
@@ -290,7 +311,7 @@ def _end_call(grammar: Names, query: Query, token: Token) -> Query | None:
     expr = expr_of(query)
     function, count = grammar.schema.functions[expr.word], expr.number + 1
     if token == COMMA:
-        more = not expr.sole and (function.most is None or count < function.most)
+        more = not expr.sole and count < (function.most or MOST_ARGUMENTS)
         return changed(query, state=OPERAND, shape=None, number=count) if more else None
     if token == CLOSE and count >= _least(expr, function):
         return closed(query, aggregate=function.aggregate and (expr.word not in EITHER or count == 1))
@@ -353,6 +374,8 @@ def _star(query: Query, star: Star) -> Query | None:
     if query.forbid or (query.width is not None and query.core.columns):
         return None
     if star.of and len(qualifiers_needed(query.core) | {star.of}) >= MOST_SOURCES:
+        return None
+    if is_tall(query) or not (query.width is None or is_roomy(query)):
         return None
     core = query.core._replace(columns=(*query.core.columns, star))
     return query._replace(core=core, expr=None, mode="result")

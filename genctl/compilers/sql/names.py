@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TypeAlias
 
-from genctl.compilers.sql.places import ALIAS, DEEPEST, Expr, Place, Query, Token, whole_term
+from genctl.compilers.sql.places import ALIAS, Expr, Place, Query, Token, can_nest, is_roomy, whole_term
 from genctl.compilers.sql.schema import Schema
 from genctl.compilers.sql.scope import Core, Need, Result, alias_of, found, source_of
 from genctl.compilers.sql.words import EITHER, KEYWORDS
@@ -53,7 +53,7 @@ class Names(ABC):
         for scope in visible(query):
             core = scope.core
             if core.before_from:
-                known = self.columns | query.made if scope.depth <= DEEPEST else frozenset()
+                known = self.columns | query.made if is_roomy(scope) else frozenset()
                 return frozenset(names | (known - hidden))
             for name in {name for source in core.sources for name in source.columns if name} - hidden:
                 if found(core, name) == 1:
@@ -78,7 +78,7 @@ class Names(ABC):
         hidden = {""}
         for scope in visible(query):
             if scope.core.before_from:
-                return frozenset(names | (self.tables_in(query) - hidden if scope.depth <= DEEPEST else set()))
+                return frozenset(names | (self.tables_in(query) - hidden if is_roomy(scope) else set()))
             names |= {source.name for source in scope.core.sources if any(source.columns)} - hidden
             hidden |= {source.name for source in scope.core.sources}
             if expr.own:
@@ -100,7 +100,7 @@ class Names(ABC):
         for scope in visible(query):
             if scope.core.before_from:
                 free = name not in KEYWORDS and (self.forward or ALIAS.fullmatch(name) is not None)
-                return scope.depth <= DEEPEST and (free or name in self.qualifiers(query, expr))
+                return is_roomy(scope) and (free or name in self.qualifiers(query, expr))
             source = source_of(scope.core, name)
             if source is not None:
                 return any(source.columns)
@@ -118,7 +118,7 @@ class Names(ABC):
 
     def callable(self, expr: Expr, name: str) -> bool:
         function = self.schema.functions.get(name)
-        if function is None or expr.depth >= DEEPEST:
+        if function is None or not can_nest(expr, "call"):
             return False
         return expr.aggregates or not function.aggregate or name in EITHER
 
@@ -158,7 +158,7 @@ _ALONE = frozenset({"group", "order"})  # SQLite does not look at enclosing SELE
 def awaits(query: Query, expr: Expr) -> bool:
     """Can a column belong to a source that is not known yet?"""
     scopes = visible(query)[:1] if expr.own else visible(query)
-    return any(scope.core.before_from and scope.depth <= DEEPEST for scope in scopes)
+    return any(scope.core.before_from and is_roomy(scope) for scope in scopes)
 
 
 def all_named(core: Core) -> bool:

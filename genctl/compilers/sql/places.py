@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 from genctl.compilers.sql.scope import Core, Result, Source, Star
 from genctl.compilers.sql.words import KEYWORDS, RESERVED
 
-DEEPEST = 6  # levels of brackets and sub-selects; SQLite's parser has a stack of 100 symbols, see docs/sql.md
+DEEPEST = 6  # levels of brackets and sub-selects
 ALIAS = re.compile(r"[a-z]{1,3}[0-9]*")  # of a table without AS, or before its FROM
 
 
@@ -38,7 +38,8 @@ class Expr(NamedTuple):
     read. tight: between BETWEEN and AND. aggregate: it holds one. shape: None at the beginning, the column if it is
     nothing else, else "". number: of arguments before this one. sole: behind SELECT, and behind the bracket of a call,
     where DISTINCT may come; elsewhere, no further argument may come. bare: it might still be just a number, which
-    would be a position.
+    would be a position. rank: of the operator before, see WAITING. height: symbols below it on the stack of SQLite's
+    parser.
     """
 
     what: str
@@ -46,6 +47,7 @@ class Expr(NamedTuple):
     up: Expr | None
     aggregates: bool
     depth: int
+    height: int
     own: bool = False
     word: str = ""
     name: str = ""
@@ -55,6 +57,7 @@ class Expr(NamedTuple):
     number: int = 0
     sole: bool = False
     bare: bool = False
+    rank: int = 0
 
 
 class Query(NamedTuple):
@@ -64,7 +67,7 @@ class Query(NamedTuple):
     around it. first: the columns of the first SELECT, once a second one follows. width: the number of columns that it
     must have. ctes: tables that WITH made. made: names of columns that the text has given. word: a name that was read.
     join: how the next source is joined. waiting: a source without its name yet. clash: names that USING must have.
-    columns: names in brackets. forbid: names that the columns must not have.
+    columns: names in brackets. forbid: names that the columns must not have. height: as that of an Expr.
     """
 
     role: str
@@ -83,6 +86,7 @@ class Query(NamedTuple):
     clash: frozenset[str] = frozenset()
     columns: tuple[str, ...] = ()
     forbid: frozenset[str] = frozenset()
+    height: int = 0
 
 
 Place: TypeAlias = Query
@@ -91,6 +95,48 @@ OPERAND, AFTER_NOT, AFTER_SIGN, CASE = "operand", "operand after NOT", "operand 
 BEFORE_OPERAND = frozenset({OPERAND, AFTER_NOT, AFTER_SIGN, CASE})
 SELECT, AS, BY = (Token("word", word) for word in ("select", "as", "by"))
 OPEN, CLOSE, COMMA, SEMICOLON = (Token("op", mark) for mark in "(),;")
+
+
+# -- the stack of SQLite's parser
+
+# It holds 100 symbols (before SQLite 3.46, https://sqlite.org/releaselog/3_46_0.html), and a statement that needs more
+# is not prepared. Numbers here were found by trying; a few symbols are spared for what needs no account, such as `a.b`.
+STACK = 93
+# Ranks of operators, and what may wait on the stack for the right side of one: no more than one operator of each rank
+# below, with its left side. A NOT behind a tighter operator would begin anew; there it is refused.
+LOGIC, IS, COMPARISON, ARITHMETIC = range(4)
+WAITING = (5, 9, 11, 19)
+SIGNED = 2  # a sign, and an operand
+BEFORE = {"column": 4, "where": 5, "on": 9, "group": 9, "having": 7, "order": 11}  # in front of a clause's expression
+OPENING = {  # by what opens: symbols in front of what is inside, and those that this needs at least
+    "paren": (1, 1),
+    "list": (5, 1),
+    "call": (5, 1),
+    "case": (6, 1),
+    "cast": (2, 1),
+    "exists": (2, 8),
+}
+DERIVED, CTE, SECOND = 6, 7, 2  # in front of a SELECT in FROM, in WITH, behind UNION and behind WITH
+LEAST_SELECT, WHOLE_SELECT = 8, 15  # SELECT 1 AS a; one that may have all clauses, and a sub-select in FROM
+
+
+def _waiting(expr: Expr) -> int:
+    return 1 if expr.shape is None else WAITING[expr.rank] + 1
+
+
+def can_operate(expr: Expr, rank: int) -> bool:
+    """Is there room for an operator, whatever waits for it?"""
+    return expr.height + WAITING[rank] + SIGNED <= STACK
+
+
+def is_tall(query: Query) -> bool:
+    """Is there only room for a SELECT without FROM?"""
+    return query.height + WHOLE_SELECT > STACK
+
+
+def is_roomy(query: Query) -> bool:
+    """Is there room for a sub-select in FROM?"""
+    return query.depth <= DEEPEST and not is_tall(query)
 
 
 def is_bare(name: str) -> bool:
@@ -115,16 +161,22 @@ def fixed_star(query: Query) -> bool:
 
 def begin(query: Query, clause: str, *, aggregates: bool = False, **fields: Any) -> Query:
     """An expression begins that is a part of the SELECT itself."""
-    return query._replace(mode=clause, expr=Expr(clause, OPERAND, None, aggregates, query.depth, **fields))
+    height = query.height + BEFORE[clause]
+    return query._replace(mode=clause, expr=Expr(clause, OPERAND, None, aggregates, query.depth, height, **fields))
 
 
 def nested(query: Query, what: str, **fields: Any) -> Query | None:
     """An expression begins inside the one that is open."""
     expr = expr_of(query)
-    if expr.depth >= DEEPEST:
+    if not can_nest(expr, what):
         return None
-    inner = Expr(what, OPERAND, expr, expr.aggregates, expr.depth + 1, expr.own)
+    height = expr.height + _waiting(expr) + OPENING[what][0]
+    inner = Expr(what, OPERAND, expr, expr.aggregates, expr.depth + 1, height, expr.own)
     return query._replace(expr=inner._replace(**fields))
+
+
+def can_nest(expr: Expr, what: str) -> bool:
+    return expr.depth < DEEPEST and expr.height + _waiting(expr) + sum(OPENING[what]) <= STACK
 
 
 def expr_of(query: Query) -> Expr:
@@ -146,6 +198,7 @@ def operand_read(query: Query, *, aggregate: bool = False, shape: str = "") -> Q
         aggregate=expr.aggregate or aggregate,
         shape=shape if whole else "",
         bare=False,
+        rank=LOGIC,
         sole=expr.sole and expr.what == "call",
     )
 

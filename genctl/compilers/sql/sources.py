@@ -12,7 +12,7 @@ from genctl.compilers.sql.places import (
     AS,
     CLOSE,
     COMMA,
-    DEEPEST,
+    DERIVED,
     OPEN,
     Query,
     Token,
@@ -20,6 +20,8 @@ from genctl.compilers.sql.places import (
     expr_of,
     fixed_star,
     is_new,
+    is_roomy,
+    is_tall,
 )
 from genctl.compilers.sql.scope import (
     MOST_SOURCES,
@@ -63,6 +65,8 @@ def _after_result(grammar: Names, query: Query, token: Token) -> Query | None:
         more = query.width is None or (len(columns) < query.width and not isinstance(columns[0], Star))
         return begin(query, "column", aggregates=True) if more else None
     if token == Token("word", "from"):
+        if is_tall(query):
+            return None
         starred = isinstance(columns[0], Star)
         if query.width is not None and not starred and len(columns) != query.width:
             return None
@@ -109,7 +113,7 @@ def waits(query: Query, source: Source) -> Query | None:
 
 
 def _derived(query: Query) -> Query | None:
-    if query.depth > DEEPEST:
+    if not is_roomy(query):
         return None
     core, columns, forbid = query.core, None, frozenset[str]()
     if fixed_star(query):
@@ -118,7 +122,15 @@ def _derived(query: Query) -> Query | None:
     if query.join == "comma" or (query.join == "join" and fixed_star(query)):
         forbid = frozenset(name for name in unqualified(core) if found(core, name))
     return Query(
-        "derived", "select", query, query.depth + 1, width=columns, ctes=query.ctes, made=query.made, forbid=forbid
+        "derived",
+        "select",
+        query,
+        query.depth + 1,
+        width=columns,
+        ctes=query.ctes,
+        made=query.made,
+        forbid=forbid,
+        height=query.height + DERIVED,
     )
 
 
@@ -199,7 +211,7 @@ def _joined(grammar: Names, query: Query, token: Token) -> Query | None:
 
 def _next_source(query: Query, mode: str, join: str) -> Query | None:
     core = query.core
-    if query.depth > DEEPEST or len(core.sources) + len(qualifiers_needed(core)) >= MOST_SOURCES:
+    if not is_roomy(query) or len(core.sources) + len(qualifiers_needed(core)) >= MOST_SOURCES:
         return None
     if fixed_star(query) and sum(len(source.columns) for source in core.sources) == query.width:
         return None

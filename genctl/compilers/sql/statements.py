@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from genctl.compilers.sql.clauses import select
 from genctl.compilers.sql.names import Names, Step
-from genctl.compilers.sql.places import AS, CLOSE, COMMA, END, OPEN, Query, Token, closed, is_new
+from genctl.compilers.sql.places import AS, CLOSE, COMMA, CTE, END, OPEN, SECOND, Query, Token, closed, is_new
 from genctl.compilers.sql.scope import Source
 from genctl.compilers.sql.sources import waits
 
@@ -31,7 +31,9 @@ def _return_cte(query: Query, names: tuple[str, ...]) -> Query | None:
 
 
 def _start(grammar: Names, query: Query, token: Token) -> Query | None:
-    return query._replace(mode="with") if token == Token("word", "with") else select(grammar, query, token)
+    if token == Token("word", "with"):
+        return query._replace(mode="with", height=SECOND)
+    return select(grammar, query, token)
 
 
 def _with_name(grammar: Names, query: Query, token: Token) -> Query | None:
@@ -61,7 +63,8 @@ def _cte_open(grammar: Names, query: Query, token: Token) -> Query | None:
     if token != OPEN:
         return None
     columns = len(query.columns) or None
-    return Query("cte", "select", query, query.depth + 1, width=columns, ctes=query.ctes, made=query.made)
+    inner = Query("cte", "select", query, query.depth + 1, width=columns, ctes=query.ctes, made=query.made)
+    return inner._replace(height=CTE)
 
 
 def _with_next(grammar: Names, query: Query, token: Token) -> Query | None:
