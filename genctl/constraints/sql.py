@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
 
@@ -25,11 +26,12 @@ from genctl.compilers.sql.automaton import SqlAutomaton
 from genctl.compilers.sql.database import READ, Database, Rows, open_database
 from genctl.compilers.sql.faults import Fault, find_fault
 from genctl.compilers.sql.parser import Grammar
+from genctl.compilers.sql.schema import WRITES, Schema
 from genctl.constraints.automaton import AutomatonConstraint
 from genctl.constraints.base import pack, unpack, words
 from genctl.constraints.predicate import Manner
 from genctl.constraints.rules import Conjunction, Language, Predicate, Rule
-from genctl.errors import ArgumentError, ConstraintError
+from genctl.errors import ArgumentError, ConstraintError, UnsatisfiableError
 from genctl.kernels.records import I64, U32, Bool, TokenTrie
 from genctl.trie import Tokens, trie_of
 from genctl.vocabulary import Vocabulary
@@ -92,7 +94,7 @@ class SqlLanguage(Language):
     """The statements for the schema of a database; the value is a Query."""
 
     def __init__(self, database: Database, grammar: Grammar, source: str) -> None:
-        super().__init__(SqlAutomaton(grammar), source, lambda text: Query(text, database))
+        super().__init__(SqlAutomaton(grammar), source, lambda text: Query(text, database, grammar.allow))
         self.database, self.grammar = database, grammar
 
     def bind(self, vocabulary: Vocabulary) -> SqlConstraint:
@@ -114,14 +116,17 @@ def sql(
     source: Any,
     *,
     tables: Iterable[str] | None = None,
+    allow: Iterable[str] = ("select",),
     forward: bool = False,
     explain: bool = False,
 ) -> Rule:
-    """Statements (SELECT) over the tables and columns of a database; the value is a Query.
+    """Statements over the tables and columns of a database; the value is a Query.
 
     source: the path of a SQLite file; a connection (sqlite3, SQLAlchemy, or DB-API with an information schema); tables
     as {name: {column: type}} or {name: [column, ...]}; the text of CREATE TABLE statements. It is read once.
-    tables: those that may be used; None: all. forward: a column may be named before the sub-select that makes it, as in
+    tables: those that may be used; None: all. allow: the kinds of statement, of "select", "insert", "update", "delete",
+    "create table" and "drop table"; those that write are run by `execute`, never by `rows`.
+    forward: a column may be named before the sub-select that makes it, as in
     `SELECT n FROM (SELECT count(*) AS n FROM t)`; without it such a name must be a column of the database, so that
     invented columns are refused at once. explain: the database itself is asked about finished statements too (EXPLAIN).
     Raises ConstraintError for a source that cannot be read, UnsatisfiableError for one without tables.
@@ -131,12 +136,14 @@ def sql(
             raise ConstraintError(f"{name} is {value!r}", hint="give True or False")
     database = open_database(source)
     schema = database.schema if tables is None else database.schema.only(_listed(tables))
-    rule = SqlLanguage(database, Grammar(schema, forward=forward), f"sql({', '.join(schema.tables)})")
+    kinds = _allowed(allow, schema)
+    grammar = Grammar(schema, forward=forward, allow=kinds)
+    rule = SqlLanguage(database, grammar, f"sql({', '.join(schema.tables)})")
     if not explain:
         return rule
 
     def accepted_by_the_database(text: str, done: bool) -> bool:
-        return not done or database.refuses(text, READ) is None
+        return not done or database.refuses(text, kinds) is None
 
     return Conjunction((rule, Predicate(accepted_by_the_database, Manner("text"))))
 
@@ -146,6 +153,24 @@ def _listed(tables: Iterable[str]) -> list[str]:
     if not names or not all(isinstance(name, str) for name in names):
         raise ConstraintError(f"tables is {tables!r}", hint="give the names of one table or more, or None for all")
     return names
+
+
+def _allowed(allow: Iterable[str], schema: Schema) -> frozenset[str]:
+    known = ("select", *WRITES)
+    names = [allow] if isinstance(allow, str) else list(allow) if isinstance(allow, Iterable) else []
+    if not names:
+        raise ConstraintError(f"allow is {allow!r}", hint=f"give one or more of {', '.join(known)}")
+    for name in names:
+        if name not in known:
+            near = get_close_matches(str(name).lower(), known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+            raise ConstraintError(f"{name!r} is no kind of statement that can be allowed", hint=hint)
+        if name not in ("select", "create table") and not any(name in table.writes for table in schema.tables.values()):
+            raise UnsatisfiableError(
+                f"no table can be changed by {name!r}",
+                hint="views, virtual tables and other databases than SQLite cannot",
+            )
+    return frozenset(names)
 
 
 # -- in tokens

@@ -62,6 +62,7 @@ _LONGER = {"<": ("<", "<=", "<>", "<<"), ">": (">", ">=", ">>"), "=": ("=", "=="
 _FREE = {
     "name": re.compile(r"[a-z_][a-z0-9_$]*"),
     "alias": re.compile(r"[a-z]{1,3}[0-9]*"),
+    "table": re.compile(r"(?!sqlite_)[a-z_][a-z0-9_$]*"),
     "": re.compile(r"(?!)"),
 }
 
@@ -184,7 +185,9 @@ class SqlAutomaton(LazyAutomaton[Key]):
             return f"(?i:{blanks}{pattern})" if what.free else None
         if lexeme.kind != "word" or _FREE[what.free].fullmatch(lexeme.text or "") is None:
             return None
-        if what.free == "name":
+        if what.free == "table" and "sqlite_".startswith(lexeme.text or ""):
+            return None
+        if what.free in ("name", "table"):
             return "[A-Za-z0-9_$]+"
         letters = 3 - len(lexeme.text or "")
         return f"[A-Za-z]{{0,{letters}}}[0-9]*" if letters > 0 and (lexeme.text or "").isalpha() else "[0-9]+"

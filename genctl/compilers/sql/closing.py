@@ -30,8 +30,9 @@ from genctl.compilers.sql.places import (
     fixed_star,
     is_bare,
 )
-from genctl.compilers.sql.scope import Core, Result, Source, found
+from genctl.compilers.sql.scope import Core, Result, Source, Star, found
 from genctl.compilers.sql.words import KEYWORDS
+from genctl.compilers.sql.writes import target_of
 
 Spot: TypeAlias = tuple[Place, bool]
 
@@ -149,7 +150,7 @@ class Closing:
             yield (_word("as"),)
         elif expr.what == "column":
             yield from self._behind_column(place)
-        elif expr.up is not None:
+        elif expr.what == "value" or expr.up is not None:
             yield (_op(")"),)
             yield (_op(","),)
         else:
@@ -173,7 +174,7 @@ class Closing:
         yield from self._after_result(place, len(place.core.columns) + 1, lacking)
 
     def _after_result(self, place: Place, number: int, lacking: list[str]) -> Iterator[Sequence[Token]]:
-        if lacking or (place.width is not None and number < place.width):
+        if lacking or number < _width(place):
             yield (_op(","),)
         yield (_close(place),)
         yield (_word("from"),)
@@ -193,7 +194,7 @@ class Closing:
         elif mode == "source as":
             yield [_new(name) for name in _wanted(place)]
             yield (self._new_name(place),)
-        elif mode in ("with", "cte column"):
+        elif mode in ("with", "cte column", "returned as", "create table", "create name", "create column"):
             yield (self._new_name(place),)
         elif mode in ("source end", "joined"):
             yield from self._behind_sources(place)
@@ -201,13 +202,28 @@ class Closing:
             yield (_written(min(place.clash or self._grammar.names(place), key=_shortest)),)
         elif mode == "using next":
             yield (_op(","),) if place.clash else (_op(")"),)
+        elif mode in ("insert into", "update", "delete from", "drop table", "drop name"):
+            yield [_written(name) for name in sorted(self._grammar.names(place), key=_shortest)][:3]
+        elif mode in ("insert column", "set column"):
+            yield (self._given(place),)
+        elif mode == "insert next":
+            yield (_op(")"),)
+            yield (_op(","),)
         elif mode == "order name":
             yield (Token("position", "1"),)
+        elif mode in ("start", "with next"):
+            yield [_word(verb) for verb in ("select", "delete", "update", "insert", "drop", "create")]
         else:
             yield (_OUTSIDE[mode] if mode in _OUTSIDE else _close(place),)
 
     def _new_name(self, place: Place) -> Token:
         return next(_word(name) for name in _names() if self._read(place, _word(name)) is not None)
+
+    def _given(self, place: Place) -> Token:
+        """A column that INSERT has to give, or any."""
+        names = self._grammar.names(place)
+        required = names & target_of(self._grammar, place).required if place.mode == "insert column" else names
+        return _written(min(required or names, key=_shortest))
 
     # -- sources
 
@@ -313,6 +329,14 @@ def _covers(core: Core, columns: tuple[str, ...]) -> bool:
     return wanted <= set(columns)
 
 
+def _width(query: Query) -> int:
+    """The number of columns that a SELECT must have: also for the SELECT around it, if this is all `T.*`."""
+    if query.width is None and query.role == "derived" and query.up is not None and query.up.width is not None:
+        columns = query.up.core.columns
+        return query.up.width if isinstance(columns[0], Star) and columns[0].of in _qualifiers(query.up.core) else 0
+    return query.width or 0
+
+
 def _lacking(query: Query) -> list[str]:
     """Names that the columns of a sub-select in FROM should have for the SELECT around it, and have not."""
     if query.role != "derived" or query.first is not None or query.up is None:
@@ -338,7 +362,7 @@ _INSIDE = {
     "typed": _op(")"),
 }
 _OUTSIDE = {
-    **dict.fromkeys(("start", "select", "union", "with next"), _word("select")),
+    **dict.fromkeys(("select", "union"), _word("select")),
     **dict.fromkeys(("left", "inner", "natural"), _word("join")),
     **dict.fromkeys(("group by", "order by"), _word("by")),
     **dict.fromkeys(("limit", "offset"), _INTEGER),
@@ -349,5 +373,18 @@ _OUTSIDE = {
     "cte open": _op("("),
     "cte next": _op(")"),
     "closed": END,
+    "insert": _word("into"),
+    **dict.fromkeys(("insert target", "insert default", "insert listed"), _word("values")),
+    **dict.fromkeys(("values", "create open"), _op("(")),
+    "update set": _word("set"),
+    "set equals": _op("="),
+    "delete": _word("from"),
+    **dict.fromkeys(("create", "drop"), _word("table")),
+    "create if": _word("not"),
+    **dict.fromkeys(("create if not", "drop if"), _word("exists")),
+    **dict.fromkeys(("new column", "new type"), _op(")")),
+    "new primary": _word("key"),
+    "new not": _word("null"),
+    "new default": _NUMBER,
 }
 _JOIN_ON = (_op(","), _word("join"))

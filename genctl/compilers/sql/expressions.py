@@ -76,6 +76,8 @@ def _operand_mark(grammar: Names, query: Query, text: str) -> Query | None:
     if text == "*" and is_fresh(expr):
         if expr.what == "column":
             return _star(query, Star())
+        if expr.what == "returned":
+            return query._replace(expr=None, mode="returned")
         return changed(query, state="counted") if (expr.what, expr.word) == ("call", "count") else None
     if text in ("+", "-", "~") and expr.state != AFTER_SIGN and not expr.bare:
         return changed(query, state=AFTER_SIGN, sole=expr.sole and expr.what == "call", shape=expr.shape or "")

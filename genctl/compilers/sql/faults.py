@@ -50,6 +50,8 @@ _TOKENS = re.compile(
     r"""|(?P<open>["'`\[].*)|[0-9.]+|\S""",
     re.DOTALL,
 )
+_TABLES = frozenset({"from", "insert into", "update", "delete from", "drop table", "drop name"})
+_COLUMNS = frozenset({"using", "insert column", "set column"})
 _DONE = frozenset({"result", "source", "source as", "source end", "joined"})  # where FROM, or a SELECT without, may end
 
 
@@ -111,8 +113,11 @@ class _Faults(NamedTuple):
             known = self.automaton.grammar.columns_here(place)
             if expr.name not in known:
                 return self._no_such_operand(self.before[-1], place, known)
-        if expr is None and place.mode == "from" and named:
+        if expr is None and place.mode in _TABLES and named:
             return self._table(place)
+        if expr is None and place.mode in _COLUMNS and named:
+            names = self.automaton.grammar.names(place)
+            return self._fault(token, "column", f'no column "{_bare(token[0])}" is left here', names)
         name = lower(_bare(token[0])) if named and token[0].lower() not in RESERVED else place.word
         lost = _lost(place, name if place.mode in ("source", "source as") else place.word)
         if lost is not None:
@@ -123,7 +128,7 @@ class _Faults(NamedTuple):
 
     def _table(self, place: Place) -> Fault:
         name, names = _bare(self.token[0]), self.automaton.grammar.names(place)
-        if lower(name) in names:
+        if lower(name) in names and place.mode == "from":
             return self._fault(self.token, "table", f'"{name}" cannot stand here: a column that is used would clash')
         return self._fault(self.token, "table", f'no table "{name}"', names)
 

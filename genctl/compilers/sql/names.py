@@ -20,10 +20,13 @@ Step: TypeAlias = Callable[["Names", Query, Token], "Query | None"]
 
 
 class Names(ABC):
-    """The names of one schema. forward: a column may be used before the sub-select that makes its name."""
+    """The names of one schema. forward: a column may be used before the sub-select that makes its name.
 
-    def __init__(self, schema: Schema, *, forward: bool = False) -> None:
-        self.schema, self.forward = schema, forward
+    allow: kinds of statement, "select" or those of WRITES.
+    """
+
+    def __init__(self, schema: Schema, *, forward: bool = False, allow: frozenset[str] = frozenset({"select"})) -> None:
+        self.schema, self.forward, self.allow = schema, forward, allow
         self.columns = frozenset(name for table in schema.tables.values() for name in table.names)
 
     @abstractmethod
@@ -37,6 +40,10 @@ class Names(ABC):
     @abstractmethod
     def returned(self, query: Query, names: tuple[str, ...]) -> Query | None:
         """The place behind a statement in brackets with these columns."""
+
+    def targets(self, kind: str) -> frozenset[str]:
+        """Tables that statements of a kind may write to."""
+        return frozenset(name for name, table in self.schema.tables.items() if kind in table.writes)
 
     def columns_here(self, place: Place) -> frozenset[str]:
         """Columns that may be used without a qualifier where an expression is open."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from genctl.compilers.sql import clauses, expressions, sources, statements
+from genctl.compilers.sql import clauses, expressions, sources, statements, writes
 from genctl.compilers.sql.names import Names, Step, all_named, awaits, visible
 from genctl.compilers.sql.places import ALIAS, BEFORE_OPERAND, Place, Query, Token, expr_of, is_bare
 from genctl.compilers.sql.scope import Result
@@ -62,7 +62,9 @@ class Grammar(Names):
         return TYPES if expr.state == "type" else frozenset()
 
     def free(self, place: Place) -> str:
-        """ "name": any name that is no keyword may come; "alias": any that looks like ALIAS; "": none."""
+        """ "name": any name that is no keyword may come; "alias": any that looks like ALIAS; "table": any of a new
+        table; "": none.
+        """
         expr = place.expr
         if expr is None:
             return _FREE.get(place.mode, "")
@@ -94,14 +96,18 @@ class Grammar(Names):
         return frozenset(names)
 
 
-_ENDS: dict[str, Step] = {**expressions.ENDS, **sources.ENDS, **clauses.ENDS}
-_MODES: dict[str, Step] = {**sources.SOURCES, **clauses.CLAUSES, **statements.STATEMENTS}
+_ENDS: dict[str, Step] = {**expressions.ENDS, **sources.ENDS, **clauses.ENDS, **writes.ENDS}
+_MODES: dict[str, Step] = {**sources.SOURCES, **clauses.CLAUSES, **statements.STATEMENTS, **writes.WRITES}
 _FREE = {
     "as": "name",
     "source": "alias",
     "source as": "name",
     "with": "name",
     "cte column": "name",
+    "returned as": "name",
+    "create table": "table",
+    "create name": "table",
+    "create column": "name",
 }
 _NAMES: dict[str, Callable[[Grammar, Query], frozenset[str]]] = {
     "as": lambda grammar, query: grammar.columns | query.made,
@@ -109,10 +115,19 @@ _NAMES: dict[str, Callable[[Grammar, Query], frozenset[str]]] = {
     "source as": lambda grammar, query: grammar.tables_in(query),
     "using": lambda grammar, query: sources.common(query),
     "order name": lambda grammar, query: clauses.plain(query),
+    "insert into": lambda grammar, query: grammar.targets("insert"),
+    "update": lambda grammar, query: grammar.targets("update"),
+    "delete from": lambda grammar, query: grammar.targets("delete"),
+    "drop table": lambda grammar, query: grammar.targets("drop table"),
+    "drop name": lambda grammar, query: grammar.targets("drop table"),
+    "insert column": writes.not_given,
+    "set column": writes.not_given,
+    "new column": lambda grammar, query: TYPES,
 }
 _WORDS = """
-all and as asc between by case cast collate cross current_date current_time current_timestamp desc distinct else end
-except exists first from glob group having in inner intersect is isnull join last left like limit natural not
-notnull null nulls offset on or order outer select then union using when where with
+all and as asc between by case cast collate create cross current_date current_time current_timestamp default delete
+desc distinct drop else end except exists first from glob group having if in inner insert intersect into is isnull
+join key last left like limit natural not notnull null nulls offset on or order outer primary returning select set
+table then union unique update using values when where with
 """
 _GRAMMAR_WORDS = _WORDS.split()

@@ -68,6 +68,7 @@ class Query(NamedTuple):
     must have. ctes: tables that WITH made. made: names of columns that the text has given. word: a name that was read.
     join: how the next source is joined. waiting: a source without its name yet. clash: names that USING must have.
     columns: names in brackets. forbid: names that the columns must not have. height: as that of an Expr.
+    marks: what was said of a new table's columns.
     """
 
     role: str
@@ -87,6 +88,7 @@ class Query(NamedTuple):
     columns: tuple[str, ...] = ()
     forbid: frozenset[str] = frozenset()
     height: int = 0
+    marks: frozenset[str] = frozenset()
 
 
 Place: TypeAlias = Query
@@ -107,7 +109,10 @@ STACK = 93
 LOGIC, IS, COMPARISON, ARITHMETIC = range(4)
 WAITING = (5, 9, 11, 19)
 SIGNED = 2  # a sign, and an operand
-BEFORE = {"column": 4, "where": 5, "on": 9, "group": 9, "having": 7, "order": 11}  # in front of a clause's expression
+BEFORE = {  # in front of a clause's expression
+    **{"column": 4, "where": 5, "on": 9, "group": 9, "having": 7, "order": 11},
+    **{"value": 10, "set": 10, "filter": 9, "returned": 13},
+}
 OPENING = {  # by what opens: symbols in front of what is inside, and those that this needs at least
     "paren": (1, 1),
     "list": (5, 1),
@@ -117,6 +122,7 @@ OPENING = {  # by what opens: symbols in front of what is inside, and those that
     "exists": (2, 8),
 }
 DERIVED, CTE, SECOND = 6, 7, 2  # in front of a SELECT in FROM, in WITH, behind UNION and behind WITH
+INSERT = 6  # in front of the SELECT of an INSERT
 LEAST_SELECT, WHOLE_SELECT = 8, 15  # SELECT 1 AS a; one that may have all clauses, and a sub-select in FROM
 
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from genctl.compilers.sql.clauses import select
 from genctl.compilers.sql.names import Names, Step
 from genctl.compilers.sql.places import AS, CLOSE, COMMA, CTE, END, OPEN, SECOND, Query, Token, closed, is_new
 from genctl.compilers.sql.scope import Source
 from genctl.compilers.sql.sources import waits
+from genctl.compilers.sql.writes import defines, verb
 
 
 def _return_operand(query: Query, names: tuple[str, ...]) -> Query | None:
@@ -32,8 +32,8 @@ def _return_cte(query: Query, names: tuple[str, ...]) -> Query | None:
 
 def _start(grammar: Names, query: Query, token: Token) -> Query | None:
     if token == Token("word", "with"):
-        return query._replace(mode="with", height=SECOND)
-    return select(grammar, query, token)
+        return query._replace(mode="with", height=SECOND) if grammar.allow - {"create table", "drop table"} else None
+    return defines(grammar, query, token)
 
 
 def _with_name(grammar: Names, query: Query, token: Token) -> Query | None:
@@ -68,7 +68,7 @@ def _cte_open(grammar: Names, query: Query, token: Token) -> Query | None:
 
 
 def _with_next(grammar: Names, query: Query, token: Token) -> Query | None:
-    return query._replace(mode="with") if token == COMMA else select(grammar, query, token)
+    return query._replace(mode="with") if token == COMMA else verb(grammar, query, token)
 
 
 def _closed_statement(grammar: Names, query: Query, token: Token) -> Query | None:
