@@ -21,7 +21,7 @@ import numpy as np
 from genctl.automata.base import UNREACHABLE
 from genctl.boundaries import at_boundaries
 from genctl.constraints.base import Constraint
-from genctl.constraints.budget import Held, within
+from genctl.constraints.budget import Budget, within
 from genctl.constraints.rules import Rule, any_bytes, shown
 from genctl.errors import ArgumentError, ConstraintError, DeadEndError, GenctlError, ModelError
 from genctl.models.base import LanguageModel, Prompt, is_weighted
@@ -409,7 +409,7 @@ class Model:
             model = model.steered(Stack(told.hooks, any_order=True))
         return model.generate(**{**given, **told.options, "generation_config": None})
 
-    def _bind(self, rule: Rule | None, budget: int | None) -> tuple[Constraint | None, Held | None]:
+    def _bind(self, rule: Rule | None, budget: int | None) -> tuple[Constraint | None, Budget | None]:
         """The rule in the model's tokens, held to a budget of tokens; raises where no text of the rule keeps to it."""
         if rule is None:
             return None, None
@@ -422,7 +422,7 @@ class Model:
         return held, limit
 
     def _results(
-        self, run: Run, plan: Plan, rules: Sequence[Rule | None], budgets: Sequence[Held | None]
+        self, run: Run, plan: Plan, rules: Sequence[Rule | None], budgets: Sequence[Budget | None]
     ) -> list[Generations]:
         """Those of each prompt. Raises DeadEndError where all texts of one end where no token is allowed."""
         parts, checkpoint = run.finish(), cache(run.checkpoint)
@@ -458,7 +458,7 @@ class Model:
         parts: Sequence[Part],
         prompt: Sequence[int],
         rule: Rule | None,
-        budget: Held | None,
+        budget: Budget | None,
         checkpoint: Callable[[], dict[str, Any]],
         numbers: tuple[int, ...],
     ) -> Generation:
@@ -473,7 +473,7 @@ class Model:
             checkpoint=checkpoint() if unfinished else None,
         )
 
-    def _samples(self, part: Part, prompt: Sequence[int], budget: Held | None) -> Iterator[Sample]:
+    def _samples(self, part: Part, prompt: Sequence[int], budget: Budget | None) -> Iterator[Sample]:
         cloud = part.cloud
         for i in range(part.rows.start, part.rows.stop):
             reason = REASONS[int(cloud.status[i])]
@@ -599,7 +599,7 @@ def _needing_extra(extra: str) -> Iterator[None]:
         raise ModelError(f'{error.name} is not installed\nhint: pip install "genctl[{extra}]"') from error
 
 
-def _too_few(rule: Rule, given: int, budget: Held) -> GenctlError:
+def _too_few(rule: Rule, given: int, budget: Budget) -> GenctlError:
     fewest, exact = budget.fewest()
     name = shown(repr(rule))
     if fewest == UNREACHABLE:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from typing import TypeAlias
 
 import numpy as np
 
@@ -21,7 +20,6 @@ from genctl.constraints.automaton import AutomatonConstraint
 from genctl.constraints.base import Constraint, pack
 from genctl.constraints.both import Both
 from genctl.constraints.checked import Checked
-from genctl.constraints.sql import SqlBudget, SqlConstraint
 from genctl.kernels.records import I64, U32, Bool, TokenBytes
 from genctl.trie import Tokens
 
@@ -138,19 +136,13 @@ class Budget:
         return divmod(state, self.max_new_tokens + 1)
 
 
-Held: TypeAlias = Budget | SqlBudget
-
-
-def within(constraint: Constraint, max_new_tokens: int) -> tuple[Constraint, Held | None]:
+def within(constraint: Constraint, max_new_tokens: int) -> tuple[Constraint, Budget | None]:
     """The constraint with its compiled language held to the budget, and that budget; (itself, None) without a language.
 
     Its checks (checked.py) stand outside of the budget: where they refuse the last text that fits, it meets a dead end.
     Of a conjunction with predicates only the language is held: where a predicate refuses the last text that fits, the
     text meets a dead end or is cut.
     """
-    if isinstance(constraint, SqlConstraint):
-        held_sql = SqlBudget(constraint, max_new_tokens)
-        return held_sql, held_sql
     if isinstance(constraint, AutomatonConstraint):
         budget = Budget(constraint, max_new_tokens)
         return budget, budget

@@ -27,7 +27,7 @@ import numpy as np
 from genctl.automata.base import DEAD, UNKNOWN, UNREACHABLE, Automaton
 from genctl.kernels.automaton import DEPTH
 from genctl.kernels.budget import CLOSES, closes, heights, next_states, tokens_to
-from genctl.kernels.records import I32, U32, Bool
+from genctl.kernels.records import I32, U32, Bool, TokenTrie
 from genctl.trie import Tokens
 
 SEARCH = 1024  # states that a breadth-first search asks about
@@ -91,7 +91,7 @@ class FewestTokens:
             self._refresh()
             known = self._next.get(state)
             if known is None:
-                known = self._next[state] = tuple(np.flatnonzero(self._walk_next(state)).tolist())
+                known = self._next[state] = tuple(np.flatnonzero(self._walk_next(state, self._tokens.trie)).tolist())
             return known
 
     def tokens_within(self, state: int, left: int, out: U32) -> bool:
@@ -104,10 +104,7 @@ class FewestTokens:
             fitting = [target for target in targets if self.fits(target, left)]
             if len(fitting) == len(targets):
                 return False
-            fits = np.zeros(len(self._automaton.machine.accepting), np.bool_)
-            fits[fitting] = True
-            self._path[0] = state
-            tokens_to(self._tokens.trie, self._automaton.machine, fits, self._path, out)
+            self._mark(state, self._tokens.trie, fitting, out)
         return True
 
     # -- bounds
@@ -231,17 +228,24 @@ class FewestTokens:
             known = self._closes[state] = status == CLOSES
         return known
 
-    def _walk_next(self, state: int) -> Bool:
-        """(S,) bool: the states that one token leads to."""
+    def _walk_next(self, state: int, trie: TokenTrie) -> Bool:
+        """(S,) bool: the states that one token of the trie leads to."""
         seen, node, status = np.zeros(0, np.bool_), 1, UNKNOWN
         self._path[0] = state
         while status < 0:
             machine = self._automaton.machine
             seen = np.concatenate([seen, np.zeros(len(machine.accepting) - len(seen), np.bool_)])
-            node, status = next_states(self._tokens.trie, machine, node, self._path, seen)
+            node, status = next_states(trie, machine, node, self._path, seen)
             if status < 0:
                 self._automaton.extend(status)
         return seen
+
+    def _mark(self, state: int, trie: TokenTrie, targets: list[int], out: U32) -> None:
+        """Set the bits of the tokens of the trie that lead to one of the targets; `_walk_next` was there before."""
+        fits = np.zeros(len(self._automaton.machine.accepting), np.bool_)
+        fits[targets] = True
+        self._path[0] = state
+        tokens_to(trie, self._automaton.machine, fits, self._path, out)
 
     def _distances(self) -> I32:
         """(S,) distances that are known, with room for every state."""

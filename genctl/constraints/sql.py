@@ -13,26 +13,33 @@ can be finished is refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import lru_cache
-from typing import Any
+from functools import cached_property, lru_cache
+from itertools import count
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from genctl.automata.base import DEAD, UNREACHABLE
+from genctl.automata.base import UNREACHABLE, run
 from genctl.compilers.sql.automaton import SqlAutomaton
+from genctl.compilers.sql.closing import Closing
 from genctl.compilers.sql.database import READ, Database, Rows, open_database
 from genctl.compilers.sql.faults import Fault, find_fault
+from genctl.compilers.sql.outline import strings_in
 from genctl.compilers.sql.parser import Grammar
+from genctl.compilers.sql.places import Place, Token
 from genctl.compilers.sql.schema import WRITES, Schema
+from genctl.compilers.sql.words import KEYWORDS
 from genctl.constraints.automaton import AutomatonConstraint
-from genctl.constraints.base import pack, unpack, words
+from genctl.constraints.base import Constraint, pack
+from genctl.constraints.fewest import FewestTokens
 from genctl.constraints.predicate import Manner
 from genctl.constraints.rules import Conjunction, Language, Predicate, Rule
 from genctl.errors import ArgumentError, ConstraintError, UnsatisfiableError
-from genctl.kernels.records import I64, U32, Bool, TokenTrie
+from genctl.kernels.records import U32, TokenTrie
 from genctl.trie import Tokens, trie_of
 from genctl.vocabulary import Vocabulary
 
@@ -97,12 +104,14 @@ class SqlLanguage(Language):
         super().__init__(SqlAutomaton(grammar), source, lambda text: Query(text, database, grammar.allow))
         self.database, self.grammar = database, grammar
 
-    def bind(self, vocabulary: Vocabulary) -> SqlConstraint:
-        """States are kept for the next call, unless there are too many."""
+    def bind(self, vocabulary: Vocabulary) -> Constraint:
+        """States, masks and ways to the end are kept for the next call, unless there are too many states."""
         assert isinstance(self.automaton, SqlAutomaton)
         if len(self.automaton) > MOST_STATES:
-            self.automaton = SqlAutomaton(self.grammar)
-        return SqlConstraint(self.automaton, vocabulary)
+            self.automaton, self._bound = SqlAutomaton(self.grammar), None
+        if self._bound is None or self._bound[0] is not vocabulary:
+            self._bound = vocabulary, SqlConstraint(self.automaton, vocabulary)
+        return self._bound[1]
 
     def explain_text(self, text: str) -> Fault | None:
         """What keeps a text from being a statement of the rule, and where; None if nothing does."""
@@ -184,151 +193,155 @@ class SqlConstraint(AutomatonConstraint):
 
     automaton: SqlAutomaton
 
-    def __init__(self, automaton: SqlAutomaton, vocabulary: Vocabulary) -> None:
-        super().__init__(automaton, vocabulary)
-        self.automaton = automaton
-        self._vocabulary = vocabulary
+    @cached_property
+    def fewest(self) -> FewestTokens:
+        return FewestSqlTokens(self.automaton, self._shared.tokens, self._shared.lock)
 
     def _build_mask(self, state: int) -> U32:
         pattern = self.automaton.freedom(state)
         if pattern is None:
             return super()._build_mask(state)
-        inside, others = _split(self._vocabulary, pattern)
-        out = inside.copy()
+        free = _free(self.tokens, pattern)
+        out = free.inside.copy()
         self._shared.count[0] = 0
-        self._mark_from(others, state, 0, out)
+        self._mark_from(free.others, state, 0, out)
         if self.complete(state):
             out |= self._shared.ends
         out.flags.writeable = False
         return out
 
-    def free_tokens(self, state: int) -> Bool | None:
-        """(V,) the tokens that go on with a name, where any may come; None elsewhere."""
-        pattern = self.automaton.freedom(state)
-        return None if pattern is None else unpack(_split(self._vocabulary, pattern)[0], len(self._vocabulary))
+
+class _Free(NamedTuple):
+    """Tokens that go on with a name whatever the name is. inside: these tokens, packed; others: a trie of all others.
+
+    ids: of those inside, by what they add to the name, in lower case. longest: bytes that one of them adds at most.
+    """
+
+    inside: U32
+    others: TokenTrie
+    ids: Mapping[str, list[int]]
+    longest: int
 
 
 @lru_cache(maxsize=64)
-def _split(vocabulary: Vocabulary, pattern: str) -> tuple[U32, TokenTrie]:
-    """The tokens that match, packed, and a trie of the others."""
-    tokens, match = Tokens.of(vocabulary), re.compile(pattern.encode()).fullmatch
-    inside = np.zeros(len(vocabulary), np.bool_)
-    inside[[i for i in tokens.order.tolist() if match(vocabulary.tokens[i])]] = True
+def _free(tokens: Tokens, pattern: str) -> _Free:
+    match, spelled = re.compile(pattern.encode()).fullmatch, _spelled(tokens)
+    inside, ids = np.zeros(len(tokens.bytes.eos), np.bool_), dict[str, list[int]]()
+    for token in tokens.order.tolist():
+        if match(spelled[token]):
+            inside[token] = True
+            ids.setdefault(spelled[token].decode().strip().lower(), []).append(token)
     others = tokens.order[~inside[tokens.order]]
-    return pack(inside), trie_of(tokens.bytes, others)
-
-
-class SqlBudget:
-    """Statements held to a number of tokens: one is refused where the way to the end that is known does not fit.
-
-    Its state is the inner state times (max_new_tokens + 1), plus the number of tokens left; 0 is dead. The way is that
-    of closing.py in the longest tokens that spell it; there may be one of fewer tokens, so a text that would just have
-    fitted can be refused, but one that is let pass can be finished.
-    """
-
-    def __init__(self, constraint: SqlConstraint, max_new_tokens: int) -> None:
-        self.constraint, self.max_new_tokens = constraint, max_new_tokens
-        self._step = max_new_tokens + 1
-        self._needs: dict[int, int] = {DEAD: UNREACHABLE}
-        self._tokens = _by_bytes(constraint.tokens)
-        self._refused: set[int] = set()
-
-    def start(self) -> int:
-        inner = self.constraint.start()
-        return self._state(inner, self.max_new_tokens) if self._fits(inner, self.max_new_tokens) else 0
-
-    def allows(self, state: int, token: int, /) -> bool:
-        inner, left = divmod(state, self._step)
-        if self.constraint.token_bytes.eos[token]:
-            return self.constraint.complete(inner)
-        target = self.constraint.advance(inner, token)
-        if target == DEAD or self._fits(target, left - 1):
-            return target != DEAD
-        self._refused.add(state)
-        return False
-
-    def allows_each(self, states: I64, tokens: I64, /) -> Bool:
-        """(K,) states, (K,) token ids -> (K,) `allows` of each pair; those the rule allows are looked ahead at."""
-        allowed = self.constraint.allows_each(states // self._step, tokens)
-        for at in np.flatnonzero(allowed).tolist():
-            allowed[at] = self.allows(int(states[at]), int(tokens[at]))
-        return allowed
-
-    def advance(self, state: int, token: int, /) -> int:
-        inner, left = divmod(state, self._step)
-        target = self.constraint.advance(inner, token)
-        return self._state(target, left - 1) if target != DEAD and self._fits(target, left - 1) else 0
-
-    def complete(self, state: int, /) -> bool:
-        return self.constraint.complete(state // self._step)
-
-    def mask(self, state: int, out: U32, /) -> None:
-        inner = state // self._step
-        allowed = unpack(self.constraint.candidates(inner), len(self.constraint.token_bytes.eos))
-        tokens = np.flatnonzero(allowed)
-        out[:] = 0
-        kept = np.zeros(32 * words(len(allowed)), np.bool_)
-        kept[[token for token in tokens.tolist() if self.allows(state, token)]] = True
-        out[:] = pack(kept)
-
-    def candidates(self, state: int, /) -> U32 | None:
-        """What the rule allows without the budget."""
-        return self.constraint.candidates(state // self._step)
-
-    def log_potential(self, state: int, /, *, done: bool) -> float:
-        return 0.0
-
-    def fewest(self) -> tuple[int, bool]:
-        """Tokens of the shortest text that is known, UNREACHABLE (2**31 - 1) if the vocabulary cannot spell it; is that
-        exact?
-        """
-        need = self._need(self.constraint.start())
-        return need, need == UNREACHABLE
-
-    def shortened(self, tokens: Iterable[int]) -> bool:
-        """Did the budget refuse a token that the rule allows, on the way of this text? Of the tokens that were tried;
-        behind the last token that it had, of all.
-        """
-        state = self.start()
-        for token in tokens:
-            if state in self._refused:
-                return True
-            state = self.advance(state, token)
-        return state % self._step == 0 or state in self._refused
-
-    def _state(self, inner: int, left: int) -> int:
-        return inner * self._step + left if inner else 0
-
-    def _fits(self, state: int, left: int) -> bool:
-        return self._need(state) <= left
-
-    def _need(self, state: int) -> int:
-        """Tokens of the way to the end, each the longest that spells the next bytes of it.
-
-        From behind the first of them the number is one less, by this definition: what fits can be finished.
-        """
-        passed: list[int] = []
-        while state not in self._needs:
-            if self.constraint.complete(state):
-                self._needs[state] = 0
-                break
-            passed.append(state)
-            token = self._first(self.constraint.automaton.completion(state))
-            state = DEAD if token is None else self.constraint.advance(state, token)
-        need = self._needs[state]
-        for before in reversed(passed):
-            need = self._needs[before] = min(need + 1, UNREACHABLE)
-        return need
-
-    def _first(self, text: bytes) -> int | None:
-        """The longest token that a text begins with."""
-        longest = min(len(text), self.constraint.tokens.depth)
-        ends: Sequence[int] = range(longest, 0, -1)
-        return next((self._tokens[text[:end]] for end in ends if text[:end] in self._tokens), None)
+    return _Free(pack(inside), trie_of(tokens.bytes, others), ids, max(map(len, ids), default=0))
 
 
 @lru_cache(maxsize=8)
-def _by_bytes(tokens: Tokens) -> dict[bytes, int]:
-    """Tokens by what they spell."""
+def _spelled(tokens: Tokens) -> dict[int, bytes]:
+    """The bytes of the tokens that have some."""
     whole, offset = tokens.bytes.data.tobytes(), tokens.bytes.offset
-    return {whole[offset[i] : offset[i + 1]]: i for i in tokens.order.tolist()}
+    return {i: whole[offset[i] : offset[i + 1]] for i in tokens.order.tolist()}
+
+
+class FewestSqlTokens(FewestTokens):
+    """How many tokens a statement still needs along the ways of closing.py, in the longest tokens of the vocabulary that
+    spell each token of SQL.
+
+    There may be a way of fewer tokens, so a text that would just have fitted can be refused. From a state that fits
+    the first token of its way leads to one that fits with a token less: what is let pass can be finished.
+    """
+
+    def __init__(self, automaton: SqlAutomaton, tokens: Tokens, lock: AbstractContextManager[Any]) -> None:
+        super().__init__(automaton, tokens, lock)
+        self._sql, self._costs, self._texts = automaton, {b"": 0}, frozenset(_spelled(tokens).values())
+        self._closing = Closing(automaton.grammar, automaton.outlines, self._cost)
+        self._bounds = Closing(automaton.grammar, automaton.outlines, self._most_of)
+        self._common = KEYWORDS | automaton.grammar.names_of_schema | set("abcdefghijklmnopqrstuvwxyz")
+        self._letters = all(bytes([byte]) in self._texts for byte in b" $0123456789_abcdefghijklmnopqrstuvwxyz")
+
+    def fits(self, state: int, left: int) -> bool:
+        if self._most.get(state, UNREACHABLE) <= left:
+            return True
+        if self._least.get(state, 0) > left:
+            return False
+        with self._lock:
+            most = UNREACHABLE
+            for rest, place, touching in self._sql.ends(state):
+                most = min(most, self._cost(rest) + self._closing.distance(place, touching))
+                if most <= left:
+                    break
+            else:
+                self._least[state] = most
+            self._most[state] = min(most, self._most.get(state, UNREACHABLE))
+            return most <= left
+
+    def __call__(self, state: int) -> int:
+        self.fits(state, -1)
+        return self._most[state]
+
+    def is_exact(self, state: int) -> bool:
+        return self._most[state] == UNREACHABLE
+
+    def tokens_within(self, state: int, left: int, out: U32) -> bool:
+        with self._lock:
+            free = self._free_within(state, left)
+            trie = self._tokens.trie if free is None else free.others
+            targets = np.flatnonzero(self._walk_next(state, trie)).tolist()
+            fitting = [target for target in targets if self.fits(target, left)]
+            lost = [] if free is None else self._lost(state, left, free)
+            if len(fitting) == len(targets) and not lost:
+                return False
+            self._mark(state, trie, fitting, out)
+            if free is not None:
+                out |= free.inside
+            for token in lost:
+                out[token >> 5] &= ~np.uint32(1 << (token & 31))
+        return True
+
+    def _cost(self, text: bytes) -> int:
+        """The number of tokens, each the longest that the rest begins with; UNREACHABLE if there is none."""
+        known = self._costs.get(text)
+        if known is None:
+            ends = range(min(len(text), self._tokens.depth), 0, -1)
+            end = next((end for end in ends if text[:end] in self._texts), 0)
+            known = self._costs[text] = min(1 + self._cost(text[end:]), UNREACHABLE) if end else UNREACHABLE
+        return known
+
+    # -- names that are as good as any other
+
+    def _most_of(self, text: bytes) -> int:
+        """What a text costs, if the name that stands for many in it is written letter by letter."""
+        return len(text) if text.lstrip().startswith(_ANY) else self._cost(text)
+
+    def _free_within(self, state: int, left: int) -> _Free | None:
+        """The tokens that go on with any name, if they fit: what it is called matters to the end only by its length."""
+        pattern = self._sql.freedom(state)
+        begun = "" if pattern is None else self._sql.begun(state)
+        if pattern is None or not self._letters:
+            return None
+        free, place = _free(self._tokens, pattern), self._sql.place(state)
+        assert place is not None, "a name may come"
+        name = self._any_name(place, len(begun) + free.longest)
+        after = self._sql.grammar.read(place, Token("word", name))
+        return None if after is None or self._bounds.distance(after, True) > left else free
+
+    def _any_name(self, place: Place, length: int) -> str:
+        taken, alias = self._taken(place), self._sql.grammar.free(place) == "alias"
+        begin = _ANY.decode()
+        names = (f"{begin}{'' if alias else '_'}{number}" for number in count(10 ** max(0, length - 2 - (not alias))))
+        return next(name for name in names if name not in taken)
+
+    def _taken(self, place: Place) -> set[str]:
+        """The names that mean something here."""
+        return {*self._common, *strings_in(place)}
+
+    def _lost(self, state: int, left: int, free: _Free) -> list[int]:
+        """Of the tokens that go on with any name those that make one which means something, and do not fit."""
+        begun, place = self._sql.begun(state), self._sql.place(state)
+        assert place is not None, "a name may come"
+        names = [name for name in self._taken(place) if name.startswith(begun)]
+        ids = [token for name in names for token in free.ids.get(name[len(begun) :], ())]
+        spelled = _spelled(self._tokens)
+        return [token for token in ids if not self.fits(run(self._sql, state, spelled[token]), left)]
+
+
+_ANY = b"zz"

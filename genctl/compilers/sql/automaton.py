@@ -23,6 +23,7 @@ from genctl.automata.base import UNREACHABLE
 from genctl.automata.lazy import LazyAutomaton
 from genctl.compilers.sql.closing import Closing
 from genctl.compilers.sql.expressions import positions
+from genctl.compilers.sql.outline import Outlines
 from genctl.compilers.sql.parser import Grammar
 from genctl.compilers.sql.places import ALIAS, END, Place, Token
 from genctl.compilers.sql.schema import lower
@@ -133,7 +134,9 @@ class SqlAutomaton(LazyAutomaton[Key]):
         self.grammar = grammar
         self._places: list[Next] = []
         self._numbers: dict[Place, int] = {}
-        self._closing = Closing(grammar)
+        self._begin_words: dict[Next, Words] = {}
+        self.outlines = Outlines(grammar)
+        self._closing = Closing(grammar, self.outlines, len)
         super().__init__(_classes(grammar), Key(self._number(grammar.start), "", None))
 
     def _number(self, place: Place) -> int:
@@ -172,6 +175,11 @@ class SqlAutomaton(LazyAutomaton[Key]):
         """The place of the grammar behind the last whole token of a state."""
         key = self._keys[state]
         return None if key is None else self._places[key.place].place
+
+    def begun(self, state: int) -> str:
+        """The letters of the word that was begun, in lower case; "" where there is none."""
+        key = self._keys[state]
+        return (key.lexeme.text or "") if key is not None and key.lexeme is not None else ""
 
     def freedom(self, state: int) -> str | None:
         """A pattern of bytes that may come next, whatever the names are; None where there is none worth while."""
@@ -330,25 +338,41 @@ class SqlAutomaton(LazyAutomaton[Key]):
 
     def _way(self, key: Key) -> tuple[int, bytes]:
         """Bytes and text of a way to the end."""
+        best, found = UNREACHABLE, b""
+        for rest, place, touching in self._ends(key):
+            length = len(rest) + self._closing.distance(place, touching)
+            if length < best:
+                best, found = length, rest + self._closing.text(place, touching).encode()
+        return best, found
+
+    def ends(self, state: int) -> Iterator[tuple[bytes, Place, bool]]:
+        """What ends the token that was begun, the place behind it, and whether no word may follow without a blank."""
+        key = self._keys[state]
+        return iter(()) if key is None else self._ends(key)
+
+    def _ends(self, key: Key) -> Iterator[tuple[bytes, Place, bool]]:
         what, lexeme = self._places[key.place], key.lexeme
         if lexeme is None:
-            touching = key.touching == "w"
-            return self._closing.distance(what.place, touching), self._closing.text(what.place, touching).encode()
-        best = UNREACHABLE, b""
-        for rest, token in sorted(self._rests(what, lexeme), key=lambda way: len(way[0])):
-            place = what.after(*token) if len(rest) < best[0] else None
+            yield b"", what.place, key.touching == "w"
+            return
+        for rest, token in self._rests(what, lexeme):
+            place = what.after(*token)
             if place is not None:
-                touching = token.kind in _WORDLIKE
-                length = len(rest) + self._closing.distance(place, touching)
-                if length < best[0]:
-                    best = length, rest.encode("latin-1") + self._closing.text(place, touching).encode()
-        return best
+                yield rest.encode("latin-1"), place, token.kind in _WORDLIKE
+
+    def _begun(self, what: Next) -> Words:
+        """Words that the way from a place may begin with: a new name has to be one that is waited for."""
+        known = self._begin_words.get(what)
+        if known is None:
+            begins = self._closing.begins(what.place) if what.free else []
+            known = self._begin_words[what] = tuple(sorted(text for kind, text in begins if kind == "word"))
+        return known
 
     def _rests(self, what: Next, lexeme: Lexeme) -> Iterator[tuple[str, Token]]:
         """Texts that end a token that was begun, each byte as one character, and the token."""
         kind, text = lexeme.kind, lexeme.text or ""
         if kind == "word":
-            words = list(what.begins(what.words, text))
+            words = [*what.begins(what.words, text), *what.begins(self._begun(what), text)]
             if _FREE[what.free].fullmatch(text):
                 more = (text, *(text + digit for digit in "0123456789"))
                 words += [word for word in more if self.grammar.free_word(what.place, word)]

@@ -35,9 +35,9 @@ def clause(grammar: Names, query: Query, token: Token) -> Query | None:
             return _compound(query, token.text)
         if token.text not in FOLLOWING.get(what, ()):
             return None
-        done = _finish(query)
+        done = finish(query)
         return None if done is None else _begin_clause(done, token.text)
-    done = _finish(query)
+    done = finish(query)
     return None if done is None else close(grammar, done, token)
 
 
@@ -52,7 +52,7 @@ def _begin_clause(query: Query, clause: str) -> Query | None:
     return begin(query, clause, aggregates=clause == "having")
 
 
-def _finish(query: Query) -> Query | None:
+def finish(query: Query) -> Query | None:
     """All sources are there: every column must be in one of them, or in an enclosing SELECT."""
     core = query.core
     if not core.open:
@@ -161,7 +161,7 @@ def _ended(mode: str) -> Step:
 
 
 def _compound(query: Query, word: str) -> Query | None:
-    done = _finish(query)
+    done = finish(query)
     if done is None:
         return None
     columns = tuple(c for c in done.core.columns if isinstance(c, Result))

@@ -1,6 +1,6 @@
 """How a statement can be finished: one way from every place of the grammar, short if not always the shortest.
 
-    Closing(grammar).distance(place, touching=False)         # bytes of this way
+    Closing(grammar, Outlines(grammar), len).distance(place, touching=False)     # bytes of this way
 
 A rule for each kind of place names the next token. Where several ways are open (which table has the columns that are
 waited for?) the lengths of a few of them are compared.
@@ -8,13 +8,14 @@ waited for?) the lengths of a few of them are compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from heapq import heappop, heappush
 from itertools import count
 from typing import TypeAlias
 
 from genctl.automata.base import UNREACHABLE
 from genctl.compilers.sql.expressions import positions
+from genctl.compilers.sql.outline import Outlines
 from genctl.compilers.sql.parser import Grammar
 from genctl.compilers.sql.places import (
     AFTER_NOT,
@@ -49,17 +50,21 @@ _NUMBER, _INTEGER = Token("number", ""), Token("integer", "1")
 
 
 class Closing:
-    """Lengths are remembered, by place and by whether a word or number stands right before."""
+    """Lengths are remembered, by the outline of a place and by whether a word or number stands right before.
 
-    def __init__(self, grammar: Grammar) -> None:
-        self._grammar = grammar
+    cost: of a text that is written, for example in tokens; it is 0 for b"", and UNREACHABLE if it cannot be written.
+    """
+
+    def __init__(self, grammar: Grammar, outlines: Outlines, cost: Callable[[bytes], int]) -> None:
+        self._grammar, self._outlines, self._cost = grammar, outlines, cost
         self._known: dict[Spot, int] = {}
         self._next: dict[Spot, tuple[Token, Spot]] = {}
+        self._prices: dict[tuple[Token, bool], int] = {}
 
     def text(self, place: Place, touching: bool) -> str:
-        """The way itself."""
-        spot, out = (place, touching), list[str]()
-        self.distance(*spot)
+        """The way itself, without blanks that may be left out."""
+        spot, out = self._spot(place, touching), list[str]()
+        self._distance(spot)
         while spot in self._next:
             token, after = self._next[spot]
             out.append(" " * (spot[1] and _is_word(token)) + _spelled(token))
@@ -67,13 +72,26 @@ class Closing:
         return "".join(out)
 
     def distance(self, place: Place, touching: bool) -> int:
-        """Bytes to the end of the statement. touching: a word or number stands before, without a blank behind it.
+        """What it costs to end the statement. touching: a word or number stands before, without a blank behind it.
 
-        Dijkstra's search over the tokens that `_options` names; what is found is entered for all places on the way.
+        UNREACHABLE (2**31 - 1) if none of the ways can be written.
         """
-        origin = place, touching
+        return self._distance(self._spot(place, touching))
+
+    def begins(self, place: Place) -> list[Token]:
+        """The tokens that a way may begin with."""
+        return [token for token, _ in self._steps(self._outlines.of(place))]
+
+    def _spot(self, place: Place, touching: bool) -> Spot:
+        return self._outlines.of(place), touching
+
+    def _distance(self, origin: Spot) -> int:
+        """Dijkstra's search over the tokens that `_options` names; what is found is entered for all places on the way."""
+        known = self._known.get(origin)
+        if known is not None:
+            return known
         best, before = {origin: 0}, dict[Spot, tuple[Spot, Token]]()
-        heap = [(self._known.get(origin, 0), 0, 0, origin)]
+        heap = [(0, 0, 0, origin)]
         number = count()
         while heap:
             _, _, cost, spot = heappop(heap)
@@ -81,12 +99,14 @@ class Closing:
                 return self._enter(origin, spot, before, best, cost + self._known.get(spot, 0))
             if cost > best[spot]:
                 continue
-            for length, token, after in self._steps(*spot):
-                if cost + length < best.get(after, UNREACHABLE):
-                    best[after], before[after] = cost + length, (spot, token)
-                    total = cost + length + self._known.get(after, 0)
-                    heappush(heap, (total, -next(number), cost + length, after))
-        raise AssertionError(f"no way on from {place}")
+            for token, after in self._steps(spot[0]):
+                behind = after, _is_word(token)
+                reached = cost + self._price(token, spot[1])
+                if reached < best.get(behind, UNREACHABLE):
+                    best[behind], before[behind] = reached, (spot, token)
+                    heappush(heap, (reached + self._known.get(behind, 0), -next(number), reached, behind))
+        self._known[origin] = UNREACHABLE
+        return UNREACHABLE
 
     def _enter(
         self, origin: Spot, end: Spot, before: dict[Spot, tuple[Spot, Token]], best: dict[Spot, int], total: int
@@ -100,14 +120,23 @@ class Closing:
         self._known[origin] = total
         return total
 
-    def _steps(self, place: Place, touching: bool) -> Iterator[tuple[int, Token, Spot]]:
+    def _price(self, token: Token, touching: bool) -> int:
+        """A blank may stand before any token."""
+        known = self._prices.get((token, touching))
+        if known is None:
+            text = _spelled(token).encode()
+            apart = self._cost(b" " + text)
+            known = apart if touching and _is_word(token) else min(apart, self._cost(text))
+            self._prices[token, touching] = known
+        return known
+
+    def _steps(self, place: Place) -> list[tuple[Token, Place]]:
+        """Tokens to go on with, and the outlines of what comes then."""
         for tokens in self._options(place):
             found = [(token, after) for token in tokens if (after := self._read(place, token)) is not None]
-            for token, after in found:
-                length = len(_spelled(token).encode()) + (touching and _is_word(token))
-                yield length, token, (after, _is_word(token))
             if found:
-                return
+                return [(token, self._outlines.of(after)) for token, after in found]
+        raise AssertionError(f"no way on from {place}")
 
     def _read(self, place: Place, token: Token) -> Place | None:
         return self._grammar.read(place, token)
@@ -344,7 +373,7 @@ def _lacking(query: Query) -> list[str]:
     core = query.up.core
     wanted = _unmet(core)
     if not wanted and (qualifiers := _qualifiers(core)):
-        wanted = {need.name for need in core.needs if need.qualifier == min(qualifiers)}
+        wanted = set(min(sorted(need.name for need in core.needs if need.qualifier == q) for q in qualifiers))
     there = {column.name for column in query.core.columns if isinstance(column, Result)}
     if query.expr is not None and query.expr.shape:
         there.add(query.expr.shape)

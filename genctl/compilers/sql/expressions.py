@@ -177,11 +177,11 @@ def _name(grammar: Names, query: Query, token: Token) -> Query | None:
     if token.text == "(" and token.kind == "op":
         may = expr.state == "name" and grammar.callable(expr, expr.name)
         return _call(grammar, query) if may else None
-    after = _column(grammar, query)
+    after = column(grammar, query)
     return None if after is None else grammar.read(after, token)
 
 
-def _column(grammar: Names, query: Query) -> Query | None:
+def column(grammar: Names, query: Query) -> Query | None:
     """The name is a column, or an alias."""
     expr, core, name = expr_of(query), query.core, expr_of(query).name
     if core.before_from or expr.own or query.mode == "on":

@@ -28,6 +28,7 @@ class Names(ABC):
     def __init__(self, schema: Schema, *, forward: bool = False, allow: frozenset[str] = frozenset({"select"})) -> None:
         self.schema, self.forward, self.allow = schema, forward, allow
         self.columns = frozenset(name for table in schema.tables.values() for name in table.names)
+        self.names_of_schema = self.columns | {*schema.tables, *schema.functions}
 
     @abstractmethod
     def read(self, place: Place, token: Token) -> Place | None:

@@ -39,6 +39,15 @@ class Grammar(Names):
         """The place behind a statement in brackets with these columns."""
         return statements.returned(query, names)
 
+    def as_column(self, place: Place) -> Place | None:
+        """Behind a name that was read: the place if it is a column; None if there is no such one."""
+        return expressions.column(self, place)
+
+    def finished(self, place: Place) -> Place | None:
+        """Behind a source: the place if it is the last one; None if more must come."""
+        named = sources.named(place, place.word) if place.mode == "source" else place
+        return None if named is None else clauses.finish(named)
+
     # -- what may come
 
     def words(self, place: Place) -> frozenset[str]:

@@ -139,17 +139,17 @@ def _source(grammar: Names, query: Query, token: Token) -> Query | None:
     if token == AS:
         return query._replace(mode="source as")
     if is_new(token) and ALIAS.fullmatch(token.text):
-        return _named(query, token.text)
-    named = _named(query, query.word)
-    return None if named is None else _source_end(grammar, named, token)
+        return named(query, token.text)
+    source = named(query, query.word)
+    return None if source is None else _source_end(grammar, source, token)
 
 
 def _source_as(grammar: Names, query: Query, token: Token) -> Query | None:
     known = token.kind == "quoted" and token.text in grammar.tables_in(query)
-    return _named(query, token.text) if known or is_new(token) else None
+    return named(query, token.text) if known or is_new(token) else None
 
 
-def _named(query: Query, name: str) -> Query | None:
+def named(query: Query, name: str) -> Query | None:
     assert query.waiting is not None
     core, source = query.core, query.waiting._replace(name=name)
     if not fits(core, source):
