@@ -31,7 +31,7 @@ from genctl.compilers.sql.faults import Fault, find_fault
 from genctl.compilers.sql.outline import strings_in
 from genctl.compilers.sql.parser import Grammar
 from genctl.compilers.sql.places import Place, Token
-from genctl.compilers.sql.schema import WRITES, Schema
+from genctl.compilers.sql.schema import NUMBER, WRITES, Schema, lower
 from genctl.compilers.sql.words import KEYWORDS
 from genctl.constraints.automaton import AutomatonConstraint
 from genctl.constraints.base import Constraint, pack
@@ -44,6 +44,7 @@ from genctl.trie import Tokens, trie_of
 from genctl.vocabulary import Vocabulary
 
 MOST_ROWS, MOST_SECONDS = 2**31 - 1, 1e9
+MOST_VALUES = 10_000  # of a column
 MOST_STATES = 200_000  # an automaton with more of them is not used for further generations
 
 
@@ -126,6 +127,8 @@ def sql(
     *,
     tables: Iterable[str] | None = None,
     allow: Iterable[str] = ("select",),
+    literals: str = "any",
+    values: bool | Mapping[str, bool | Iterable[str]] = False,
     forward: bool = False,
     explain: bool = False,
 ) -> Rule:
@@ -135,6 +138,10 @@ def sql(
     as {name: {column: type}} or {name: [column, ...]}; the text of CREATE TABLE statements. It is read once.
     tables: those that may be used; None: all. allow: the kinds of statement, of "select", "insert", "update", "delete",
     "create table" and "drop table"; those that write are run by `execute`, never by `rows`.
+    literals: "typed": a literal right behind `column =`, <, IN (, BETWEEN and the like, or given to a column by INSERT
+    or UPDATE, is a string for a column of texts, a number for one of numbers. values: True: a string behind `column =`,
+    <> or IN ( is one that the column has, for all columns but those of numbers, read once; {"table.column": [...]}: for
+    these columns, one of these (True: that it has). docs/sql.md says what exactly is looked at.
     forward: a column may be named before the sub-select that makes it, as in
     `SELECT n FROM (SELECT count(*) AS n FROM t)`; without it such a name must be a column of the database, so that
     invented columns are refused at once. explain: the database itself is asked about finished statements too (EXPLAIN).
@@ -146,7 +153,10 @@ def sql(
     database = open_database(source)
     schema = database.schema if tables is None else database.schema.only(_listed(tables))
     kinds = _allowed(allow, schema)
-    grammar = Grammar(schema, forward=forward, allow=kinds)
+    if literals not in ("any", "typed"):
+        raise ConstraintError(f"literals is {literals!r}", hint='give "any" or "typed"')
+    known = _values(values, database, schema)
+    grammar = Grammar(schema, forward=forward, allow=kinds, typed=literals == "typed", values=known)
     rule = SqlLanguage(database, grammar, f"sql({', '.join(schema.tables)})")
     if not explain:
         return rule
@@ -180,6 +190,44 @@ def _allowed(allow: Iterable[str], schema: Schema) -> frozenset[str]:
                 hint="views, virtual tables and other databases than SQLite cannot",
             )
     return frozenset(names)
+
+
+def _values(values: Any, database: Database, schema: Schema) -> dict[tuple[str, str], tuple[str, ...]]:
+    """The strings that columns may be compared with, by (table, column) in lower case."""
+    columns = {f"{table}.{column}": (table, column) for table, of in schema.tables.items() for column in of.names}
+    if values is True:
+        wanted = {
+            name: True for name, (table, column) in columns.items() if schema.tables[table].kind(column) != NUMBER
+        }
+    elif values is False:
+        return {}
+    elif isinstance(values, Mapping):
+        wanted = {str(name): texts for name, texts in values.items()}
+    else:
+        raise ConstraintError(f"values is {values!r}", hint='give True, or {"table.column": [texts]}')
+    return {_column(columns, name): _texts(name, texts, database, columns) for name, texts in wanted.items()}
+
+
+def _column(columns: Mapping[str, tuple[str, str]], name: str) -> tuple[str, str]:
+    if lower(name) not in columns:
+        near = get_close_matches(lower(name), columns, 1)
+        hint = f"did you mean {near[0]!r}?" if near else 'columns are written as "table.column"'
+        raise ConstraintError(f"values has {name!r}, which is no column", hint=hint)
+    return columns[lower(name)]
+
+
+def _texts(name: str, texts: Any, database: Database, columns: Mapping[str, tuple[str, str]]) -> tuple[str, ...]:
+    if texts is True:
+        table, column = _column(columns, name)
+        texts = database.strings(table, column, MOST_VALUES + 1)
+        if len(texts) > MOST_VALUES:
+            hint = 'name the columns with few values: values={"table.column": True}'
+            raise ConstraintError(f"{name!r} has more than {MOST_VALUES:,} values", hint=hint)
+        return tuple(text for text in texts if "\0" not in text)  # no statement can write the others
+    listed = [] if isinstance(texts, str) or not isinstance(texts, Iterable) else list(texts)
+    if not listed or not all(isinstance(text, str) and "\0" not in text for text in listed):
+        raise ConstraintError(f"the values of {name!r} are {texts!r}", hint="give a list of texts, or True")
+    return tuple(listed)
 
 
 # -- in tokens
@@ -243,8 +291,8 @@ def _spelled(tokens: Tokens) -> dict[int, bytes]:
 
 
 class FewestSqlTokens(FewestTokens):
-    """How many tokens a statement still needs along the ways of closing.py, in the longest tokens of the vocabulary that
-    spell each token of SQL.
+    """How many tokens a statement still needs along the ways of closing.py, in the longest tokens of the vocabulary
+    that spell each token of SQL.
 
     There may be a way of fewer tokens, so a text that would just have fitted can be refused. From a state that fits
     the first token of its way leads to one that fits with a token less: what is let pass can be finished.

@@ -102,6 +102,12 @@ class Next:
         return self.after("string", "") is not None
 
     @cached_property
+    def choices(self) -> Words | None:
+        """The strings that may come as they are written behind the first quotation mark, if not all may."""
+        values = self._grammar.choices(self.place)
+        return None if values is None else tuple(sorted(_bytes_of(value.replace("'", "''")) + "'" for value in values))
+
+    @cached_property
     def number(self) -> bool:
         return self.after("number", "") is not None
 
@@ -231,6 +237,8 @@ class SqlAutomaton(LazyAutomaton[Key]):
             return Key(number, "", Lexeme("word", mark)) if may else None
         if mark.isdigit():
             return self._begin_number(number, touching, mark)
+        if mark == "'" and what.choices is not None:
+            return Key(number, "", Lexeme("value", "", "'")) if what.string and what.choices else None
         if mark == "'":
             return Key(number, "", Lexeme("string", quote="'")) if what.string else None
         if mark in _QUOTES:
@@ -284,6 +292,10 @@ class SqlAutomaton(LazyAutomaton[Key]):
             return lexeme._replace(kind="closed")
         rest = _more_of_character(lexeme.rest, byte)
         return None if rest is None else lexeme._replace(rest=rest)
+
+    def _more_of_value(self, number: int, lexeme: Lexeme, byte: int) -> Lexeme | None:
+        text, what = f"{lexeme.text}{chr(byte)}", self._places[number]
+        return lexeme._replace(text=text) if what.begins(what.choices or (), text) else None
 
     def _more_of_closed(self, number: int, lexeme: Lexeme, byte: int) -> Lexeme | None:
         """A doubled quotation mark is a part of a string, and of no name."""
@@ -388,6 +400,8 @@ class SqlAutomaton(LazyAutomaton[Key]):
             yield from [("", token)] if (token := _token(lexeme, what)) is not None else ()
             if lexeme.quote == '"' and what.string_in_quotes:
                 yield '""', Token("string", "")
+        elif kind == "value":
+            yield from ((word[len(text) :], Token("string", "")) for word in what.begins(what.choices or (), text))
         elif kind == "string":
             yield _character_rest(lexeme.rest) + "'", Token("string", "")
         else:
@@ -430,6 +444,8 @@ def _token(lexeme: Lexeme, what: Next) -> Token | None:
         return Token("number", "") if text in _WHOLE_NUMBERS else None
     if kind in ("position",):
         return Token(kind, text or "") if text in what.positions else None
+    if kind == "value":
+        return Token("string", "") if text in (what.choices or ()) else None
     if kind in ("word", "integer", "op"):
         return Token(kind, text or "")
     if kind != "closed":
@@ -451,6 +467,8 @@ def _joins(lexeme: Lexeme, byte: int) -> bool:
 def _touching(lexeme: Lexeme) -> str:
     if lexeme.kind in _WORDLIKE:
         return "w"
+    if lexeme.kind == "value":
+        return "'"
     return '"' if lexeme.kind == "closed" and lexeme.quote == '"' else ""
 
 
@@ -479,6 +497,7 @@ MORE: Mapping[str, Callable[[SqlAutomaton, int, Lexeme, int], Lexeme | Key | Non
     "integer": SqlAutomaton._more_of_integer,
     "number": SqlAutomaton._more_of_number,
     "string": SqlAutomaton._more_of_string,
+    "value": SqlAutomaton._more_of_value,
     "closed": SqlAutomaton._more_of_closed,
     "quoted": SqlAutomaton._more_of_quoted,
     "op": SqlAutomaton._more_of_op,
@@ -511,7 +530,12 @@ _LEADS = (
 
 
 def _classes(grammar: Grammar) -> U8:
-    """Letters without case; bytes beyond ASCII by what they can be in a character, unless names have them."""
+    """Letters without case; bytes beyond ASCII by what they can be in a character, unless names have them.
+
+    Where not all strings may come, every byte matters.
+    """
+    if grammar.values:
+        return np.arange(256).astype(np.uint8)
     names = {name for table in grammar.schema.tables.values() for name in (lower(table.name), *table.names)}
     kinds: dict[object, int] = {}
     beyond = any(not name.isascii() for name in names)

@@ -32,12 +32,12 @@ def clause(grammar: Names, query: Query, token: Token) -> Query | None:
         if is_tall(query):
             return None
         if token.text in COMPOUND and what in _BEFORE_COMPOUND:
-            return _compound(query, token.text)
+            return _compound(grammar, query, token.text)
         if token.text not in FOLLOWING.get(what, ()):
             return None
-        done = finish(query)
+        done = finish(grammar, query)
         return None if done is None else _begin_clause(done, token.text)
-    done = finish(query)
+    done = finish(grammar, query)
     return None if done is None else close(grammar, done, token)
 
 
@@ -52,7 +52,7 @@ def _begin_clause(query: Query, clause: str) -> Query | None:
     return begin(query, clause, aggregates=clause == "having")
 
 
-def finish(query: Query) -> Query | None:
+def finish(grammar: Names, query: Query) -> Query | None:
     """All sources are there: every column must be in one of them, or in an enclosing SELECT."""
     core = query.core
     if not core.open:
@@ -68,7 +68,7 @@ def finish(query: Query) -> Query | None:
     for need in sorted(core.needs):
         inside = source_of(core, need.qualifier) is not None if need.qualifier else found(core, need.name) == 1
         if not inside:
-            after = None if need.own or after is None else outwards(after, need)
+            after = None if need.own or after is None else outwards(grammar, after, need)
     return after
 
 
@@ -160,8 +160,8 @@ def _ended(mode: str) -> Step:
     return step
 
 
-def _compound(query: Query, word: str) -> Query | None:
-    done = finish(query)
+def _compound(grammar: Names, query: Query, word: str) -> Query | None:
+    done = finish(grammar, query)
     if done is None:
         return None
     columns = tuple(c for c in done.core.columns if isinstance(c, Result))

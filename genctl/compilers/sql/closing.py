@@ -28,7 +28,6 @@ from genctl.compilers.sql.places import (
     Place,
     Query,
     Token,
-    fixed_star,
     is_bare,
 )
 from genctl.compilers.sql.scope import Core, Result, Source, Star, found
@@ -86,7 +85,7 @@ class Closing:
         return self._outlines.of(place), touching
 
     def _distance(self, origin: Spot) -> int:
-        """Dijkstra's search over the tokens that `_options` names; what is found is entered for all places on the way."""
+        """Dijkstra's search over the tokens that `_options` names; what is found is kept for all places on the way."""
         known = self._known.get(origin)
         if known is not None:
             return known
@@ -168,6 +167,9 @@ class Closing:
         if expr.bare:
             usable = positions(place)
             return (Token("position", str(min(usable))) if usable else Token("string", ""),)
+        if expr.want is not None:
+            string = Token("string", "")
+            return (_NUMBER, string) if expr.want.need is None else (_NUMBER, _word("null"))
         fresh = expr.what == "column" and expr.shape is None and not _lacking(place) and place.width is None
         return (_NUMBER, _op("*")) if fresh else (_NUMBER,)
 
@@ -261,10 +263,10 @@ class Closing:
         tables = {cte.name: cte.columns for cte in place.ctes}
         tables |= {name: table.names for name, table in self._grammar.schema.tables.items() if name not in tables}
         ranked = sorted(tables, key=_shortest)
-        if fixed_star(place):
-            # Sums of tables are not searched for: a sub-select has as many columns as are left.
-            left = (place.width or 0) - sum(len(source.columns) for source in place.core.sources)
-            yield [_written(name) for name in ranked if len(tables[name]) == left][:1]
+        missing = _missing(place)
+        if missing:
+            # Sums of tables are not searched for: a sub-select has as many columns as are missing.
+            yield [_written(name) for name in ranked if len(tables[name]) == missing][:1]
             yield (_op("("),)
         yield [_written(name) for name in ranked if _covers(place.core, tables[name])][:3]
         yield (_op("("),)
@@ -360,10 +362,17 @@ def _covers(core: Core, columns: tuple[str, ...]) -> bool:
 
 def _width(query: Query) -> int:
     """The number of columns that a SELECT must have: also for the SELECT around it, if this is all `T.*`."""
-    if query.width is None and query.role == "derived" and query.up is not None and query.up.width is not None:
-        columns = query.up.core.columns
-        return query.up.width if isinstance(columns[0], Star) and columns[0].of in _qualifiers(query.up.core) else 0
+    if query.width is None and query.role == "derived" and query.up is not None:
+        return _missing(query.up)
     return query.width or 0
+
+
+def _missing(query: Query) -> int:
+    """The number of columns that a source must have where all that is selected is a star; 0 if it does not matter."""
+    star = query.core.columns[0] if query.core.columns else None
+    if query.width is None or not isinstance(star, Star) or (star.of and star.of not in _qualifiers(query.core)):
+        return 0
+    return query.width - (0 if star.of else sum(len(source.columns) for source in query.core.sources))
 
 
 def _lacking(query: Query) -> list[str]:

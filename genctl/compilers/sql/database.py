@@ -20,7 +20,7 @@ from pathlib import Path
 from threading import RLock
 from typing import Any, Protocol
 
-from genctl.compilers.sql.schema import Schema, Table, ddl, lower, of_sqlite, refusal
+from genctl.compilers.sql.schema import Schema, Table, ddl, lower, of_sqlite, quoted, refusal
 from genctl.compilers.sql.words import FUNCTIONS
 from genctl.errors import ConstraintError, QueryError
 
@@ -70,6 +70,10 @@ class Database(Protocol):
 
     def rows(self, statement: str, limit: int | None, timeout: float | None) -> Rows:
         """The rows of a statement, at most `limit`; QueryError where it fails or takes more than `timeout` seconds."""
+        ...
+
+    def strings(self, table: str, column: str, most: int) -> list[str]:
+        """The texts that a column has, each once, at most `most`; ConstraintError where there are no rows to read."""
         ...
 
     def execute(self, statement: str, allow: frozenset[str], timeout: float | None) -> Rows:
@@ -163,6 +167,16 @@ class Sqlite:
         with _failing(statement, timeout), self._guarded(READ, timeout) as connection:
             return _run(connection, statement, limit)
 
+    def strings(self, table: str, column: str, most: int) -> list[str]:
+        if self._empty:
+            raise ConstraintError("a schema has no rows to read values from", hint="give the database, or the values")
+        name = quoted(column)
+        statement = f"SELECT DISTINCT {name} FROM {quoted(table)} WHERE typeof({name}) = 'text' LIMIT {most}"
+        try:
+            return sorted(text for (text,) in self.rows(statement, None, None))
+        except QueryError as error:
+            raise ConstraintError(f"the values of {table}.{column} cannot be read: {error}") from None
+
     def execute(self, statement: str, allow: frozenset[str], timeout: float | None) -> Rows:
         self._has_rows(statement)
         with _failing(statement, timeout), self._guarded(allow, timeout) as connection, _transaction(connection, allow):
@@ -237,6 +251,9 @@ class Foreign:
 
     def rows(self, statement: str, limit: int | None, timeout: float | None) -> Rows:
         raise QueryError(f"only SQLite is known to run statements read-only, not {self._name}: {statement}")
+
+    def strings(self, table: str, column: str, most: int) -> list[str]:
+        raise ConstraintError(f"values are read from SQLite only, not from {self._name}", hint="give the values")
 
     def execute(self, statement: str, allow: frozenset[str], timeout: float | None) -> Rows:
         raise QueryError(f"only SQLite is known to run what is allowed and nothing else, not {self._name}: {statement}")

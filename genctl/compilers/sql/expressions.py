@@ -29,6 +29,7 @@ from genctl.compilers.sql.places import (
     Expr,
     Query,
     Token,
+    Want,
     begin,
     can_nest,
     can_operate,
@@ -42,10 +43,12 @@ from genctl.compilers.sql.places import (
     operand_read,
     whole_term,
 )
+from genctl.compilers.sql.schema import NUMBER, TEXT
 from genctl.compilers.sql.scope import MOST_SOURCES, Need, Result, Star, alias_of, found, qualifiers_needed
 from genctl.compilers.sql.words import COLLATIONS, EITHER, RESERVED, TYPES, Function
 
 TIGHT = frozenset({"+", "-", "*", "/", "%", "||", "&", "|", "<<", ">>"})
+EQUAL = frozenset({"=", "==", "!=", "<>"})
 LOOSE = frozenset({"=", "==", "!=", "<>", "<", "<=", ">", ">="})
 MOST_ARGUMENTS = 127  # of a function, in SQLite
 CONSTANTS = frozenset({"null", "current_date", "current_time", "current_timestamp"})
@@ -61,12 +64,23 @@ def _operand(grammar: Names, query: Query, token: Token) -> Query | None:
         known = text in grammar.usable(query, expr) or text in grammar.qualifiers(query, expr)
         return changed(query, state="quoted", name=text) if known else None
     if kind == "string":
-        return operand_read(query)
+        return _literal(grammar, query, TEXT)
     if kind == "number":
-        return None if expr.bare else operand_read(query)
+        return None if expr.bare else _literal(grammar, query, NUMBER)
     if kind == "position":
         return _position(query, int(text))
     return _operand_mark(grammar, query, text)
+
+
+def _literal(grammar: Names, query: Query, kind: str) -> Query | None:
+    """A string or number, which what it is compared with may rule out."""
+    want = expr_of(query).want
+    if want is None or not grammar.typed:
+        return operand_read(query)
+    if want.need is None:
+        return operand_read(query) if want.kind in ("", kind) else None
+    after = resolve(grammar, query, want.need._replace(literal=kind))
+    return None if after is None else operand_read(after)
 
 
 def _operand_mark(grammar: Names, query: Query, text: str) -> Query | None:
@@ -80,7 +94,8 @@ def _operand_mark(grammar: Names, query: Query, text: str) -> Query | None:
             return query._replace(expr=None, mode="returned")
         return changed(query, state="counted") if (expr.what, expr.word) == ("call", "count") else None
     if text in ("+", "-", "~") and expr.state != AFTER_SIGN and not expr.bare:
-        return changed(query, state=AFTER_SIGN, sole=expr.sole and expr.what == "call", shape=expr.shape or "")
+        sole, rank = expr.sole and expr.what == "call", max(expr.rank, IS)
+        return changed(query, state=AFTER_SIGN, sole=sole, shape=expr.shape or "", rank=rank)
     if text == ")" and is_fresh(expr) and expr.number == 0:
         if expr.what == "list":
             return closed(query)
@@ -199,8 +214,13 @@ def _used(grammar: Names, query: Query, need: Need) -> Query | None:
         known = need.name in grammar.usable(query, expr_of(query))
         if not known:
             return None
-    after = resolve(query, need)
-    return None if after is None else operand_read(after, shape=need.name)
+    after = resolve(grammar, query, need)
+    return None if after is None else operand_read(after, shape=need.name, column=_compared(grammar, need))
+
+
+def _compared(grammar: Names, need: Need) -> Need | None:
+    """The column, if it matters what it is compared with."""
+    return need if grammar.typed or grammar.values else None
 
 
 def _qualified(grammar: Names, query: Query, token: Token) -> Query | None:
@@ -214,8 +234,9 @@ def _qualified(grammar: Names, query: Query, token: Token) -> Query | None:
     known = token.text in grammar.columns_of(query, expr, expr.name)
     if not known and not (grammar.is_forward(query, expr) and grammar.known(query, token.text)):
         return None
-    after = resolve(query, Need(expr.name, token.text, expr.own))
-    return None if after is None else operand_read(after, shape=token.text)
+    need = Need(expr.name, token.text, expr.own)
+    after = resolve(grammar, query, need)
+    return None if after is None else operand_read(after, shape=token.text, column=_compared(grammar, need))
 
 
 # -- operators
@@ -225,26 +246,48 @@ def _operator(grammar: Names, query: Query, token: Token) -> Query | None:
     """Behind an operand."""
     expr, (kind, text) = expr_of(query), token
     if kind == "op" and (text in TIGHT or (text in LOOSE and not expr.tight)):
-        return _operates(query, ARITHMETIC if text in TIGHT else COMPARISON)
+        if text in TIGHT:
+            return _operates(query, ARITHMETIC)
+        return _operates(query, COMPARISON, want=_wanted(query, equal=text in EQUAL))
     if kind == "word" and text in _OPERATOR_WORDS:
         return _OPERATOR_WORDS[text](query) if not expr.tight or text in ("and", "collate") else None
     return None if expr.tight else grammar.ended(query, token)
 
 
-def _operates(query: Query, rank: int, *, tight: bool | None = None) -> Query | None:
+def _operates(query: Query, rank: int, *, want: Want | None = None) -> Query | None:
     """An operand follows."""
-    expr = expr_of(query)
-    if not can_operate(expr, rank):
+    if not can_operate(expr_of(query), rank):
         return None
-    return changed(query, state=OPERAND, shape="", rank=rank, tight=expr.tight if tight is None else tight)
+    return changed(query, state=OPERAND, shape="", rank=rank, left=None, want=want)
+
+
+def _wanted(query: Query, *, equal: bool) -> Want | None:
+    """The column that stands on the left side."""
+    left = expr_of(query).left
+    return left and Want(left, equal=equal)
+
+
+def _like(query: Query) -> Query | None:
+    """A pattern is a string, whatever the column is."""
+    return _operates(query, COMPARISON, want=expr_of(query).left and Want(kind=TEXT))
+
+
+def _between(query: Query) -> Query | None:
+    want = _wanted(query, equal=False)
+    after = _operates(query, COMPARISON, want=want)
+    return None if after is None else changed(after, tight=True, bound=want)
 
 
 def _and(query: Query) -> Query | None:
-    return _operates(query, COMPARISON if expr_of(query).tight else LOGIC, tight=False)
+    expr = expr_of(query)
+    if not expr.tight:
+        return _operates(query, LOGIC)
+    after = _operates(query, COMPARISON, want=expr.bound)
+    return None if after is None else changed(after, tight=False, bound=None)
 
 
 def _in(query: Query) -> Query | None:
-    after = changed(query, state="in", shape="")
+    after = changed(query, state="in", shape="", left=None, want=_wanted(query, equal=True))
     return after if can_nest(expr_of(after), "list") else None
 
 
@@ -255,10 +298,10 @@ def _not(query: Query) -> Query | None:
 _OPERATOR_WORDS: dict[str, Callable[[Query], Query | None]] = {
     "and": _and,
     "or": lambda query: _operates(query, LOGIC),
-    "is": lambda query: _operates(query, IS),
-    **dict.fromkeys(("like", "glob"), lambda query: _operates(query, COMPARISON)),
-    **dict.fromkeys(("isnull", "notnull"), lambda query: changed(query, shape="")),
-    "between": lambda query: _operates(query, COMPARISON, tight=True),
+    "is": lambda query: _operates(query, IS, want=_wanted(query, equal=True)),
+    **dict.fromkeys(("like", "glob"), _like),
+    **dict.fromkeys(("isnull", "notnull"), lambda query: changed(query, shape="", left=None)),
+    "between": _between,
     "in": _in,
     "not": _not,
     "collate": lambda query: changed(query, state="collation"),
@@ -267,13 +310,13 @@ _OPERATOR_WORDS: dict[str, Callable[[Query], Query | None]] = {
 
 def _behind_not(grammar: Names, query: Query, token: Token) -> Query | None:
     if token == Token("word", "null"):
-        return changed(query, state="operator")
+        return changed(query, state="operator", left=None)
     may = token.kind == "word" and token.text in ("in", "like", "glob", "between")
     return _OPERATOR_WORDS[token.text](query) if may else None
 
 
 def _behind_in(grammar: Names, query: Query, token: Token) -> Query | None:
-    return nested(query, "list") if token == Token("op", "(") else None
+    return nested(query, "list", want=expr_of(query).want) if token == Token("op", "(") else None
 
 
 def _collation(grammar: Names, query: Query, token: Token) -> Query | None:
@@ -288,8 +331,9 @@ def _end_paren(grammar: Names, query: Query, token: Token) -> Query | None:
 
 
 def _end_list(grammar: Names, query: Query, token: Token) -> Query | None:
+    expr = expr_of(query)
     if token == COMMA:
-        return changed(query, state=OPERAND, shape=None, number=1)
+        return changed(query, state=OPERAND, shape=None, number=1, left=None, want=expr.up and expr.up.want)
     return closed(query) if token == CLOSE else None
 
 
@@ -314,7 +358,7 @@ def _end_call(grammar: Names, query: Query, token: Token) -> Query | None:
     function, count = grammar.schema.functions[expr.word], expr.number + 1
     if token == COMMA:
         more = not expr.sole and count < (function.most or MOST_ARGUMENTS)
-        return changed(query, state=OPERAND, shape=None, number=count) if more else None
+        return changed(query, state=OPERAND, shape=None, number=count, left=None) if more else None
     if token == CLOSE and count >= _least(expr, function):
         return closed(query, aggregate=function.aggregate and (expr.word not in EITHER or count == 1))
     return None
@@ -336,7 +380,7 @@ _STAGES = {
 def _end_case(grammar: Names, query: Query, token: Token) -> Query | None:
     stage = expr_of(query).word
     if token.kind == "word" and token.text in _STAGES[stage]:
-        return changed(query, state=OPERAND, shape=None, word=_STAGES[stage][token.text])
+        return changed(query, state=OPERAND, shape=None, word=_STAGES[stage][token.text], left=None)
     return closed(query) if token == Token("word", "end") and stage in ("then", "else") else None
 
 

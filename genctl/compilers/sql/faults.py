@@ -24,9 +24,8 @@ from genctl.compilers.sql.words import RESERVED
 class Fault:
     """offset: characters before the place; line, column: the same place, from 1. length: characters it is about.
 
-    kind: "column", "table" (or another source), "function", "end" (the statement is not complete) or "syntax".
-    name: what was written there.
-    nearest: a name that exists and is written much like it, or None. reason: in words.
+    kind: "column", "table" (or another source), "function", "literal", "end" (the statement is not complete) or
+    "syntax". name: what was written there. nearest: a name that exists and is written much like it, or None. reason: in words.
     """
 
     offset: int
@@ -50,6 +49,7 @@ _TOKENS = re.compile(
     r"""|(?P<open>["'`\[].*)|[0-9.]+|\S""",
     re.DOTALL,
 )
+_LITERAL = "'\"0123456789."
 _TABLES = frozenset({"from", "insert into", "update", "delete from", "drop table", "drop name"})
 _COLUMNS = frozenset({"using", "insert column", "set column"})
 _DONE = frozenset({"result", "source", "source as", "source end", "joined"})  # where FROM, or a SELECT without, may end
@@ -129,7 +129,9 @@ class _Faults(NamedTuple):
     def _table(self, place: Place) -> Fault:
         name, names = _bare(self.token[0]), self.automaton.grammar.names(place)
         if lower(name) in names and place.mode == "from":
-            return self._fault(self.token, "table", f'"{name}" cannot stand here: a column that is used would clash')
+            typed = any(need.literal for need in place.core.needs)
+            clash = "clash, or be compared with a literal of another type" if typed else "clash"
+            return self._fault(self.token, "table", f'"{name}" cannot stand here: a column that is used would {clash}')
         return self._fault(self.token, "table", f'no table "{name}"', names)
 
     def _no_such_operand(self, token: Match, place: Place, columns: Iterable[str]) -> Fault:
@@ -147,6 +149,16 @@ class _Faults(NamedTuple):
         return self._fault(token, "column", f'no column "{name}"', columns)
 
     def _misplaced(self, place: Place | None) -> Fault:
+        if (
+            place is not None
+            and place.expr is not None
+            and place.expr.want is not None
+            and self.token[0][0] in _LITERAL
+        ):
+            choices = self.automaton.grammar.choices(place)
+            why = "none of the values" if choices is not None and self.token[0][0] in "'\"" else "not of the type"
+            near = {"'" + choice.replace("'", "''") + "'" for choice in choices or ()}
+            return self._fault(self.token, "literal", f"{self.token[0]} is {why} of the column", near)
         words = frozenset[str]() if place is None else self.automaton.grammar.words(place)
         return self._fault(self.token, "syntax", f"{self.token[0]!r} cannot stand here", words)
 
@@ -201,7 +213,8 @@ def _bare(name: str) -> str:
 
 def _fault(text: str, offset: int, length: int, kind: str, name: str, known: Iterable[str], reason: str) -> Fault:
     before = text[:offset]
-    nearest = get_close_matches(lower(name), sorted(set(known) - {"", lower(name)}), 1) if name else []
+    near = {lower(known_name): known_name for known_name in sorted(known)}
+    nearest = get_close_matches(lower(name), sorted(near.keys() - {"", lower(name)}), 1) if name else []
     return Fault(
         offset,
         before.count("\n") + 1,
@@ -209,6 +222,6 @@ def _fault(text: str, offset: int, length: int, kind: str, name: str, known: Ite
         length,
         kind,
         name,
-        nearest[0] if nearest else None,
+        near[nearest[0]] if nearest else None,
         reason,
     )

@@ -8,25 +8,36 @@ A column may belong to a SELECT whose FROM is not read yet; then it is a need of
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from genctl.compilers.sql.places import ALIAS, Expr, Place, Query, Token, can_nest, is_roomy, whole_term
 from genctl.compilers.sql.schema import Schema
-from genctl.compilers.sql.scope import Core, Need, Result, alias_of, found, source_of
+from genctl.compilers.sql.scope import Core, Need, Result, Source, alias_of, first_with, found, source_of
 from genctl.compilers.sql.words import EITHER, KEYWORDS
 
+Values: TypeAlias = Mapping[tuple[str, str], tuple[str, ...]]
 Step: TypeAlias = Callable[["Names", Query, Token], "Query | None"]
 
 
 class Names(ABC):
     """The names of one schema. forward: a column may be used before the sub-select that makes its name.
 
-    allow: kinds of statement, "select" or those of WRITES.
+    allow: kinds of statement, "select" or those of WRITES. typed: literals have the kind of the column that they are
+    compared with. values: the strings that a column may be compared with for equality, by (table, column).
     """
 
-    def __init__(self, schema: Schema, *, forward: bool = False, allow: frozenset[str] = frozenset({"select"})) -> None:
+    def __init__(
+        self,
+        schema: Schema,
+        *,
+        forward: bool = False,
+        allow: frozenset[str] = frozenset({"select"}),
+        typed: bool = False,
+        values: Values | None = None,
+    ) -> None:
         self.schema, self.forward, self.allow = schema, forward, allow
+        self.typed, self.values = typed, values or {}
         self.columns = frozenset(name for table in schema.tables.values() for name in table.names)
         self.names_of_schema = self.columns | {*schema.tables, *schema.functions}
 
@@ -41,6 +52,19 @@ class Names(ABC):
     @abstractmethod
     def returned(self, query: Query, names: tuple[str, ...]) -> Query | None:
         """The place behind a statement in brackets with these columns."""
+
+    def suits(self, source: Source | None, need: Need) -> bool:
+        """Does the column of a source go with the literal? What a sub-select makes goes with any."""
+        kind = self.schema.tables[source.table].kind(need.name) if source and source.table else ""
+        return need.literal in ("", kind) or not kind
+
+    def choices(self, place: Place) -> tuple[str, ...] | None:
+        """The strings that may come as a literal; None if any may."""
+        want = None if place.expr is None else place.expr.want
+        source = None if want is None or want.need is None or not want.equal else source_at(place, want.need)
+        if source is None or want is None or want.need is None:
+            return None
+        return self.values.get((source.table, want.need.name))
 
     def targets(self, kind: str) -> frozenset[str]:
         """Tables that statements of a kind may write to."""
@@ -173,15 +197,16 @@ def all_named(core: Core) -> bool:
     return all(name for source in core.sources for name in source.columns)
 
 
-def outwards(query: Query, need: Need) -> Query | None:
+def outwards(grammar: Names, query: Query, need: Need) -> Query | None:
     """The query with the need handed to what it can see outside; None if nothing there has it."""
     if query.up is None or query.role == "cte" or query.mode in _ALONE:
         return None
-    up = outwards(query.up, need) if query.role == "derived" else resolve(query.up, need._replace(own=False))
+    derived = query.role == "derived"
+    up = outwards(grammar, query.up, need) if derived else resolve(grammar, query.up, need._replace(own=False))
     return None if up is None else query._replace(up=up)
 
 
-def resolve(query: Query, need: Need) -> Query | None:
+def resolve(grammar: Names, query: Query, need: Need) -> Query | None:
     """The query with a column used in it; None if there is no such column."""
     core = query.core
     if core.before_from:
@@ -189,13 +214,25 @@ def resolve(query: Query, need: Need) -> Query | None:
     if need.qualifier:
         source = source_of(core, need.qualifier)
         if source is not None:
-            return query if need.name in source.columns else None
-        return None if need.own else outwards(query, need)
+            return query if need.name in source.columns and grammar.suits(source, need) else None
+        return None if need.own else outwards(grammar, query, need)
     count = found(core, need.name)
     if count > 1:
         return None
     if core.open:
         query = query._replace(core=core._replace(used=core.used | {need.name}))
     if count == 1:
-        return query
-    return None if need.own or alias_of(core, need.name) else outwards(query, need)
+        return query if grammar.suits(first_with(core, need.name), need) else None
+    return None if need.own or alias_of(core, need.name) else outwards(grammar, query, need)
+
+
+def source_at(query: Query, need: Need) -> Source | None:
+    """The source that has the column; None as long as it is not known."""
+    for scope in visible(query):
+        core = scope.core
+        if core.before_from:
+            return None
+        source = source_of(core, need.qualifier) if need.qualifier else first_with(core, need.name)
+        if source is not None:
+            return source
+    return None

@@ -73,6 +73,7 @@ def _expression(query: Query, expr: Expr) -> Expr:
         up=expr.up and _expression(query, expr.up),
         depth=0,
         rank=LOGIC,
+        left=None,
         name="",
         aggregate=False,
         shape=shape,

@@ -45,8 +45,8 @@ class Grammar(Names):
 
     def finished(self, place: Place) -> Place | None:
         """Behind a source: the place if it is the last one; None if more must come."""
-        named = sources.named(place, place.word) if place.mode == "source" else place
-        return None if named is None else clauses.finish(named)
+        named = sources.named(self, place, place.word) if place.mode == "source" else place
+        return None if named is None else clauses.finish(self, named)
 
     # -- what may come
 
@@ -93,7 +93,8 @@ class Grammar(Names):
         expr = place.expr
         if expr is None or expr.state not in BEFORE_OPERAND or expr.bare:
             return False
-        return all(not q.core.open and all_named(q.core) for q in visible(place))
+        known = all(not q.core.open and all_named(q.core) for q in visible(place))
+        return known and self.choices(place) is None
 
     def taken(self, place: Place) -> frozenset[str]:
         """All names of columns that SQLite finds from here, whether they may be used or not."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple, TypeAlias
 
-from genctl.compilers.sql.scope import Core, Result, Source, Star
+from genctl.compilers.sql.scope import Core, Need, Result, Source, Star
 from genctl.compilers.sql.words import KEYWORDS, RESERVED
 
 DEEPEST = 6  # levels of brackets and sub-selects
@@ -30,6 +30,17 @@ class Token(NamedTuple):
 END = Token("end", "")
 
 
+class Want(NamedTuple):
+    """What a literal must be. need: of the column's kind; else kind: "text" or "number", "" for any.
+
+    equal: it is compared for equality, so that values of the column alone make sense.
+    """
+
+    need: Need | None = None
+    kind: str = ""
+    equal: bool = False
+
+
 class Expr(NamedTuple):
     """An open expression. what: what it is part of; state: what may come next.
 
@@ -39,7 +50,8 @@ class Expr(NamedTuple):
     nothing else, else "". number: of arguments before this one. sole: behind SELECT, and behind the bracket of a call,
     where DISTINCT may come; elsewhere, no further argument may come. bare: it might still be just a number, which
     would be a position. rank: of the operator before, see WAITING. height: symbols below it on the stack of SQLite's
-    parser.
+    parser. left: the column that the last operand is, if all that is left of the next operator. want: what the next
+    operand is compared with; bound: the same, behind the AND of a BETWEEN.
     """
 
     what: str
@@ -58,6 +70,9 @@ class Expr(NamedTuple):
     sole: bool = False
     bare: bool = False
     rank: int = 0
+    left: Need | None = None
+    want: Want | None = None
+    bound: Want | None = None
 
 
 class Query(NamedTuple):
@@ -105,7 +120,7 @@ OPEN, CLOSE, COMMA, SEMICOLON = (Token("op", mark) for mark in "(),;")
 # is not prepared. Numbers here were found by trying; a few symbols are spared for what needs no account, such as `a.b`.
 STACK = 93
 # Ranks of operators, and what may wait on the stack for the right side of one: no more than one operator of each rank
-# below, with its left side. A NOT behind a tighter operator would begin anew; there it is refused.
+# below, with its left side (a sign counts as IS). A NOT behind a tighter operator, which would begin anew, is refused.
 LOGIC, IS, COMPARISON, ARITHMETIC = range(4)
 WAITING = (5, 9, 11, 19)
 SIGNED = 2  # a sign, and an operand
@@ -194,7 +209,7 @@ def changed(query: Query, **fields: Any) -> Query:
     return query._replace(expr=expr_of(query)._replace(**fields))
 
 
-def operand_read(query: Query, *, aggregate: bool = False, shape: str = "") -> Query:
+def operand_read(query: Query, *, aggregate: bool = False, shape: str = "", column: Need | None = None) -> Query:
     expr = expr_of(query)
     whole = expr.shape is None and expr.state in _WHOLE
     return changed(
@@ -205,6 +220,8 @@ def operand_read(query: Query, *, aggregate: bool = False, shape: str = "") -> Q
         shape=shape if whole else "",
         bare=False,
         rank=LOGIC,
+        left=column if expr.rank == LOGIC else None,
+        want=None,
         sole=expr.sole and expr.what == "call",
     )
 

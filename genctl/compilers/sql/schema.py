@@ -29,10 +29,29 @@ class Table(NamedTuple):
     required: frozenset[str] = frozenset()
     generated: frozenset[str] = frozenset()
 
+    def kind(self, column: str) -> str:
+        """The kind of literal that goes with a column: NUMBER, TEXT, or "" for any."""
+        return literal_kind(self.columns[self.names.index(column)][1])
+
     @staticmethod
     def of(name: str, columns: Iterable[tuple[str, str]]) -> Table:
         listed = tuple(columns)
         return Table(name, listed, tuple(lower(column) for column, _ in listed))
+
+
+def literal_kind(declared: str) -> str:
+    """By the affinity that SQLite gives to a declared type (https://sqlite.org/datatype3.html, 3.1).
+
+    Of NUMERIC, which dates have too, only what is called a number is one.
+    """
+    kind = declared.upper()
+    if "INT" in kind:
+        return NUMBER
+    if any(part in kind for part in ("CHAR", "CLOB", "TEXT")):
+        return TEXT
+    if "BLOB" in kind:
+        return ""
+    return NUMBER if any(part in kind for part in ("REAL", "FLOA", "DOUB", "NUMERIC", "DECIMAL", "NUMBER")) else ""
 
 
 class Schema(NamedTuple):
@@ -52,6 +71,7 @@ class Schema(NamedTuple):
 
 
 WRITES = ("insert", "update", "delete", "create table", "drop table")
+NUMBER, TEXT = "number", "text"
 _UPPER = {ord(c): c.lower() for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
 
 

@@ -94,6 +94,9 @@ def _from(grammar: Names, query: Query, token: Token) -> Query | None:
     if source is None:
         return None
     query = query._replace(word=token.text)
+    here = [need for need in query.core.needs if need.name in source.columns and not need.qualifier]
+    if not all(found(query.core, need.name) or grammar.suits(source, need) for need in here):
+        return None
     if fixed_star(query):
         assert query.width is not None
         if sum(len(s.columns) for s in query.core.sources) + len(source.columns) > query.width:
@@ -139,20 +142,20 @@ def _source(grammar: Names, query: Query, token: Token) -> Query | None:
     if token == AS:
         return query._replace(mode="source as")
     if is_new(token) and ALIAS.fullmatch(token.text):
-        return named(query, token.text)
-    source = named(query, query.word)
+        return named(grammar, query, token.text)
+    source = named(grammar, query, query.word)
     return None if source is None else _source_end(grammar, source, token)
 
 
 def _source_as(grammar: Names, query: Query, token: Token) -> Query | None:
     known = token.kind == "quoted" and token.text in grammar.tables_in(query)
-    return named(query, token.text) if known or is_new(token) else None
+    return named(grammar, query, token.text) if known or is_new(token) else None
 
 
-def named(query: Query, name: str) -> Query | None:
+def named(grammar: Names, query: Query, name: str) -> Query | None:
     assert query.waiting is not None
     core, source = query.core, query.waiting._replace(name=name)
-    if not fits(core, source):
+    if not fits(core, source) or not all(grammar.suits(source, n) for n in core.needs if n.qualifier == name != ""):
         return None
     if query.width is not None and core.columns == (Star(name),) and name and len(source.columns) != query.width:
         return None

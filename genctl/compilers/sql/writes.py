@@ -19,6 +19,7 @@ from genctl.compilers.sql.places import (
     SELECT,
     Query,
     Token,
+    Want,
     begin,
     expr_of,
     is_new,
@@ -128,13 +129,21 @@ def _content(grammar: Names, query: Query, token: Token) -> Query | None:
 
 
 def _values(grammar: Names, query: Query, token: Token) -> Query | None:
-    return begin(query._replace(core=Core(open=False)), "value") if token == OPEN else None
+    return _value(grammar, query._replace(core=Core(open=False)), 0) if token == OPEN else None
+
+
+def _value(grammar: Names, query: Query, number: int) -> Query:
+    return begin(query, "value", number=number, want=_kind(grammar, query, query.columns[number]))
+
+
+def _kind(grammar: Names, query: Query, column: str) -> Want | None:
+    return Want(kind=target_of(grammar, query).kind(column)) if grammar.typed else None
 
 
 def _end_value(grammar: Names, query: Query, token: Token) -> Query | None:
     count = expr_of(query).number + 1
     if token == COMMA:
-        return begin(query, "value", number=count) if count < len(query.columns) else None
+        return _value(grammar, query, count) if count < len(query.columns) else None
     done = token == CLOSE and count == len(query.columns)
     return query._replace(mode="inserted", expr=None, core=_core(grammar, query.word)) if done else None
 
@@ -144,6 +153,10 @@ def _inserted(grammar: Names, query: Query, token: Token) -> Query | None:
 
 
 # -- UPDATE, and what ends statements that write
+
+
+def _set_equals(grammar: Names, query: Query, token: Token) -> Query | None:
+    return begin(query, "set", want=_kind(grammar, query, query.columns[-1])) if token == EQUALS else None
 
 
 def _end_set(grammar: Names, query: Query, token: Token) -> Query | None:
@@ -245,7 +258,7 @@ WRITES: dict[str, Step] = {
     "update": _target("update", "update set"),
     "update set": _expects(SET, "set column"),
     "set column": _column("set equals"),
-    "set equals": lambda grammar, query, token: begin(query, "set") if token == EQUALS else None,
+    "set equals": _set_equals,
     "delete": _expects(FROM, "delete from"),
     "delete from": _target("delete", "delete target"),
     "delete target": _filtered,
