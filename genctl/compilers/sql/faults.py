@@ -25,7 +25,8 @@ class Fault:
     """offset: characters before the place; line, column: the same place, from 1. length: characters it is about.
 
     kind: "column", "table" (or another source), "function", "literal", "end" (the statement is not complete) or
-    "syntax". name: what was written there. nearest: a name that exists and is written much like it, or None. reason: in words.
+    "syntax". name: what was written there. nearest: a name that exists and is written much like it, or None.
+    reason: in words.
     """
 
     offset: int
