@@ -345,32 +345,6 @@ def test_a_query_has_the_tables_and_columns_of_its_schema(text, obeys):
     assert sql.query(SHOP).accepts(text) == obeys
 
 
-@pytest.mark.parametrize(
-    ("text", "front"),
-    [
-        ("SELECT Name FROM city", ""),
-        ("SELECT Name FROM city WHERE", ""),
-        ("SELECT Name FROM city WHERE ", "SELECT Name FROM city"),
-        ("SELECT Name FROM city WHERE ID = 3 ORDER BY N", "SELECT Name FROM city WHERE ID = 3"),
-        ("SELECT Name FROM city WHERE Name = ' limit 3'", "SELECT Name FROM city"),
-        ("SELECT Name FROM city WHERE Name = ' limit 3", "SELECT Name FROM city"),
-        ("SELECT a FROM b WHERE c IN (SELECT (d) FROM e WHERE f", "SELECT a FROM b"),
-        (
-            "SELECT a FROM b WHERE c IN (SELECT (d) FROM e WHERE f) LIMIT 3",
-            "SELECT a FROM b WHERE c IN (SELECT (d) FROM e WHERE f)",
-        ),
-    ],
-)
-def test_what_is_in_front_of_a_clause_is_a_query(text, front):
-    assert sql.in_front(text) == front
-
-
-def test_a_query_that_has_the_wrong_columns_is_refused_when_a_clause_begins():
-    oracle = sql.runs(SHOP)
-    assert oracle("SELECT city_ID FROM city", False)  # JOIN may follow
-    assert not oracle("SELECT city_ID FROM city WHERE ", False)
-
-
 def test_rows_are_compared_in_order_where_the_gold_query_orders():
     database = sql.filled(SHOP, ["SELECT ID FROM city WHERE Name = 'Porto'"])
     up, down = (f"SELECT ID FROM city ORDER BY ID {way}" for way in ("ASC", "DESC"))
@@ -389,22 +363,12 @@ def test_a_query_that_takes_too_long_returns_nothing():
     assert sql.rows_of(database, "SELECT 1") == [(1,)]
 
 
-def test_most_gold_queries_of_spider_are_in_the_rule_all_run_and_no_beginning_is_refused(data):
-    found = []
+def test_gold_queries_of_spider_are_in_the_rule_and_run(data):
     for schema, questions, database in sql.databases():
-        rule = genctl.lark(sql.grammar(schema))
-        oracle = sql.runs(schema)
+        rule = sql.query(schema)
         for question in questions:
             assert sql.rows_of(database, question["query"]) is not None
-            assert not refused_beginnings(oracle, question["query"])
-            found.append(rule.accepts(plainly(question["query"])))
-    assert sum(found) > 0.85 * len(found)
-
-
-def plainly(text: str) -> str:
-    """Single blanks, none inside of parentheses or around commas' left."""
-    text = re.sub(r"\s+", " ", text.strip().rstrip(";").strip())
-    return re.sub(r"\( ", "(", re.sub(r" ([),])", r"\1", re.sub(r"(?i)(count|sum|avg|min|max) \(", r"\1(", text)))
+            assert rule.accepts(question["query"])
 
 
 # -- the comparison

@@ -23,14 +23,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from genctl.automata.base import UNREACHABLE, run
-from genctl.compilers.sql.automaton import SqlAutomaton
+from genctl.automata.base import UNREACHABLE
+from genctl.compilers.sql.automaton import Key, Lexeme, Opening, SqlAutomaton
 from genctl.compilers.sql.closing import Closing
 from genctl.compilers.sql.database import READ, Database, Rows, open_database
 from genctl.compilers.sql.faults import Fault, find_fault
 from genctl.compilers.sql.outline import strings_in
 from genctl.compilers.sql.parser import Grammar
-from genctl.compilers.sql.places import Place, Token
+from genctl.compilers.sql.places import Token
 from genctl.compilers.sql.schema import NUMBER, WRITES, Schema, lower
 from genctl.compilers.sql.words import KEYWORDS
 from genctl.constraints.automaton import AutomatonConstraint
@@ -39,7 +39,7 @@ from genctl.constraints.fewest import FewestTokens
 from genctl.constraints.predicate import Manner
 from genctl.constraints.rules import Conjunction, Language, Predicate, Rule
 from genctl.errors import ArgumentError, ConstraintError, UnsatisfiableError
-from genctl.kernels.records import U32, TokenTrie
+from genctl.kernels.records import U32
 from genctl.trie import Tokens, trie_of
 from genctl.vocabulary import Vocabulary
 
@@ -236,7 +236,7 @@ def _texts(name: str, texts: Any, database: Database, columns: Mapping[str, tupl
 class SqlConstraint(AutomatonConstraint):
     """The statements in the tokens of a vocabulary.
 
-    Where any name may come, the tokens that are just (a part of) a name are known without reading them.
+    Which tokens that are a word, or its beginning, may come is looked up in the words that may: they are not read.
     """
 
     automaton: SqlAutomaton
@@ -246,53 +246,106 @@ class SqlConstraint(AutomatonConstraint):
         return FewestSqlTokens(self.automaton, self._shared.tokens, self._shared.lock)
 
     def _build_mask(self, state: int) -> U32:
-        pattern = self.automaton.freedom(state)
-        if pattern is None:
+        openings = self.automaton.openings(state)
+        if openings is None:
             return super()._build_mask(state)
-        free = _free(self.tokens, pattern)
-        out = free.inside.copy()
+        table = WordTokens.of(self.tokens)
+        out = np.zeros(self._shared.words, np.uint32)
         self._shared.count[0] = 0
-        self._mark_from(free.others, state, 0, out)
+        self._mark_from(table.others, state, 0, out)
+        for opening in openings:
+            out |= table.free(self.automaton.free(opening), opening).packed
+            for ids in table.beginnings(self.automaton.words(opening), opening).values():
+                _mark(ids, out)
         if self.complete(state):
             out |= self._shared.ends
         out.flags.writeable = False
         return out
 
 
-class _Free(NamedTuple):
-    """Tokens that go on with a name whatever the name is. inside: these tokens, packed; others: a trie of all others.
+def _mark(tokens: Iterable[int], out: U32) -> None:
+    for token in tokens:
+        out[token >> 5] |= np.uint32(1 << (token & 31))
 
-    ids: of those inside, by what they add to the name, in lower case. longest: bytes that one of them adds at most.
-    """
 
-    inside: U32
-    others: TokenTrie
-    ids: Mapping[str, list[int]]
+class Free(NamedTuple):
+    """Tokens that go on with a name whatever it is: packed (ceil(V/32),), and how many letters one adds at most."""
+
+    packed: U32
     longest: int
 
 
-@lru_cache(maxsize=64)
-def _free(tokens: Tokens, pattern: str) -> _Free:
-    match, spelled = re.compile(pattern.encode()).fullmatch, _spelled(tokens)
-    inside, ids = np.zeros(len(tokens.bytes.eos), np.bool_), dict[str, list[int]]()
-    for token in tokens.order.tolist():
-        if match(spelled[token]):
-            inside[token] = True
-            ids.setdefault(spelled[token].decode().strip().lower(), []).append(token)
-    others = tokens.order[~inside[tokens.order]]
-    return _Free(pack(inside), trie_of(tokens.bytes, others), ids, max(map(len, ids), default=0))
+class WordTokens:
+    """The tokens that are letters, digits, "_" and "$" behind blanks or none, beginning with no digit, by these letters
+    (in lower case), and a trie of all others.
+    """
+
+    @staticmethod
+    @lru_cache(maxsize=8)
+    def of(tokens: Tokens) -> WordTokens:
+        return WordTokens(tokens)
+
+    def __init__(self, tokens: Tokens) -> None:
+        match, spelled = re.compile(rb"([ \t\n\r\f]*)([A-Za-z_][A-Za-z0-9_$]*)").fullmatch, spelled_by(tokens)
+        self._size = len(tokens.bytes.eos)
+        self._tight, self._spaced = dict[str, list[int]](), dict[str, list[int]]()
+        other = np.ones(self._size, np.bool_)
+        for token in tokens.order.tolist():
+            if found := match(spelled[token]):
+                other[token] = False
+                table = self._spaced if found[1] else self._tight
+                table.setdefault(found[2].decode().lower(), []).append(token)
+        self.others = trie_of(tokens.bytes, tokens.order[other[tokens.order]])
+        self._free: dict[tuple[str, bool, bool], Free] = {}
+
+    def ids(self, letters: str, opening: Opening) -> list[int]:
+        """The tokens that add these letters there."""
+        tight = self._tight.get(letters, []) if opening.tight else []
+        return tight + self._spaced.get(letters, []) if opening.spaced else tight
+
+    def beginnings(self, words: Iterable[str], opening: Opening) -> dict[str, list[int]]:
+        """The tokens after which the letters of a word begin like one of these, by these letters."""
+        begun, out = opening.begun, dict[str, list[int]]()
+        for word in words:
+            for end in range(len(begun) + 1, len(word) + 1):
+                if word[:end] not in out and (ids := self.ids(word[len(begun) : end], opening)):
+                    out[word[:end]] = ids
+        return out
+
+    def freely(self, free: str, opening: Opening) -> dict[str, list[int]]:
+        """The tokens that go on with a free name (`SqlAutomaton.free`), by the letters they add."""
+        match = re.compile(self._pattern(free, opening)).fullmatch
+        letters = {text for text in (*self._tight, *self._spaced) if match(text)}
+        return {text: ids for text in letters if (ids := self.ids(text, opening))}
+
+    def free(self, free: str, opening: Opening) -> Free:
+        """Those tokens."""
+        key = self._pattern(free, opening), opening.tight, opening.spaced
+        if key not in self._free:
+            allowed, found = np.zeros(self._size, np.bool_), self.freely(free, opening)
+            for ids in found.values():
+                allowed[ids] = True
+            self._free[key] = Free(pack(allowed), max(map(len, found), default=0))
+        return self._free[key]
+
+    def _pattern(self, free: str, opening: Opening) -> str:
+        """Of letters that a token may add."""
+        if free == "name":
+            return "(?s:.*)"
+        left = 3 - len(opening.begun) if free == "alias" and (not opening.begun or opening.begun.isalpha()) else 0
+        return f"[a-z]{{1,{left}}}[0-9]*" if left > 0 else "(?!)"
 
 
 @lru_cache(maxsize=8)
-def _spelled(tokens: Tokens) -> dict[int, bytes]:
+def spelled_by(tokens: Tokens) -> dict[int, bytes]:
     """The bytes of the tokens that have some."""
     whole, offset = tokens.bytes.data.tobytes(), tokens.bytes.offset
     return {i: whole[offset[i] : offset[i + 1]] for i in tokens.order.tolist()}
 
 
 class FewestSqlTokens(FewestTokens):
-    """How many tokens a statement still needs along the ways of closing.py, in the longest tokens of the vocabulary
-    that spell each token of SQL.
+    """How many tokens a statement still needs along the ways of closing.py, each token of SQL in the longest tokens of
+    the vocabulary that spell it.
 
     There may be a way of fewer tokens, so a text that would just have fitted can be refused. From a state that fits
     the first token of its way leads to one that fits with a token less: what is let pass can be finished.
@@ -300,50 +353,53 @@ class FewestSqlTokens(FewestTokens):
 
     def __init__(self, automaton: SqlAutomaton, tokens: Tokens, lock: AbstractContextManager[Any]) -> None:
         super().__init__(automaton, tokens, lock)
-        self._sql, self._costs, self._texts = automaton, {b"": 0}, frozenset(_spelled(tokens).values())
+        self._sql, self._costs, self._texts = automaton, {b"": 0}, frozenset(spelled_by(tokens).values())
         self._closing = Closing(automaton.grammar, automaton.outlines, self._cost)
         self._bounds = Closing(automaton.grammar, automaton.outlines, self._most_of)
         self._common = KEYWORDS | automaton.grammar.names_of_schema | set("abcdefghijklmnopqrstuvwxyz")
         self._letters = all(bytes([byte]) in self._texts for byte in b" $0123456789_abcdefghijklmnopqrstuvwxyz")
+        self._of_keys: dict[Key, tuple[int, bool]] = {}  # a bound, and whether there is no better one
 
     def fits(self, state: int, left: int) -> bool:
         if self._most.get(state, UNREACHABLE) <= left:
             return True
-        if self._least.get(state, 0) > left:
-            return False
+        key = self._sql.key(state)
         with self._lock:
-            most = UNREACHABLE
-            for rest, place, touching in self._sql.ends(state):
-                most = min(most, self._cost(rest) + self._closing.distance(place, touching))
-                if most <= left:
-                    break
-            else:
-                self._least[state] = most
-            self._most[state] = min(most, self._most.get(state, UNREACHABLE))
-            return most <= left
+            if key is None or not self._fits(key, left):
+                return False
+            self._most[state] = self._of_keys[key][0]
+        return True
 
     def __call__(self, state: int) -> int:
-        self.fits(state, -1)
-        return self._most[state]
+        key = self._sql.key(state)
+        with self._lock:
+            return UNREACHABLE if key is None or self._fits(key, -1) else self._of_keys[key][0]
 
     def is_exact(self, state: int) -> bool:
-        return self._most[state] == UNREACHABLE
+        return self(state) == UNREACHABLE
 
     def tokens_within(self, state: int, left: int, out: U32) -> bool:
         with self._lock:
-            free = self._free_within(state, left)
-            trie = self._tokens.trie if free is None else free.others
+            openings, table = self._sql.openings(state), WordTokens.of(self._tokens)
+            trie = self._tokens.trie if openings is None else table.others
             targets = np.flatnonzero(self._walk_next(state, trie)).tolist()
             fitting = [target for target in targets if self.fits(target, left)]
-            lost = [] if free is None else self._lost(state, left, free)
-            if len(fitting) == len(targets) and not lost:
-                return False
             self._mark(state, trie, fitting, out)
-            if free is not None:
-                out |= free.inside
-            for token in lost:
-                out[token >> 5] &= ~np.uint32(1 << (token & 31))
-        return True
+            refused = len(fitting) < len(targets)
+            for opening in openings or ():
+                refused |= self._mark_words(opening, table, left, out)
+        return refused
+
+    def _fits(self, key: Key, left: int) -> bool:
+        most, exact = self._of_keys.get(key, (UNREACHABLE, False))
+        if most > left and not exact:
+            ends = self._sql.ends(key)
+            for rest, place, touching in ends:
+                most = min(most, self._cost(rest) + self._closing.distance(place, touching))
+                if most <= left:
+                    break
+            self._of_keys[key] = most, most > left
+        return most <= left
 
     def _cost(self, text: bytes) -> int:
         """The number of tokens, each the longest that the rest begins with; UNREACHABLE if there is none."""
@@ -354,42 +410,44 @@ class FewestSqlTokens(FewestTokens):
             known = self._costs[text] = min(1 + self._cost(text[end:]), UNREACHABLE) if end else UNREACHABLE
         return known
 
-    # -- names that are as good as any other
+    # -- tokens that are words
+
+    def _mark_words(self, opening: Opening, table: WordTokens, left: int, out: U32) -> bool:
+        """Set the bits of those that fit. Is one refused?"""
+        words = table.beginnings(self._sql.words(opening), opening)
+        free, refused = self._sql.free(opening), False
+        if free and self._any_name_fits(opening, free, table.free(free, opening).longest, left):
+            out |= table.free(free, opening).packed
+            named = {name for name in self._taken(opening) - {opening.begun} if name.startswith(opening.begun)}
+            known = {name: table.ids(name[len(opening.begun) :], opening) for name in named}
+            words |= {name: ids for name, ids in known.items() if ids and self._sql.may_be_word(opening, name)}
+        elif free:
+            words |= {opening.begun + text: ids for text, ids in table.freely(free, opening).items()}
+        for word, ids in words.items():
+            if not self._fits(Key(opening.place, "", Lexeme("word", word)), left):
+                refused |= bool(ids)
+                for token in ids:
+                    out[token >> 5] &= ~np.uint32(1 << (token & 31))
+            else:
+                _mark(ids, out)
+        return refused
+
+    def _any_name_fits(self, opening: Opening, free: str, longest: int, left: int) -> bool:
+        """Does a name fit whatever it is? Those that mean nothing here matter to the end by their length alone."""
+        begin, place, taken = _ANY.decode(), self._sql.place_of(opening), self._taken(opening)
+        begin, length = begin + "_" * (free == "name"), len(opening.begun) + longest
+        names = (f"{begin}{number}" for number in count(10 ** max(0, length - len(begin) - 1)))
+        name = next(name for name in names if name not in taken)
+        after = self._sql.grammar.read(place, Token("word", name))
+        return self._letters and after is not None and self._bounds.distance(after, True) <= left
+
+    def _taken(self, opening: Opening) -> set[str]:
+        """The names that mean something here."""
+        return {*self._common, *strings_in(self._sql.place_of(opening))}
 
     def _most_of(self, text: bytes) -> int:
-        """What a text costs, if the name that stands for many in it is written letter by letter."""
+        """What a text costs, if the name that stands for any in it is written letter by letter."""
         return len(text) if text.lstrip().startswith(_ANY) else self._cost(text)
-
-    def _free_within(self, state: int, left: int) -> _Free | None:
-        """The tokens that go on with any name, if they fit: what it is called matters to the end only by its length."""
-        pattern = self._sql.freedom(state)
-        begun = "" if pattern is None else self._sql.begun(state)
-        if pattern is None or not self._letters:
-            return None
-        free, place = _free(self._tokens, pattern), self._sql.place(state)
-        assert place is not None, "a name may come"
-        name = self._any_name(place, len(begun) + free.longest)
-        after = self._sql.grammar.read(place, Token("word", name))
-        return None if after is None or self._bounds.distance(after, True) > left else free
-
-    def _any_name(self, place: Place, length: int) -> str:
-        taken, alias = self._taken(place), self._sql.grammar.free(place) == "alias"
-        begin = _ANY.decode()
-        names = (f"{begin}{'' if alias else '_'}{number}" for number in count(10 ** max(0, length - 2 - (not alias))))
-        return next(name for name in names if name not in taken)
-
-    def _taken(self, place: Place) -> set[str]:
-        """The names that mean something here."""
-        return {*self._common, *strings_in(place)}
-
-    def _lost(self, state: int, left: int, free: _Free) -> list[int]:
-        """Of the tokens that go on with any name those that make one which means something, and do not fit."""
-        begun, place = self._sql.begun(state), self._sql.place(state)
-        assert place is not None, "a name may come"
-        names = [name for name in self._taken(place) if name.startswith(begun)]
-        ids = [token for name in names for token in free.ids.get(name[len(begun) :], ())]
-        spelled = _spelled(self._tokens)
-        return [token for token in ids if not self.fits(run(self._sql, state, spelled[token]), left)]
 
 
 _ANY = b"zz"

@@ -54,12 +54,24 @@ class Key(NamedTuple):
     lexeme: Lexeme | None
 
 
+class Opening(NamedTuple):
+    """Where a word may go on or begin. begun: its letters so far, in lower case. tight: without a blank before the next
+    letter; spaced: behind one.
+    """
+
+    place: int
+    begun: str
+    tight: bool
+    spaced: bool
+
+
 Words: TypeAlias = tuple[str, ...]
 
 _BLANK = frozenset(b" \t\n\r\f")
 _QUOTES = {'"': '"', "`": "`", "[": "]"}
 _SHARED = frozenset(b"(),;.*+-~/%&")  # tokens of one character
 _LONGER = {"<": ("<", "<=", "<>", "<<"), ">": (">", ">=", ">>"), "=": ("=", "=="), "!": ("!=",), "|": ("|", "||")}
+_RESERVED_FOR_SQLITE = "sqlite_"
 _FREE = {
     "name": re.compile(r"[a-z_][a-z0-9_$]*"),
     "alias": re.compile(r"[a-z]{1,3}[0-9]*"),
@@ -182,29 +194,56 @@ class SqlAutomaton(LazyAutomaton[Key]):
         key = self._keys[state]
         return None if key is None else self._places[key.place].place
 
-    def begun(self, state: int) -> str:
-        """The letters of the word that was begun, in lower case; "" where there is none."""
-        key = self._keys[state]
-        return (key.lexeme.text or "") if key is not None and key.lexeme is not None else ""
+    def openings(self, state: int) -> list[Opening] | None:
+        """Where the tokens that are (the beginning of) a word, with or without blanks before it, may go on.
 
-    def freedom(self, state: int) -> str | None:
-        """A pattern of bytes that may come next, whatever the names are; None where there is none worth while."""
+        None where they may be something else as well.
+        """
         key = self._keys[state]
-        if key is None:
+        if key is None or (key.lexeme is not None and key.lexeme.kind not in _WORDS_OR_BEHIND):
             return None
+        if key.lexeme is None:
+            return self._simple([Opening(key.place, "", key.touching != "w", True)])
+        place, is_word = self._ended(key), key.lexeme.kind == "word"
+        out = [Opening(key.place, key.lexeme.text or "", True, False)] if is_word else []
+        return self._simple(out if place is None else [*out, Opening(self._number(place), "", not is_word, True)])
+
+    def _simple(self, openings: list[Opening]) -> list[Opening] | None:
+        """None where a name may still turn out to begin as no new table's may."""
+        tables = (opening for opening in openings if self._places[opening.place].free == "table")
+        return None if any(_RESERVED_FOR_SQLITE.startswith(opening.begun) for opening in tables) else openings
+
+    def place_of(self, opening: Opening) -> Place:
+        return self._places[opening.place].place
+
+    def may_be_word(self, opening: Opening, text: str) -> bool:
+        """Does a word that may come there begin like this?"""
+        return self._places[opening.place].may_be_word(text)
+
+    def words(self, opening: Opening) -> Words:
+        """The words that may come there; what begins like the letters that were read."""
+        what = self._places[opening.place]
+        return what.begins(what.words, opening.begun)
+
+    def free(self, opening: Opening) -> str:
+        """ "name": any name may come, or go on; "alias": any that looks like ALIAS; "": none."""
+        free = self._places[opening.place].free
+        free = "name" if free == "table" else free
+        return free if not opening.begun or _FREE[free].fullmatch(opening.begun) else ""
+
+    def ends(self, key: Key) -> Iterator[tuple[bytes, Place, bool]]:
+        """What ends the token that was begun, the place behind it, and whether no word may follow without a blank."""
         what, lexeme = self._places[key.place], key.lexeme
-        pattern = _FREE[what.free].pattern
         if lexeme is None:
-            blanks = r"[ \t\n\r\f]" + ("+" if key.touching == "w" else "*")
-            return f"(?i:{blanks}{pattern})" if what.free else None
-        if lexeme.kind != "word" or _FREE[what.free].fullmatch(lexeme.text or "") is None:
-            return None
-        if what.free == "table" and "sqlite_".startswith(lexeme.text or ""):
-            return None
-        if what.free in ("name", "table"):
-            return "[A-Za-z0-9_$]+"
-        letters = 3 - len(lexeme.text or "")
-        return f"[A-Za-z]{{0,{letters}}}[0-9]*" if letters > 0 and (lexeme.text or "").isalpha() else "[0-9]+"
+            yield b"", what.place, key.touching == "w"
+            return
+        for rest, token in self._rests(what, lexeme):
+            place = what.after(*token)
+            if place is not None:
+                yield rest.encode("latin-1"), place, token.kind in _WORDLIKE
+
+    def key(self, state: int) -> Key | None:
+        return self._keys[state]
 
     def _successor(self, key: Key, byte: int) -> Key | None:
         if key.lexeme is not None:
@@ -351,26 +390,11 @@ class SqlAutomaton(LazyAutomaton[Key]):
     def _way(self, key: Key) -> tuple[int, bytes]:
         """Bytes and text of a way to the end."""
         best, found = UNREACHABLE, b""
-        for rest, place, touching in self._ends(key):
+        for rest, place, touching in self.ends(key):
             length = len(rest) + self._closing.distance(place, touching)
             if length < best:
                 best, found = length, rest + self._closing.text(place, touching).encode()
         return best, found
-
-    def ends(self, state: int) -> Iterator[tuple[bytes, Place, bool]]:
-        """What ends the token that was begun, the place behind it, and whether no word may follow without a blank."""
-        key = self._keys[state]
-        return iter(()) if key is None else self._ends(key)
-
-    def _ends(self, key: Key) -> Iterator[tuple[bytes, Place, bool]]:
-        what, lexeme = self._places[key.place], key.lexeme
-        if lexeme is None:
-            yield b"", what.place, key.touching == "w"
-            return
-        for rest, token in self._rests(what, lexeme):
-            place = what.after(*token)
-            if place is not None:
-                yield rest.encode("latin-1"), place, token.kind in _WORDLIKE
 
     def _begun(self, what: Next) -> Words:
         """Words that the way from a place may begin with: a new name has to be one that is waited for."""
@@ -417,6 +441,7 @@ class SqlAutomaton(LazyAutomaton[Key]):
             yield _character_rest(lexeme.rest) + "a" * clash + quote, Token("string", "")
 
 
+_WORDS_OR_BEHIND = frozenset({"word", "closed", "op"})
 _WORDLIKE = frozenset({"word", "number", "position", "integer"})
 
 # Parts of a number: digits "1", a point with digits before it "1." or without ".", digits behind it ".1", an E, its

@@ -28,9 +28,10 @@ from genctl.compilers.sql.places import (
     Place,
     Query,
     Token,
+    fixed_star,
     is_bare,
 )
-from genctl.compilers.sql.scope import Core, Result, Source, Star, found
+from genctl.compilers.sql.scope import Core, Result, Source, Star, found, source_of
 from genctl.compilers.sql.words import KEYWORDS
 from genctl.compilers.sql.writes import target_of
 
@@ -85,7 +86,7 @@ class Closing:
         return self._outlines.of(place), touching
 
     def _distance(self, origin: Spot) -> int:
-        """Dijkstra's search over the tokens that `_options` names; what is found is kept for all places on the way."""
+        """Dijkstra's search over the tokens of `_options`; what is found is entered for all places on the way."""
         known = self._known.get(origin)
         if known is not None:
             return known
@@ -205,7 +206,7 @@ class Closing:
         yield from self._after_result(place, len(place.core.columns) + 1, lacking)
 
     def _after_result(self, place: Place, number: int, lacking: list[str]) -> Iterator[Sequence[Token]]:
-        if lacking or number < _width(place):
+        if lacking or number < max(place.width or 0, _owed(place.up) if place.role == "derived" else 0):
             yield (_op(","),)
         yield (_close(place),)
         yield (_word("from"),)
@@ -223,7 +224,7 @@ class Closing:
         elif mode == "source":
             yield from self._alias(place)
         elif mode == "source as":
-            yield [_new(name) for name in _wanted(place)]
+            yield from ([_new(name)] for name in _wanted(place))
             yield (self._new_name(place),)
         elif mode in ("with", "cte column", "returned as", "create table", "create name", "create column"):
             yield (self._new_name(place),)
@@ -263,18 +264,15 @@ class Closing:
         tables = {cte.name: cte.columns for cte in place.ctes}
         tables |= {name: table.names for name, table in self._grammar.schema.tables.items() if name not in tables}
         ranked = sorted(tables, key=_shortest)
-        missing = _missing(place)
-        if missing:
-            # Sums of tables are not searched for: a sub-select has as many columns as are missing.
-            yield [_written(name) for name in ranked if len(tables[name]) == missing][:1]
-            yield (_op("("),)
-        yield [_written(name) for name in ranked if _covers(place.core, tables[name])][:3]
+        owed = _owed(place)
+        fitting = (name for name in ranked if owed in (0, len(tables[name])) and _covers(place.core, tables[name]))
+        yield [_written(name) for name in fitting][:3]
         yield (_op("("),)
         yield [_written(name) for name in ranked]
 
     def _alias(self, place: Place) -> Iterator[Sequence[Token]]:
         wanted = _wanted(place)
-        yield [_word(name) for name in wanted if ALIAS.fullmatch(name)]
+        yield from ([_word(name)] for name in wanted if ALIAS.fullmatch(name))
         yield (_word("as"),) if wanted else ()
         yield from self._behind_sources(place)
         yield (self._new_name(place),)
@@ -295,9 +293,10 @@ def _shortest(name: str) -> tuple[int, str]:
 
 
 def _wanted(place: Place) -> list[str]:
-    """Names that the source which was read should have."""
+    """Names that the source which was read should have, the one with the most columns first."""
     assert place.waiting is not None
-    return [name for name in sorted(_qualifiers(place.core)) if _has(place.core, name, place.waiting)]
+    names = [name for name in sorted(_qualifiers(place.core)) if _has(place.core, name, place.waiting)]
+    return sorted(names, key=lambda name: (-len(_needed(place.core, name)), _needed(place.core, name), len(name)))
 
 
 def _spelled(token: Token) -> str:
@@ -342,9 +341,27 @@ def _qualifiers(core: Core) -> set[str]:
     return needed - {source.name for source in core.sources} - {""}
 
 
+def _needed(core: Core, qualifier: str) -> list[str]:
+    """Columns that are waited for under this name."""
+    return sorted({need.name for need in core.needs if need.qualifier == qualifier})
+
+
 def _unmet(core: Core) -> set[str]:
     """Columns without qualifier that no source has yet."""
     return {need.name for need in core.needs if not need.qualifier and not found(core, need.name)}
+
+
+def _owed(query: Query | None) -> int:
+    """Columns that a source must have, since a star stands for them and their number is given; 0: any number.
+
+    Where `*` does, sums of tables are not searched for: one source has all that are missing.
+    """
+    if query is None or query.width is None:
+        return 0
+    if fixed_star(query):
+        return query.width - sum(len(source.columns) for source in query.core.sources)
+    waiting = (c for c in query.core.columns if isinstance(c, Star) and c.of and source_of(query.core, c.of) is None)
+    return query.width if next(waiting, None) else 0
 
 
 def _has(core: Core, qualifier: str, source: Source) -> bool:
@@ -352,27 +369,12 @@ def _has(core: Core, qualifier: str, source: Source) -> bool:
 
 
 def _covers(core: Core, columns: tuple[str, ...]) -> bool:
-    """Would a source with these columns, under the right name, be all that is waited for?"""
+    """Would a source with these columns, under the right name, be all that is waited for, or one of several?"""
     qualifiers = _qualifiers(core)
     if len(qualifiers) > 1:
-        return False
+        return any(set(columns).issuperset(_needed(core, qualifier)) for qualifier in qualifiers)
     wanted = _unmet(core) | {need.name for need in core.needs if need.qualifier in qualifiers}
     return wanted <= set(columns)
-
-
-def _width(query: Query) -> int:
-    """The number of columns that a SELECT must have: also for the SELECT around it, if this is all `T.*`."""
-    if query.width is None and query.role == "derived" and query.up is not None:
-        return _missing(query.up)
-    return query.width or 0
-
-
-def _missing(query: Query) -> int:
-    """The number of columns that a source must have where all that is selected is a star; 0 if it does not matter."""
-    star = query.core.columns[0] if query.core.columns else None
-    if query.width is None or not isinstance(star, Star) or (star.of and star.of not in _qualifiers(query.core)):
-        return 0
-    return query.width - (0 if star.of else sum(len(source.columns) for source in query.core.sources))
 
 
 def _lacking(query: Query) -> list[str]:
@@ -382,7 +384,7 @@ def _lacking(query: Query) -> list[str]:
     core = query.up.core
     wanted = _unmet(core)
     if not wanted and (qualifiers := _qualifiers(core)):
-        wanted = set(min(sorted(need.name for need in core.needs if need.qualifier == q) for q in qualifiers))
+        wanted = set(min(_needed(core, qualifier) for qualifier in qualifiers))
     there = {column.name for column in query.core.columns if isinstance(column, Result)}
     if query.expr is not None and query.expr.shape:
         there.add(query.expr.shape)

@@ -14,7 +14,7 @@ from typing import TypeAlias
 from genctl.compilers.sql.places import ALIAS, Expr, Place, Query, Token, can_nest, is_roomy, whole_term
 from genctl.compilers.sql.schema import Schema
 from genctl.compilers.sql.scope import Core, Need, Result, Source, alias_of, first_with, found, source_of
-from genctl.compilers.sql.words import EITHER, KEYWORDS
+from genctl.compilers.sql.words import EITHER, KEYWORDS, Function
 
 Values: TypeAlias = Mapping[tuple[str, str], tuple[str, ...]]
 Step: TypeAlias = Callable[["Names", Query, Token], "Query | None"]
@@ -39,7 +39,10 @@ class Names(ABC):
         self.schema, self.forward, self.allow = schema, forward, allow
         self.typed, self.values = typed, values or {}
         self.columns = frozenset(name for table in schema.tables.values() for name in table.names)
-        self.names_of_schema = self.columns | {*schema.tables, *schema.functions}
+        first: dict[tuple[Function, bool], str] = {}
+        calls = {name: (function, name in EITHER) for name, function in schema.functions.items()}
+        self.alike = {name: first.setdefault(call, name) for name, call in calls.items()}  # takes the same arguments
+        self.names_of_schema = self.columns | {*schema.tables, *schema.functions} | schema.objects
 
     @abstractmethod
     def read(self, place: Place, token: Token) -> Place | None:

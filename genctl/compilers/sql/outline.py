@@ -10,6 +10,7 @@ that is read behind the outline of a place is read behind the place, and the out
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from genctl.compilers.sql.parser import Grammar
@@ -50,10 +51,27 @@ class Outlines:
         """asked: a SELECT inside it may look for its columns here."""
         if query.mode in WRITES or query.mode in ENDS:
             return query  # the table and the columns that were given say what must come
-        asked = asked or (query.core.open and bool(query.core.needs))
-        up = query.up and self._up(query.up, asked)
-        query = query._replace(up=up, expr=query.expr and _expression(query, query.expr), made=_NONE)
-        return query._replace(core=_open_core(query)) if query.core.open else _closed(query, asked)
+        asks = asked or (query.core.open and bool(query.core.needs))
+        up = query.up and self._up(query.up, asks)
+        query = query._replace(up=up, expr=query.expr and _expression(self._grammar, query, query.expr), made=_NONE)
+        return query._replace(core=self._open_core(query, asked)) if query.core.open else _closed(query, asked)
+
+    def _open_core(self, query: Query, asked: bool) -> Core:
+        core = query.core._replace(grouped=False)
+        if query.role in _WITHOUT_NAMES:
+            columns = [column if isinstance(column, Star) else _NAMELESS for column in core.columns]
+            core = core._replace(columns=tuple(dict.fromkeys(columns) if query.width is None else columns))
+        return self._named_alike(query, core) if core.sources and not asked else core
+
+    def _named_alike(self, query: Query, core: Core) -> Core:
+        """Names of sources that nothing waits for, and that no source to come would take, are left out."""
+        starred = {column.of for column in core.columns if isinstance(column, Star)}
+        there = {source.name for source in core.sources} - starred - {""}
+        tables = self._grammar.tables_in(query)
+        kept = {name for name in there if name in tables or _SHORT.fullmatch(name)}
+        needs = frozenset(need for need in core.needs if need.qualifier not in there)
+        sources = [s if s.name in kept or s.name in starred else s._replace(name="") for s in core.sources]
+        return core._replace(needs=needs, sources=tuple(sources))
 
     def _up(self, query: Query, asked: bool) -> Query:
         known = self._around.get((id(query), asked))
@@ -66,11 +84,15 @@ _OF_SOURCES = frozenset({"name", "quoted", "column"})  # what may come is asked 
 _WITHOUT_NAMES = frozenset({"top", "operand", "cte"})  # whose columns nobody needs by name
 
 
-def _expression(query: Query, expr: Expr) -> Expr:
+_SHORT = re.compile(r"[a-z][0-9]{0,2}")  # as closing.py makes new names
+
+
+def _expression(grammar: Grammar, query: Query, expr: Expr) -> Expr:
     named = query.role == "derived" and expr.what == "column"
     shape = expr.shape if named or expr.shape is None else ""
     return expr._replace(
-        up=expr.up and _expression(query, expr.up),
+        up=expr.up and _expression(grammar, query, expr.up),
+        word=grammar.alike[expr.word] if expr.what == "call" else expr.word,
         depth=0,
         rank=LOGIC,
         left=None,
@@ -78,14 +100,6 @@ def _expression(query: Query, expr: Expr) -> Expr:
         aggregate=False,
         shape=shape,
     )
-
-
-def _open_core(query: Query) -> Core:
-    core = query.core._replace(grouped=False)
-    if query.role not in _WITHOUT_NAMES:
-        return core
-    columns = [column if isinstance(column, Star) else _NAMELESS for column in core.columns]
-    return core._replace(columns=tuple(dict.fromkeys(columns) if query.width is None else columns))
 
 
 def _closed(query: Query, asked: bool) -> Query:
