@@ -13,7 +13,7 @@ can be finished is refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -343,6 +343,11 @@ def spelled_by(tokens: Tokens) -> dict[int, bytes]:
     return {i: whole[offset[i] : offset[i + 1]] for i in tokens.order.tolist()}
 
 
+@lru_cache(maxsize=8)
+def texts_of(tokens: Tokens) -> frozenset[bytes]:
+    return frozenset(spelled_by(tokens).values())
+
+
 class FewestSqlTokens(FewestTokens):
     """How many tokens a statement still needs along the ways of closing.py, each token of SQL in the longest tokens of
     the vocabulary that spell it.
@@ -353,9 +358,10 @@ class FewestSqlTokens(FewestTokens):
 
     def __init__(self, automaton: SqlAutomaton, tokens: Tokens, lock: AbstractContextManager[Any]) -> None:
         super().__init__(automaton, tokens, lock)
-        self._sql, self._costs, self._texts = automaton, {b"": 0}, frozenset(spelled_by(tokens).values())
+        self._sql, self._costs, self._texts = automaton, {b"": 0}, texts_of(tokens)
         self._closing = Closing(automaton.grammar, automaton.outlines, self._cost)
-        self._bounds = Closing(automaton.grammar, automaton.outlines, self._most_of)
+        self._most_costly = Closing(automaton.grammar, automaton.outlines, self._any_costs(len))
+        self._least_costly = Closing(automaton.grammar, automaton.outlines, self._any_costs(lambda text: 1))
         self._common = KEYWORDS | automaton.grammar.names_of_schema | set("abcdefghijklmnopqrstuvwxyz")
         self._letters = all(bytes([byte]) in self._texts for byte in b" $0123456789_abcdefghijklmnopqrstuvwxyz")
         self._of_keys: dict[Key, tuple[int, bool]] = {}  # a bound, and whether there is no better one
@@ -415,39 +421,55 @@ class FewestSqlTokens(FewestTokens):
     def _mark_words(self, opening: Opening, table: WordTokens, left: int, out: U32) -> bool:
         """Set the bits of those that fit. Is one refused?"""
         words = table.beginnings(self._sql.words(opening), opening)
-        free, refused = self._sql.free(opening), False
-        if free and self._any_name_fits(opening, free, table.free(free, opening).longest, left):
+        free = self._sql.free(opening)
+        fit = self._names_fit(opening, free, table.free(free, opening).longest, left) if free else None
+        if fit:
             out |= table.free(free, opening).packed
-            named = {name for name in self._taken(opening) - {opening.begun} if name.startswith(opening.begun)}
-            known = {name: table.ids(name[len(opening.begun) :], opening) for name in named}
-            words |= {name: ids for name, ids in known.items() if ids and self._sql.may_be_word(opening, name)}
+        if free and fit is not None:
+            words |= self._meaning(opening, table)
         elif free:
             words |= {opening.begun + text: ids for text, ids in table.freely(free, opening).items()}
+        refused = fit is False
         for word, ids in words.items():
-            if not self._fits(Key(opening.place, "", Lexeme("word", word)), left):
+            if self._fits(Key(opening.place, "", Lexeme("word", word)), left):
+                _mark(ids, out)
+            else:
                 refused |= bool(ids)
                 for token in ids:
                     out[token >> 5] &= ~np.uint32(1 << (token & 31))
-            else:
-                _mark(ids, out)
         return refused
 
-    def _any_name_fits(self, opening: Opening, free: str, longest: int, left: int) -> bool:
-        """Does a name fit whatever it is? Those that mean nothing here matter to the end by their length alone."""
-        begin, place, taken = _ANY.decode(), self._sql.place_of(opening), self._taken(opening)
-        begin, length = begin + "_" * (free == "name"), len(opening.begun) + longest
-        names = (f"{begin}{number}" for number in count(10 ** max(0, length - len(begin) - 1)))
-        name = next(name for name in names if name not in taken)
-        after = self._sql.grammar.read(place, Token("word", name))
-        return self._letters and after is not None and self._bounds.distance(after, True) <= left
+    def _names_fit(self, opening: Opening, free: str, longest: int, left: int) -> bool | None:
+        """Do all names fit, or none, but those that mean something here? None: that depends.
+
+        What a name is called matters to the end by its length alone, and to the grammar only if it looks like ALIAS.
+        """
+        taken, place = self._taken(opening), self._sql.place_of(opening)
+
+        def distance(closing: Closing, begin: str) -> int:
+            numbers = count(10 ** max(0, len(opening.begun) + longest - len(begin) - 1))
+            name = next(name for number in numbers if (name := f"{begin}{number}") not in taken)
+            after = self._sql.grammar.read(place, Token("word", name))
+            return UNREACHABLE if after is None else closing.distance(after, True)
+
+        if self._letters and distance(self._most_costly, _ANY + "_" * (free == "name")) <= left:
+            return True
+        return False if distance(self._least_costly, _ANY) > left else None
+
+    def _meaning(self, opening: Opening, table: WordTokens) -> dict[str, list[int]]:
+        """The tokens that make a name which means something here, or would with one digit more."""
+        taken, begun = self._taken(opening), opening.begun
+        names = {name for known in taken for name in (known, known.rstrip("0123456789"), known[:-1])}
+        ids = {name: table.ids(name[len(begun) :], opening) for name in names if name.startswith(begun)}
+        return {name: found for name, found in ids.items() if found and self._sql.may_be_word(opening, name)}
 
     def _taken(self, opening: Opening) -> set[str]:
         """The names that mean something here."""
         return {*self._common, *strings_in(self._sql.place_of(opening))}
 
-    def _most_of(self, text: bytes) -> int:
-        """What a text costs, if the name that stands for any in it is written letter by letter."""
-        return len(text) if text.lstrip().startswith(_ANY) else self._cost(text)
+    def _any_costs(self, each: Callable[[bytes], int]) -> Callable[[bytes], int]:
+        """What texts cost where a name that stands for any costs something else."""
+        return lambda text: each(text) if text.lstrip().startswith(_ANY.encode()) else self._cost(text)
 
 
-_ANY = b"zz"
+_ANY = "zz"

@@ -221,9 +221,9 @@ class SqlAutomaton(LazyAutomaton[Key]):
         return self._places[opening.place].may_be_word(text)
 
     def words(self, opening: Opening) -> Words:
-        """The words that may come there; what begins like the letters that were read."""
+        """The words that begin like the letters that were read and may come there, and new names that are waited for."""
         what = self._places[opening.place]
-        return what.begins(what.words, opening.begun)
+        return what.begins(what.words, opening.begun) + what.begins(self._begun(what), opening.begun)
 
     def free(self, opening: Opening) -> str:
         """ "name": any name may come, or go on; "alias": any that looks like ALIAS; "": none."""

@@ -17,7 +17,7 @@ from genctl.compilers.sql import clauses, expressions, sources, statements, writ
 from genctl.compilers.sql.names import Names, Step, all_named, awaits, visible
 from genctl.compilers.sql.places import ALIAS, BEFORE_OPERAND, Place, Query, Token, expr_of, is_bare
 from genctl.compilers.sql.scope import Result
-from genctl.compilers.sql.words import COLLATIONS, KEYWORDS, TYPES
+from genctl.compilers.sql.words import COLLATIONS, KEYWORDS, RESERVED, TYPES
 
 
 class Grammar(Names):
@@ -52,9 +52,15 @@ class Grammar(Names):
 
     def words(self, place: Place) -> frozenset[str]:
         """The words (in lower case) that may come next; free names are not among them."""
-        words = {*_GRAMMAR_WORDS, *filter(is_bare, self.names(place))}
-        if place.expr is not None and place.expr.state in BEFORE_OPERAND:
-            words |= {name for name in self.schema.functions if self.callable(place.expr, name)}
+        names, expr = frozenset(filter(is_bare, self.names(place))), place.expr
+        if expr is None or expr.state not in BEFORE_OPERAND:
+            return self._readable(place, names.union(_GRAMMAR_WORDS))
+        if expr.what == "call" and self.schema.functions[expr.word].most == 0:
+            return frozenset()
+        called = frozenset(name for name in self.schema.functions if self.callable(expr, name))
+        return self._readable(place, frozenset(_GRAMMAR_WORDS)) | names | (called - RESERVED)
+
+    def _readable(self, place: Place, words: frozenset[str]) -> frozenset[str]:
         return frozenset(word for word in words if self.read(place, Token("word", word)) is not None)
 
     def names(self, place: Place) -> frozenset[str]:
