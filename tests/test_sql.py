@@ -341,6 +341,14 @@ def test_a_statement_that_would_overflow_the_stack_of_sqlites_parser_is_refused(
     )
 
 
+@pytest.mark.parametrize(
+    ("level", "deepest"), [("x = (SELECT x FROM a WHERE ", 4), ("x IN (SELECT x FROM a WHERE ", 5)]
+)
+def test_so_many_sub_selects_fit_in_each_other(level, deepest):
+    for count in range(1, deepest + 2):
+        assert RULE.accepts(f"SELECT x FROM a WHERE {level * count}1{')' * count}") == (count <= deepest)
+
+
 def test_a_function_has_no_more_arguments_than_sqlite_takes():
     for count in (127, 128):
         statement = f"SELECT max({', '.join(['1'] * count)})"

@@ -329,6 +329,26 @@ def test_on_a_connection_the_commit_is_its_owners():
     assert connection.execute("SELECT count(*) FROM p").fetchone() == (2,)
 
 
+@pytest.mark.parametrize(("action", "kinds"), [("CASCADE", {"delete"}), ("SET NULL", {"delete", "update"})])
+def test_what_a_foreign_key_does_to_other_tables_needs_its_kind(action, kinds):
+    connection = sqlite3.connect(":memory:")
+    connection.executescript(
+        f"CREATE TABLE p (id INTEGER PRIMARY KEY); CREATE TABLE c (p REFERENCES p ON DELETE {action})"
+    )
+    connection.executescript("PRAGMA foreign_keys = 1; INSERT INTO p VALUES (1); INSERT INTO c VALUES (1)")
+    if kinds != {"delete"}:
+        with pytest.raises(genctl.QueryError, match="not authorized"):
+            run_one(connection, "DELETE FROM p", "delete")
+    run_one(connection, "DELETE FROM p", kinds)
+    assert connection.execute("SELECT count(p) FROM c").fetchone() == (0,)
+
+
+def test_what_a_trigger_does_is_part_of_the_database():
+    connection = filled()
+    run_one(connection, "INSERT INTO r (x) VALUES (1)", "insert")
+    assert connection.execute("SELECT count(*) FROM q").fetchone() == (0,)
+
+
 def test_a_statement_that_takes_too_long_writes_nothing():
     connection = filled()
     before = content(connection)

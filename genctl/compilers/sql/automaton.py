@@ -221,7 +221,7 @@ class SqlAutomaton(LazyAutomaton[Key]):
         return self._places[opening.place].may_be_word(text)
 
     def words(self, opening: Opening) -> Words:
-        """The words that begin like the letters that were read and may come there, and new names that are waited for."""
+        """The words that begin like the letters that were read and may come there; new names that are waited for."""
         what = self._places[opening.place]
         return what.begins(what.words, opening.begun) + what.begins(self._begun(what), opening.begun)
 

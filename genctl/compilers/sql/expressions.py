@@ -151,7 +151,8 @@ def _sub_select(query: Query) -> Query | None:
         return None
     columns = None if expr.what == "exists" else 1
     inner = Query("operand", "start", query, expr.depth, width=columns, ctes=query.ctes, made=query.made)
-    return begin(inner._replace(height=expr.height), "column", aggregates=True)
+    height = expr.height - (2 if expr.what == "list" else 0)  # no list of expressions waits with its comma
+    return begin(inner._replace(height=height), "column", aggregates=True)
 
 
 def _opening(grammar: Names, query: Query, token: Token) -> Query | None:

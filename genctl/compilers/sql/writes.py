@@ -8,6 +8,8 @@ place are the names of those that were given, `marks` what was said of a new tab
 
 from __future__ import annotations
 
+import sqlite3
+
 from genctl.compilers.sql.clauses import close, select
 from genctl.compilers.sql.names import Names, Step
 from genctl.compilers.sql.places import (
@@ -36,6 +38,7 @@ def word(text: str) -> Token:
 INTO, FROM, TABLE, SET, VALUES, WHERE = map(word, ("into", "from", "table", "set", "values", "where"))
 RETURNING, DEFAULT, NOT, KEY, NULL = map(word, ("returning", "default", "not", "key", "null"))
 EQUALS = Token("op", "=")
+KNOWS_RETURNING = sqlite3.sqlite_version_info >= (3, 35)
 PRIMARY = "primary key"  # of the whole table; the other marks are those of one column
 VERBS = frozenset({"insert", "update", "delete"})
 
@@ -177,7 +180,9 @@ def _end_filter(grammar: Names, query: Query, token: Token) -> Query | None:
 
 def _written(grammar: Names, query: Query, token: Token) -> Query | None:
     """Behind all else: RETURNING, or the end."""
-    return begin(query, "returned") if token == RETURNING else close(grammar, query, token)
+    if token == RETURNING:
+        return begin(query, "returned") if KNOWS_RETURNING else None
+    return close(grammar, query, token)
 
 
 def _end_returned(grammar: Names, query: Query, token: Token) -> Query | None:
