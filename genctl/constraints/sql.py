@@ -13,9 +13,10 @@ can be finished is refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cached_property, lru_cache
 from itertools import count
 from typing import Any, NamedTuple
@@ -25,21 +26,25 @@ import numpy as np
 from genctl.automata.base import UNREACHABLE
 from genctl.compilers.sql.automaton import Key, Lexeme, Opening, SqlAutomaton
 from genctl.compilers.sql.closing import Closing
-from genctl.compilers.sql.database import Database, Rows, open_database
+from genctl.compilers.sql.database import READ, Database, Rows, open_database
 from genctl.compilers.sql.faults import Fault, find_fault
 from genctl.compilers.sql.outline import strings_in
-from genctl.compilers.sql.parser import Grammar, Token
+from genctl.compilers.sql.parser import Grammar
+from genctl.compilers.sql.places import Token
+from genctl.compilers.sql.schema import NUMBER, WRITES, Schema, lower
 from genctl.compilers.sql.words import KEYWORDS
 from genctl.constraints.automaton import AutomatonConstraint
 from genctl.constraints.base import Constraint, pack
 from genctl.constraints.fewest import FewestTokens
 from genctl.constraints.predicate import Manner
 from genctl.constraints.rules import Conjunction, Language, Predicate, Rule
-from genctl.errors import ArgumentError, ConstraintError
+from genctl.errors import ArgumentError, ConstraintError, UnsatisfiableError
 from genctl.kernels.records import U32
 from genctl.trie import Tokens, trie_of
 from genctl.vocabulary import Vocabulary
 
+MOST_ROWS, MOST_SECONDS = 2**31 - 1, 1e9
+MOST_VALUES = 10_000  # of a column
 MOST_STATES = 200_000  # an automaton with more of them is not used for further generations
 
 
@@ -48,20 +53,28 @@ MOST_STATES = 200_000  # an automaton with more of them is not used for further 
 
 @dataclass(frozen=True)
 class Query:
-    """A statement, and the database that it is for."""
+    """A statement, the database that it is for, and the kinds of statement that its rule allows."""
 
     sql: str
     database: Database = field(repr=False, compare=False)
+    allow: frozenset[str] = field(default=READ, repr=False, compare=False)
 
     def rows(self, limit: int | None = None, timeout: float | None = None) -> Rows:
         """Run it, read-only -> at most `limit` rows, with `.columns`; stopped after `timeout` seconds.
 
         Raises QueryError where SQLite refuses it or the time is up.
         """
-        for name, value in ("limit", limit), ("timeout", timeout):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0):
-                raise ArgumentError(f"{name} is {value!r}, it must be a number of at least 0, or None")
-        return self.database.rows(self.sql, limit, timeout)
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
+            raise ArgumentError(f"limit is {limit!r}, it must be a whole number of at least 0, or None")
+        return self.database.rows(self.sql, limit and min(limit, MOST_ROWS), _seconds(timeout))
+
+    def execute(self, timeout: float | None = None) -> Rows:
+        """Run it, though it may write, as far as its rule allows -> rows of RETURNING, and `.changed`.
+
+        In a file it is committed; on a connection it is a part of the open transaction, whose commit is yours. Raises
+        QueryError where SQLite refuses it, it does what is not allowed, or the time is up; then nothing is written.
+        """
+        return self.database.execute(self.sql, self.allow, _seconds(timeout))
 
     def to(self, dialect: str) -> str:
         """The statement in another dialect ("postgres", "duckdb" ...), by sqlglot."""
@@ -78,11 +91,18 @@ class Query:
         return self.sql
 
 
+def _seconds(timeout: float | None) -> float | None:
+    wrong = isinstance(timeout, bool) or not isinstance(timeout, int | float)
+    if timeout is not None and (wrong or not 0 <= timeout <= MOST_SECONDS):
+        raise ArgumentError(f"timeout is {timeout!r}, it must be a number of seconds of at least 0, or None")
+    return timeout
+
+
 class SqlLanguage(Language):
     """The statements for the schema of a database; the value is a Query."""
 
     def __init__(self, database: Database, grammar: Grammar, source: str) -> None:
-        super().__init__(SqlAutomaton(grammar), source, lambda text: Query(text, database))
+        super().__init__(SqlAutomaton(grammar), source, lambda text: Query(text, database, grammar.allow))
         self.database, self.grammar = database, grammar
 
     def bind(self, vocabulary: Vocabulary) -> Constraint:
@@ -96,6 +116,8 @@ class SqlLanguage(Language):
 
     def explain_text(self, text: str) -> Fault | None:
         """What keeps a text from being a statement of the rule, and where; None if nothing does."""
+        if not isinstance(text, str):
+            raise ArgumentError(f"text is {text!r}, it must be a str")
         assert isinstance(self.automaton, SqlAutomaton)
         return find_fault(self.automaton, text)
 
@@ -104,35 +126,108 @@ def sql(
     source: Any,
     *,
     tables: Iterable[str] | None = None,
+    allow: Iterable[str] = ("select",),
+    literals: str = "any",
+    values: bool | Mapping[str, bool | Iterable[str]] = False,
     forward: bool = False,
     explain: bool = False,
 ) -> Rule:
-    """Statements (SELECT) over the tables and columns of a database; the value is a Query.
+    """Statements over the tables and columns of a database; the value is a Query.
 
     source: the path of a SQLite file; a connection (sqlite3, SQLAlchemy, or DB-API with an information schema); tables
     as {name: {column: type}} or {name: [column, ...]}; the text of CREATE TABLE statements. It is read once.
-    tables: those that may be used; None: all. forward: a column may be named before the sub-select that makes it, as in
+    tables: those that may be used; None: all. allow: the kinds of statement, of "select", "insert", "update", "delete",
+    "create table" and "drop table"; those that write are run by `execute`, never by `rows`.
+    literals: "typed": a literal right behind `column =`, <, IN (, BETWEEN and the like, or given to a column by INSERT
+    or UPDATE, is a string for a column of texts, a number for one of numbers. values: True: a string behind `column =`,
+    <> or IN ( is one that the column has, for all columns but those of numbers, read once; {"table.column": [...]}: for
+    these columns, one of these (True: that it has). docs/sql.md says what exactly is looked at.
+    forward: a column may be named before the sub-select that makes it, as in
     `SELECT n FROM (SELECT count(*) AS n FROM t)`; without it such a name must be a column of the database, so that
     invented columns are refused at once. explain: the database itself is asked about finished statements too (EXPLAIN).
     Raises ConstraintError for a source that cannot be read, UnsatisfiableError for one without tables.
     """
+    for name, value in ("forward", forward), ("explain", explain):
+        if not isinstance(value, bool):
+            raise ConstraintError(f"{name} is {value!r}", hint="give True or False")
     database = open_database(source)
     schema = database.schema if tables is None else database.schema.only(_listed(tables))
-    rule = SqlLanguage(database, Grammar(schema, forward=forward), f"sql({', '.join(schema.tables)})")
+    kinds = _allowed(allow, schema)
+    if literals not in ("any", "typed"):
+        raise ConstraintError(f"literals is {literals!r}", hint='give "any" or "typed"')
+    known = _values(values, database, schema)
+    grammar = Grammar(schema, forward=forward, allow=kinds, typed=literals == "typed", values=known)
+    rule = SqlLanguage(database, grammar, f"sql({', '.join(schema.tables)})")
     if not explain:
         return rule
 
     def accepted_by_the_database(text: str, done: bool) -> bool:
-        return not done or database.refuses(text) is None
+        return not done or database.refuses(text, kinds) is None
 
     return Conjunction((rule, Predicate(accepted_by_the_database, Manner("text"))))
 
 
 def _listed(tables: Iterable[str]) -> list[str]:
-    names = [tables] if isinstance(tables, str) else list(tables)
+    names = [tables] if isinstance(tables, str) else list(tables) if isinstance(tables, Iterable) else []
     if not names or not all(isinstance(name, str) for name in names):
         raise ConstraintError(f"tables is {tables!r}", hint="give the names of one table or more, or None for all")
     return names
+
+
+def _allowed(allow: Iterable[str], schema: Schema) -> frozenset[str]:
+    known = ("select", *WRITES)
+    names = [allow] if isinstance(allow, str) else list(allow) if isinstance(allow, Iterable) else []
+    if not names:
+        raise ConstraintError(f"allow is {allow!r}", hint=f"give one or more of {', '.join(known)}")
+    for name in names:
+        if name not in known:
+            near = get_close_matches(str(name).lower(), known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+            raise ConstraintError(f"{name!r} is no kind of statement that can be allowed", hint=hint)
+        if name not in ("select", "create table") and not any(name in table.writes for table in schema.tables.values()):
+            raise UnsatisfiableError(
+                f"no table can be changed by {name!r}",
+                hint="views, virtual tables and other databases than SQLite cannot",
+            )
+    return frozenset(names)
+
+
+def _values(values: Any, database: Database, schema: Schema) -> dict[tuple[str, str], tuple[str, ...]]:
+    """The strings that columns may be compared with, by (table, column) in lower case."""
+    columns = {f"{table}.{column}": (table, column) for table, of in schema.tables.items() for column in of.names}
+    if values is True:
+        wanted = {
+            name: True for name, (table, column) in columns.items() if schema.tables[table].kind(column) != NUMBER
+        }
+    elif values is False:
+        return {}
+    elif isinstance(values, Mapping):
+        wanted = {str(name): texts for name, texts in values.items()}
+    else:
+        raise ConstraintError(f"values is {values!r}", hint='give True, or {"table.column": [texts]}')
+    return {_column(columns, name): _texts(name, texts, database, columns) for name, texts in wanted.items()}
+
+
+def _column(columns: Mapping[str, tuple[str, str]], name: str) -> tuple[str, str]:
+    if lower(name) not in columns:
+        near = get_close_matches(lower(name), columns, 1)
+        hint = f"did you mean {near[0]!r}?" if near else 'columns are written as "table.column"'
+        raise ConstraintError(f"values has {name!r}, which is no column", hint=hint)
+    return columns[lower(name)]
+
+
+def _texts(name: str, texts: Any, database: Database, columns: Mapping[str, tuple[str, str]]) -> tuple[str, ...]:
+    if texts is True:
+        table, column = _column(columns, name)
+        texts = database.strings(table, column, MOST_VALUES + 1)
+        if len(texts) > MOST_VALUES:
+            hint = 'name the columns with few values: values={"table.column": True}'
+            raise ConstraintError(f"{name!r} has more than {MOST_VALUES:,} values", hint=hint)
+        return tuple(text for text in texts if "\0" not in text)  # no statement can write the others
+    listed = [] if isinstance(texts, str) or not isinstance(texts, Iterable) else list(texts)
+    if not listed or not all(isinstance(text, str) and "\0" not in text for text in listed):
+        raise ConstraintError(f"the values of {name!r} are {texts!r}", hint="give a list of texts, or True")
+    return tuple(listed)
 
 
 # -- in tokens

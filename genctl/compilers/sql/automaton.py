@@ -22,8 +22,10 @@ import numpy as np
 from genctl.automata.base import UNREACHABLE
 from genctl.automata.lazy import LazyAutomaton
 from genctl.compilers.sql.closing import Closing
+from genctl.compilers.sql.expressions import positions
 from genctl.compilers.sql.outline import Outlines
-from genctl.compilers.sql.parser import ALIAS, END, Grammar, Place, Token, positions
+from genctl.compilers.sql.parser import Grammar
+from genctl.compilers.sql.places import ALIAS, END, Place, Token
 from genctl.compilers.sql.schema import lower
 from genctl.kernels.records import U8
 
@@ -69,9 +71,11 @@ _BLANK = frozenset(b" \t\n\r\f")
 _QUOTES = {'"': '"', "`": "`", "[": "]"}
 _SHARED = frozenset(b"(),;.*+-~/%&")  # tokens of one character
 _LONGER = {"<": ("<", "<=", "<>", "<<"), ">": (">", ">=", ">>"), "=": ("=", "=="), "!": ("!=",), "|": ("|", "||")}
+_RESERVED_FOR_SQLITE = "sqlite_"
 _FREE = {
     "name": re.compile(r"[a-z_][a-z0-9_$]*"),
     "alias": re.compile(r"[a-z]{1,3}[0-9]*"),
+    "table": re.compile(r"(?!sqlite_)[a-z_][a-z0-9_$]*"),
     "": re.compile(r"(?!)"),
 }
 
@@ -108,6 +112,12 @@ class Next:
     @cached_property
     def string(self) -> bool:
         return self.after("string", "") is not None
+
+    @cached_property
+    def choices(self) -> Words | None:
+        """The strings that may come as they are written behind the first quotation mark, if not all may."""
+        values = self._grammar.choices(self.place)
+        return None if values is None else tuple(sorted(_bytes_of(value.replace("'", "''")) + "'" for value in values))
 
     @cached_property
     def number(self) -> bool:
@@ -193,10 +203,15 @@ class SqlAutomaton(LazyAutomaton[Key]):
         if key is None or (key.lexeme is not None and key.lexeme.kind not in _WORDS_OR_BEHIND):
             return None
         if key.lexeme is None:
-            return [Opening(key.place, "", key.touching != "w", True)]
+            return self._simple([Opening(key.place, "", key.touching != "w", True)])
         place, is_word = self._ended(key), key.lexeme.kind == "word"
         out = [Opening(key.place, key.lexeme.text or "", True, False)] if is_word else []
-        return out if place is None else [*out, Opening(self._number(place), "", not is_word, True)]
+        return self._simple(out if place is None else [*out, Opening(self._number(place), "", not is_word, True)])
+
+    def _simple(self, openings: list[Opening]) -> list[Opening] | None:
+        """None where a name may still turn out to begin as no new table's may."""
+        tables = (opening for opening in openings if self._places[opening.place].free == "table")
+        return None if any(_RESERVED_FOR_SQLITE.startswith(opening.begun) for opening in tables) else openings
 
     def place_of(self, opening: Opening) -> Place:
         return self._places[opening.place].place
@@ -206,13 +221,14 @@ class SqlAutomaton(LazyAutomaton[Key]):
         return self._places[opening.place].may_be_word(text)
 
     def words(self, opening: Opening) -> Words:
-        """The words that begin like the letters that were read, and may come; new names that are waited for too."""
+        """The words that begin like the letters that were read and may come there; new names that are waited for."""
         what = self._places[opening.place]
         return what.begins(what.words, opening.begun) + what.begins(self._begun(what), opening.begun)
 
     def free(self, opening: Opening) -> str:
         """ "name": any name may come, or go on; "alias": any that looks like ALIAS; "": none."""
         free = self._places[opening.place].free
+        free = "name" if free == "table" else free
         return free if not opening.begun or _FREE[free].fullmatch(opening.begun) else ""
 
     def ends(self, key: Key) -> Iterator[tuple[bytes, Place, bool]]:
@@ -260,6 +276,8 @@ class SqlAutomaton(LazyAutomaton[Key]):
             return Key(number, "", Lexeme("word", mark)) if may else None
         if mark.isdigit():
             return self._begin_number(number, touching, mark)
+        if mark == "'" and what.choices is not None:
+            return Key(number, "", Lexeme("value", "", "'")) if what.string and what.choices else None
         if mark == "'":
             return Key(number, "", Lexeme("string", quote="'")) if what.string else None
         if mark in _QUOTES:
@@ -313,6 +331,10 @@ class SqlAutomaton(LazyAutomaton[Key]):
             return lexeme._replace(kind="closed")
         rest = _more_of_character(lexeme.rest, byte)
         return None if rest is None else lexeme._replace(rest=rest)
+
+    def _more_of_value(self, number: int, lexeme: Lexeme, byte: int) -> Lexeme | None:
+        text, what = f"{lexeme.text}{chr(byte)}", self._places[number]
+        return lexeme._replace(text=text) if what.begins(what.choices or (), text) else None
 
     def _more_of_closed(self, number: int, lexeme: Lexeme, byte: int) -> Lexeme | None:
         """A doubled quotation mark is a part of a string, and of no name."""
@@ -402,6 +424,8 @@ class SqlAutomaton(LazyAutomaton[Key]):
             yield from [("", token)] if (token := _token(lexeme, what)) is not None else ()
             if lexeme.quote == '"' and what.string_in_quotes:
                 yield '""', Token("string", "")
+        elif kind == "value":
+            yield from ((word[len(text) :], Token("string", "")) for word in what.begins(what.choices or (), text))
         elif kind == "string":
             yield _character_rest(lexeme.rest) + "'", Token("string", "")
         else:
@@ -445,6 +469,8 @@ def _token(lexeme: Lexeme, what: Next) -> Token | None:
         return Token("number", "") if text in _WHOLE_NUMBERS else None
     if kind in ("position",):
         return Token(kind, text or "") if text in what.positions else None
+    if kind == "value":
+        return Token("string", "") if text in (what.choices or ()) else None
     if kind in ("word", "integer", "op"):
         return Token(kind, text or "")
     if kind != "closed":
@@ -466,6 +492,8 @@ def _joins(lexeme: Lexeme, byte: int) -> bool:
 def _touching(lexeme: Lexeme) -> str:
     if lexeme.kind in _WORDLIKE:
         return "w"
+    if lexeme.kind == "value":
+        return "'"
     return '"' if lexeme.kind == "closed" and lexeme.quote == '"' else ""
 
 
@@ -494,6 +522,7 @@ MORE: Mapping[str, Callable[[SqlAutomaton, int, Lexeme, int], Lexeme | Key | Non
     "integer": SqlAutomaton._more_of_integer,
     "number": SqlAutomaton._more_of_number,
     "string": SqlAutomaton._more_of_string,
+    "value": SqlAutomaton._more_of_value,
     "closed": SqlAutomaton._more_of_closed,
     "quoted": SqlAutomaton._more_of_quoted,
     "op": SqlAutomaton._more_of_op,
@@ -526,7 +555,12 @@ _LEADS = (
 
 
 def _classes(grammar: Grammar) -> U8:
-    """Letters without case; bytes beyond ASCII by what they can be in a character, unless names have them."""
+    """Letters without case; bytes beyond ASCII by what they can be in a character, unless names have them.
+
+    Where not all strings may come, every byte matters.
+    """
+    if grammar.values:
+        return np.arange(256).astype(np.uint8)
     names = {name for table in grammar.schema.tables.values() for name in (lower(table.name), *table.names)}
     kinds: dict[object, int] = {}
     beyond = any(not name.isascii() for name in names)

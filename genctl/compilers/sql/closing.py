@@ -14,8 +14,10 @@ from itertools import count
 from typing import TypeAlias
 
 from genctl.automata.base import UNREACHABLE
+from genctl.compilers.sql.expressions import positions
 from genctl.compilers.sql.outline import Outlines
-from genctl.compilers.sql.parser import (
+from genctl.compilers.sql.parser import Grammar
+from genctl.compilers.sql.places import (
     AFTER_NOT,
     AFTER_SIGN,
     ALIAS,
@@ -23,15 +25,15 @@ from genctl.compilers.sql.parser import (
     END,
     OPERAND,
     Expr,
-    Grammar,
     Place,
     Query,
     Token,
+    fixed_star,
     is_bare,
-    positions,
 )
 from genctl.compilers.sql.scope import Core, Result, Source, Star, found, source_of
 from genctl.compilers.sql.words import KEYWORDS
+from genctl.compilers.sql.writes import target_of
 
 Spot: TypeAlias = tuple[Place, bool]
 
@@ -166,7 +168,10 @@ class Closing:
         if expr.bare:
             usable = positions(place)
             return (Token("position", str(min(usable))) if usable else Token("string", ""),)
-        fresh = expr.what == "column" and expr.shape is None and not _lacking(place)
+        if expr.want is not None:
+            string = Token("string", "")
+            return (_NUMBER, string) if expr.want.need is None else (_NUMBER, _word("null"))
+        fresh = expr.what == "column" and expr.shape is None and not _lacking(place) and place.width is None
         return (_NUMBER, _op("*")) if fresh else (_NUMBER,)
 
     def _behind_operand(self, place: Place, expr: Expr) -> Iterator[Sequence[Token]]:
@@ -177,7 +182,7 @@ class Closing:
             yield (_word("as"),)
         elif expr.what == "column":
             yield from self._behind_column(place)
-        elif expr.up is not None:
+        elif expr.what == "value" or expr.up is not None:
             yield (_op(")"),)
             yield (_op(","),)
         else:
@@ -221,7 +226,7 @@ class Closing:
         elif mode == "source as":
             yield from ([_new(name)] for name in _wanted(place))
             yield (self._new_name(place),)
-        elif mode in ("with", "cte column"):
+        elif mode in ("with", "cte column", "returned as", "create table", "create name", "create column"):
             yield (self._new_name(place),)
         elif mode in ("source end", "joined"):
             yield from self._behind_sources(place)
@@ -229,13 +234,28 @@ class Closing:
             yield (_written(min(place.clash or self._grammar.names(place), key=_shortest)),)
         elif mode == "using next":
             yield (_op(","),) if place.clash else (_op(")"),)
+        elif mode in ("insert into", "update", "delete from", "drop table", "drop name"):
+            yield [_written(name) for name in sorted(self._grammar.names(place), key=_shortest)][:3]
+        elif mode in ("insert column", "set column"):
+            yield (self._given(place),)
+        elif mode == "insert next":
+            yield (_op(")"),)
+            yield (_op(","),)
         elif mode == "order name":
             yield (Token("position", "1"),)
+        elif mode in ("start", "with next"):
+            yield [_word(verb) for verb in ("select", "delete", "update", "insert", "drop", "create")]
         else:
             yield (_OUTSIDE[mode] if mode in _OUTSIDE else _close(place),)
 
     def _new_name(self, place: Place) -> Token:
         return next(_word(name) for name in _names() if self._read(place, _word(name)) is not None)
+
+    def _given(self, place: Place) -> Token:
+        """A column that INSERT has to give, or any."""
+        names = self._grammar.names(place)
+        required = names & target_of(self._grammar, place).required if place.mode == "insert column" else names
+        return _written(min(required or names, key=_shortest))
 
     # -- sources
 
@@ -332,9 +352,14 @@ def _unmet(core: Core) -> set[str]:
 
 
 def _owed(query: Query | None) -> int:
-    """Columns that a source must have, since `name.*` stands for them and their number is given; 0: any number."""
+    """Columns that a source must have, since a star stands for them and their number is given; 0: any number.
+
+    Where `*` does, sums of tables are not searched for: one source has all that are missing.
+    """
     if query is None or query.width is None:
         return 0
+    if fixed_star(query):
+        return query.width - sum(len(source.columns) for source in query.core.sources)
     waiting = (c for c in query.core.columns if isinstance(c, Star) and c.of and source_of(query.core, c.of) is None)
     return query.width if next(waiting, None) else 0
 
@@ -377,7 +402,7 @@ _INSIDE = {
     "typed": _op(")"),
 }
 _OUTSIDE = {
-    **dict.fromkeys(("start", "select", "union", "with next"), _word("select")),
+    **dict.fromkeys(("select", "union"), _word("select")),
     **dict.fromkeys(("left", "inner", "natural"), _word("join")),
     **dict.fromkeys(("group by", "order by"), _word("by")),
     **dict.fromkeys(("limit", "offset"), _INTEGER),
@@ -388,5 +413,18 @@ _OUTSIDE = {
     "cte open": _op("("),
     "cte next": _op(")"),
     "closed": END,
+    "insert": _word("into"),
+    **dict.fromkeys(("insert target", "insert default", "insert listed"), _word("values")),
+    **dict.fromkeys(("values", "create open"), _op("(")),
+    "update set": _word("set"),
+    "set equals": _op("="),
+    "delete": _word("from"),
+    **dict.fromkeys(("create", "drop"), _word("table")),
+    "create if": _word("not"),
+    **dict.fromkeys(("create if not", "drop if"), _word("exists")),
+    **dict.fromkeys(("new column", "new type"), _op(")")),
+    "new primary": _word("key"),
+    "new not": _word("null"),
+    "new default": _NUMBER,
 }
 _JOIN_ON = (_op(","), _word("join"))

@@ -13,8 +13,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from genctl.compilers.sql.parser import CLOSE, END, Expr, Grammar, Place, Query
+from genctl.compilers.sql.parser import Grammar
+from genctl.compilers.sql.places import CLOSE, END, LOGIC, Expr, Place, Query
 from genctl.compilers.sql.scope import Core, Result, Star
+from genctl.compilers.sql.writes import ENDS, WRITES
 
 _NAMELESS = Result("")
 _NONE: frozenset[str] = frozenset()
@@ -47,8 +49,8 @@ class Outlines:
 
     def _outline(self, query: Query, asked: bool) -> Query:
         """asked: a SELECT inside it may look for its columns here."""
-        if query.role not in _WITHOUT_NAMES and query.role != "derived":
-            return query
+        if query.mode in WRITES or query.mode in ENDS:
+            return query  # the table and the columns that were given say what must come
         asks = asked or (query.core.open and bool(query.core.needs))
         up = query.up and self._up(query.up, asks)
         query = query._replace(up=up, expr=query.expr and _expression(self._grammar, query, query.expr), made=_NONE)
@@ -92,6 +94,8 @@ def _expression(grammar: Grammar, query: Query, expr: Expr) -> Expr:
         up=expr.up and _expression(grammar, query, expr.up),
         word=grammar.alike[expr.word] if expr.what == "call" else expr.word,
         depth=0,
+        rank=LOGIC,
+        left=None,
         name="",
         aggregate=False,
         shape=shape,

@@ -46,11 +46,15 @@ class Star(NamedTuple):
 
 
 class Need(NamedTuple):
-    """A column that was used before its source was known. own: no enclosing SELECT can have it."""
+    """A column that was used before its source was known. own: no enclosing SELECT can have it.
+
+    literal: the kind of literal that it is compared with, "text" or "number"; "" for none.
+    """
 
     qualifier: str
     name: str
     own: bool
+    literal: str = ""
 
 
 class Core(NamedTuple):
@@ -82,6 +86,11 @@ def found(core: Core, name: str) -> int:
 
 def source_of(core: Core, qualifier: str) -> Source | None:
     return next((source for source in core.sources if source.name == qualifier), None)
+
+
+def first_with(core: Core, name: str) -> Source | None:
+    """The first source that has the column."""
+    return next((source for source in core.sources if name in source.columns), None)
 
 
 def unqualified(core: Core) -> frozenset[str]:
@@ -151,3 +160,10 @@ def names_of(columns: Iterable[Result]) -> tuple[str, ...]:
         names.append("" if column.name in seen else column.name)
         seen.add(column.name)
     return tuple(names)
+
+
+def qualifiers_needed(core: Core) -> set[str]:
+    """Names that sources which are still to come must have; "" if columns without a qualifier are waited for."""
+    needed = {need.qualifier for need in core.needs}
+    needed |= {column.of for column in core.columns if isinstance(column, Star)}
+    return (needed - {source.name for source in core.sources}) | {""}
