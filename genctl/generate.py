@@ -211,15 +211,15 @@ class Model:
             yield event
 
     def _stream_job(self, function: str, prompt: Prompt | Ids, constraint: Any, options: Options) -> _Job:
-        call = _call(function, prompt, constraint, options)
+        job = self._job(_call(function, prompt, constraint, options))
         for name, several in {
-            "a list of prompts": prompts_of(prompt)[1],
-            "num_return_sequences": call.num_return_sequences > 1,
-            "min_ess": call.min_ess is not None,
+            "a list of prompts": job.batched,
+            "num_return_sequences": job.plan.sequences > 1,
+            "min_ess": job.call.min_ess is not None,
         }.items():
             if several:
                 raise ArgumentError(f"{function}() tells one text as it is made: it does not go with {name}")
-        return self._job(call)
+        return job
 
     def _job(self, call: Call) -> _Job:
         """All that is done before the model reads the prompts; what does not fit is refused."""
@@ -246,14 +246,7 @@ class Model:
         if encoded is None:
             encoded = [_encoded(model, one) for one in prompts]
         bound = [opened._bind(rule, call.max_new_tokens if call.wrap_up else None) for rule in rules]
-        law = [
-            call.temperature,
-            call.top_k,
-            call.top_p,
-            call.min_p,
-            None if stack is None else repr(stack),
-            call.binding,
-        ]
+        law = [call.temperature, call.top_k, call.top_p, call.min_p, repr(stack), call.binding]
         others = [call.exact_boundary, call.resampling, call.ess_threshold, call.min_ess]
         fingerprint = {
             **call.counts,

@@ -92,6 +92,7 @@ def test_a_stream_that_is_closed_early_leaves_everything_usable(lm: genctl.Model
     [
         (["the"], {}, "a list of prompts"),
         ("the", {"num_return_sequences": 2}, "num_return_sequences"),
+        ("the", {"generation_config": {"num_return_sequences": 2}}, "num_return_sequences"),
         ("the", {"min_ess": 3.0}, "min_ess"),
         ("the", {"max_tokens": 3}, r"stream\(\) has no argument 'max_tokens'\nhint: did you mean max_new_tokens"),
         ("the", {"max_new_tokens": 0}, "max_new_tokens is 0"),
