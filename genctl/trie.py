@@ -7,7 +7,7 @@ tokens.trie.node.shape                   # (number of nodes, 4)
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -24,6 +24,7 @@ class Tokens:
     trie: TokenTrie
     order: I64  # the tokens in the trie, sorted by their bytes
     depth: int  # bytes of the longest token
+    first: frozenset[int] = frozenset()  # of these, those that stand only at the beginning of a text
 
     @staticmethod
     @lru_cache(maxsize=8)
@@ -33,7 +34,15 @@ class Tokens:
         lengths = np.diff(flat.offset)
         readable = [i for i in np.flatnonzero(lengths).tolist() if not flat.eos[i]]
         order = np.array(sorted(readable, key=vocabulary.tokens.__getitem__), dtype=np.int64)
-        return Tokens(flat, trie_of(flat, order), order, int(lengths.max(initial=0)))
+        return Tokens(flat, trie_of(flat, order), order, int(lengths.max(initial=0)), vocabulary.first)
+
+    @cached_property
+    def later(self) -> Tokens:
+        """Those that may come anywhere."""
+        if not self.first:
+            return self
+        order = self.order[~np.isin(self.order, list(self.first))]
+        return Tokens(self.bytes, trie_of(self.bytes, order), order, self.depth)
 
 
 def token_bytes(vocabulary: Vocabulary) -> TokenBytes:

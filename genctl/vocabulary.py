@@ -44,11 +44,13 @@ class Vocabulary:
         and for ids that no token has. Two ids may have the same bytes.
     eos: the ids that end a text; never empty.
     unused: ids that no token has (logits padded to a round width); they are never drawn.
+    first: ids that only the first draw may give (models/boundary.py): what comes later is spelled without them.
     """
 
     tokens: tuple[bytes, ...]
     eos: frozenset[int]
     unused: frozenset[int] = field(default=frozenset())
+    first: frozenset[int] = field(default=frozenset())
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -60,7 +62,7 @@ class Vocabulary:
     def padded(self, size: int) -> Vocabulary:
         """The same tokens for logits of this width: the ids that are missing become `unused`."""
         more = range(len(self), size)
-        return Vocabulary(self.tokens + (b"",) * len(more), self.eos, self.unused | frozenset(more))
+        return Vocabulary(self.tokens + (b"",) * len(more), self.eos, self.unused | frozenset(more), self.first)
 
     @classmethod
     def from_tokenizer(cls, tokenizer: Any, size: int | None = None, eos: Iterable[int] | None = None) -> Vocabulary:

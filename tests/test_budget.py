@@ -16,6 +16,7 @@ from genctl.automata.pushdown import GrammarAutomaton
 from genctl.compilers.regex import compile_regex
 from genctl.constraints import fewest
 from genctl.constraints.automaton import AutomatonConstraint
+from genctl.constraints.base import unpack
 from genctl.constraints.budget import Budget, within
 from genctl.constraints.predicate import PredicateConstraint
 from genctl.constraints.rules import Language
@@ -122,6 +123,32 @@ def test_a_state_that_fits_ends_or_leads_to_one_that_fits_with_a_token_less_even
                 if fits(state, left):
                     assert constraint.complete(state) or next_fit
                 assert not fits(state, left) or naive.fewest_tokens(constraint, vocabulary, state, left) <= left
+
+
+def with_first(plain: Vocabulary, rng: random.Random) -> Vocabulary:
+    """With tokens that only begin texts."""
+    first = tuple(bytes(rng.choices(b"abc", k=rng.randint(1, 4))) for _ in range(4))
+    ids = frozenset(range(len(plain), len(plain) + len(first)))
+    return Vocabulary((*plain.tokens, *first), plain.eos, first=ids)
+
+
+def test_no_way_to_the_end_is_spelled_with_tokens_that_only_begin_texts():
+    found = 0
+    for seed in range(150):
+        automaton, plain = pair(seed)
+        vocabulary = with_first(plain, random.Random(seed))
+        constraint, twin = (AutomatonConstraint(automaton, known) for known in (vocabulary, plain))
+        for left in range(1, 5):
+            budget = Budget(constraint, left)
+            state = budget.start()
+            assert bool(state) == bool(Budget(twin, left).start())
+            allowed = naive.mask(budget, state, len(vocabulary))
+            np.testing.assert_array_equal(unpack(budget.candidates(state), len(vocabulary)), allowed)
+            for token in set(np.flatnonzero(allowed).tolist()) - plain.eos:
+                after = constraint.advance(automaton.start, token)
+                assert naive.fewest_tokens(twin, plain, after, left) < left
+                found += token in vocabulary.first
+    assert found > 100
 
 
 def test_a_character_without_a_token_of_its_own_may_still_have_a_way():

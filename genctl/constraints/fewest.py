@@ -12,7 +12,8 @@ states that 1, 2, 3 ... tokens lead to, for the number itself.
 The breadth-first search asks about at most SEARCH states. A grammar that nests without end may have more of them within
 a few tokens; then the downhill number stands, which only a detour over a longer text could beat. What is said of a
 state never depends on what was asked before, and from a state that fits some token leads to one that fits with a
-token less: a text that is held to a budget can always be finished.
+token less: a text that is held to a budget can always be finished. Tokens that stand only at the beginning of a text
+(`Vocabulary.first`) may be what is asked about, but no way to the end is spelled with them.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import numpy as np
 from genctl.automata.base import DEAD, UNKNOWN, UNREACHABLE, Automaton
 from genctl.kernels.automaton import DEPTH
 from genctl.kernels.budget import CLOSES, closes, heights, next_states, tokens_to
-from genctl.kernels.records import I32, U32, Bool, TokenTrie
+from genctl.kernels.records import I32, U32, TokenTrie
 from genctl.trie import Tokens
 
 SEARCH = 1024  # states that a breadth-first search asks about
@@ -39,8 +40,9 @@ class FewestTokens:
 
     def __init__(self, automaton: Automaton, tokens: Tokens, lock: AbstractContextManager[Any] | None = None) -> None:
         self._automaton, self._tokens, self._lock = automaton, tokens, lock or RLock()
+        self._later = tokens.later
         self._longest = max(tokens.depth, 1)
-        self._single = _single_bytes(tokens)
+        self._single = _single_bytes(self._later)
         self._path = np.zeros(tokens.depth + 1, np.int32)
         self._reset()
 
@@ -86,12 +88,12 @@ class FewestTokens:
         return self._most[state] == self._least[state] and state not in self._given_up
 
     def next_states(self, state: int) -> tuple[int, ...]:
-        """All states that one token leads to."""
+        """All states that one token leads to, wherever it stands."""
         with self._lock:
             self._refresh()
             known = self._next.get(state)
             if known is None:
-                known = self._next[state] = tuple(np.flatnonzero(self._walk_next(state, self._tokens.trie)).tolist())
+                known = self._next[state] = self._targets(state, self._later.trie)
             return known
 
     def tokens_within(self, state: int, left: int, out: U32) -> bool:
@@ -100,7 +102,8 @@ class FewestTokens:
         False, and nothing set, if that is true of every token that the automaton can read.
         """
         with self._lock:
-            targets = self.next_states(state)
+            first = self._later is not self._tokens
+            targets = self._targets(state, self._tokens.trie) if first else self.next_states(state)
             fitting = [target for target in targets if self.fits(target, left)]
             if len(fitting) == len(targets):
                 return False
@@ -217,7 +220,7 @@ class FewestTokens:
         """Does some token lead to acceptance?"""
         known = self._closes.get(state)
         if known is None:
-            trie, height, node, status = self._tokens.trie, _heights(self._tokens), 1, UNKNOWN
+            trie, height, node, status = self._later.trie, _heights(self._later), 1, UNKNOWN
             self._path[0] = state
             while status < 0:
                 node, status = closes(trie, height, self._automaton.machine, self._distances(), node, self._path)
@@ -228,8 +231,8 @@ class FewestTokens:
             known = self._closes[state] = status == CLOSES
         return known
 
-    def _walk_next(self, state: int, trie: TokenTrie) -> Bool:
-        """(S,) bool: the states that one token of the trie leads to."""
+    def _targets(self, state: int, trie: TokenTrie) -> tuple[int, ...]:
+        """The states that one token of the trie leads to."""
         seen, node, status = np.zeros(0, np.bool_), 1, UNKNOWN
         self._path[0] = state
         while status < 0:
@@ -238,10 +241,10 @@ class FewestTokens:
             node, status = next_states(trie, machine, node, self._path, seen)
             if status < 0:
                 self._automaton.extend(status)
-        return seen
+        return tuple(np.flatnonzero(seen).tolist())
 
     def _mark(self, state: int, trie: TokenTrie, targets: list[int], out: U32) -> None:
-        """Set the bits of the tokens of the trie that lead to one of the targets; `_walk_next` was there before."""
+        """Set the bits of the tokens of the trie that lead to one of the targets; `_targets` was there before."""
         fits = np.zeros(len(self._automaton.machine.accepting), np.bool_)
         fits[targets] = True
         self._path[0] = state
@@ -261,7 +264,7 @@ class FewestTokens:
 def _single_bytes(tokens: Tokens) -> list[int]:
     """The bytes that are tokens by themselves."""
     flat = tokens.bytes
-    lone = np.flatnonzero((np.diff(flat.offset) == 1) & ~flat.eos)
+    lone = tokens.order[np.diff(flat.offset)[tokens.order] == 1]
     return sorted(set(flat.data[flat.offset[lone]].tolist()))
 
 

@@ -358,7 +358,7 @@ class FewestSqlTokens(FewestTokens):
 
     def __init__(self, automaton: SqlAutomaton, tokens: Tokens, lock: AbstractContextManager[Any]) -> None:
         super().__init__(automaton, tokens, lock)
-        self._sql, self._costs, self._texts = automaton, {b"": 0}, texts_of(tokens)
+        self._sql, self._costs, self._texts = automaton, {b"": 0}, texts_of(tokens.later)
         self._closing = Closing(automaton.grammar, automaton.outlines, self._cost)
         self._most_costly = Closing(automaton.grammar, automaton.outlines, self._any_costs(len))
         self._least_costly = Closing(automaton.grammar, automaton.outlines, self._any_costs(lambda text: 1))
@@ -388,7 +388,7 @@ class FewestSqlTokens(FewestTokens):
         with self._lock:
             openings, table = self._sql.openings(state), WordTokens.of(self._tokens)
             trie = self._tokens.trie if openings is None else table.others
-            targets = np.flatnonzero(self._walk_next(state, trie)).tolist()
+            targets = self._targets(state, trie)
             fitting = [target for target in targets if self.fits(target, left)]
             self._mark(state, trie, fitting, out)
             refused = len(fitting) < len(targets)

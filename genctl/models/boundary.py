@@ -158,7 +158,8 @@ def _longer(vocabulary: Vocabulary, texts: tuple[bytes, ...]) -> Vocabulary:
     """With more ids; kept, since rules are bound to vocabularies."""
     if not texts:
         return vocabulary
-    return Vocabulary((*vocabulary.tokens, *texts), vocabulary.eos, vocabulary.unused)
+    first = frozenset(range(len(vocabulary), len(vocabulary) + len(texts)))
+    return Vocabulary((*vocabulary.tokens, *texts), vocabulary.eos, vocabulary.unused, first)
 
 
 class Boundary(View[M]):
