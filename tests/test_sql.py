@@ -852,6 +852,22 @@ def test_a_fault_is_told_in_words():
     assert str(fault) == 'line 1, column 8: no column "nmae"; did you mean "name"?'
 
 
+@pytest.mark.parametrize("rule", [RULE, FORWARD])
+@pytest.mark.parametrize(("call", "rest", "reason"), [
+    ("row_number()", "OVER (PARTITION BY x)", "window functions are"),
+    ("count(*)", "OVER (PARTITION BY x)", "window functions are"),
+    ("lag(x, abs((1)))", "over w", "window functions are"),
+    ("sum(x)", "FILTER (WHERE x > 1)", "FILTER is"),
+])  # fmt: skip
+def test_what_is_left_out_behind_a_call_is_named(rule, call, rest, reason):
+    for begun, end in ("SELECT name, ", " FROM a"), ("SELECT name FROM a ORDER BY ", ""):
+        fault = rule.explain_text(f"{begun}{call} {rest}{end}")
+        assert (fault.offset, fault.kind) == (len(begun) + len(call) + 1, "syntax")
+        assert fault.reason == f"{reason} not in this language"
+    fault = rule.explain_text("SELECT name, nothere(x) FROM a")
+    assert (fault.column, fault.reason) == (14, 'no function "nothere"')
+
+
 def test_a_name_that_needs_quotes_is_said_to_need_them():
     fault = genctl.sql({"t": ["order", "naïve"]}).explain_text("SELECT naïve FROM t")
     assert str(fault) == 'line 1, column 8: "naïve" has to be written in quotes'

@@ -13,7 +13,8 @@ can be finished is refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -28,9 +29,9 @@ from genctl.compilers.sql.automaton import Key, Lexeme, Opening, SqlAutomaton
 from genctl.compilers.sql.closing import Closing
 from genctl.compilers.sql.database import READ, Database, Rows, open_database
 from genctl.compilers.sql.faults import Fault, find_fault
-from genctl.compilers.sql.outline import strings_in
+from genctl.compilers.sql.outline import SHORT, strings_in
 from genctl.compilers.sql.parser import Grammar
-from genctl.compilers.sql.places import Token
+from genctl.compilers.sql.places import ALIAS, Token
 from genctl.compilers.sql.schema import NUMBER, WRITES, Schema, lower
 from genctl.compilers.sql.words import KEYWORDS
 from genctl.constraints.automaton import AutomatonConstraint
@@ -364,7 +365,7 @@ class FewestSqlTokens(FewestTokens):
         self._least_costly = Closing(automaton.grammar, automaton.outlines, self._any_costs(lambda text: 1))
         self._common = KEYWORDS | automaton.grammar.names_of_schema | set("abcdefghijklmnopqrstuvwxyz")
         self._letters = all(bytes([byte]) in self._texts for byte in b" $0123456789_abcdefghijklmnopqrstuvwxyz")
-        self._of_keys: dict[Key, tuple[int, bool]] = {}  # a bound, and whether there is no better one
+        self._of_keys: dict[Key, tuple[int, int]] = {}  # an upper and a lower bound
 
     def fits(self, state: int, left: int) -> bool:
         if self._most.get(state, UNREACHABLE) <= left:
@@ -379,7 +380,7 @@ class FewestSqlTokens(FewestTokens):
     def __call__(self, state: int) -> int:
         key = self._sql.key(state)
         with self._lock:
-            return UNREACHABLE if key is None or self._fits(key, -1) else self._of_keys[key][0]
+            return UNREACHABLE if key is None else self._least_of(key)
 
     def is_exact(self, state: int) -> bool:
         return self(state) == UNREACHABLE
@@ -397,15 +398,26 @@ class FewestSqlTokens(FewestTokens):
         return refused
 
     def _fits(self, key: Key, left: int) -> bool:
-        most, exact = self._of_keys.get(key, (UNREACHABLE, False))
-        if most > left and not exact:
-            ends = self._sql.ends(key)
-            for rest, place, touching in ends:
-                most = min(most, self._cost(rest) + self._closing.distance(place, touching))
-                if most <= left:
-                    break
-            self._of_keys[key] = most, most > left
+        most, least = self._of_keys.get(key, (UNREACHABLE, 0))
+        if least <= left < most:
+            most, least = self._of_keys[key] = self._bounds(key, left)
         return most <= left
+
+    def _bounds(self, key: Key, left: int) -> tuple[int, int]:
+        """The upper is at most `left`, or the lower is above it."""
+        least = UNREACHABLE
+        for rest, place, touching in self._sql.ends(key):
+            cost = self._cost(rest)
+            cost += self._closing.at_most(place, touching, left - cost) if cost <= left else 0
+            if cost <= left:
+                return cost, 0
+            least = min(least, cost)
+        return UNREACHABLE, least
+
+    def _least_of(self, key: Key) -> int:
+        ends = ((self._cost(rest), place, touching) for rest, place, touching in self._sql.ends(key))
+        costs = (cost + self._closing.distance(place, touching) for cost, place, touching in ends)
+        return min([UNREACHABLE, *costs])
 
     def _cost(self, text: bytes) -> int:
         """The number of tokens, each the longest that the rest begins with; UNREACHABLE if there is none."""
@@ -421,23 +433,51 @@ class FewestSqlTokens(FewestTokens):
     def _mark_words(self, opening: Opening, table: WordTokens, left: int, out: U32) -> bool:
         """Set the bits of those that fit. Is one refused?"""
         words = table.beginnings(self._sql.words(opening), opening)
-        free = self._sql.free(opening)
-        fit = self._names_fit(opening, free, table.free(free, opening).longest, left) if free else None
-        if fit:
-            out |= table.free(free, opening).packed
-        if free and fit is not None:
+        free, refused = self._sql.free(opening), False
+        if free:
             words |= self._meaning(opening, table)
-        elif free:
-            words |= {opening.begun + text: ids for text, ids in table.freely(free, opening).items()}
-        refused = fit is False
+            refused = self._mark_names(opening, free, table, words, left, out)
         for word, ids in words.items():
-            if self._fits(Key(opening.place, "", Lexeme("word", word)), left):
+            if self._word_fits(opening, word, left):
                 _mark(ids, out)
             else:
                 refused |= bool(ids)
                 for token in ids:
                     out[token >> 5] &= ~np.uint32(1 << (token & 31))
         return refused
+
+    def _word_fits(self, opening: Opening, word: str, left: int) -> bool:
+        return self._fits(Key(opening.place, "", Lexeme("word", word)), left)
+
+    def _mark_names(
+        self, opening: Opening, free: str, table: WordTokens, words: Container[str], left: int, out: U32
+    ) -> bool:
+        """Set the bits of tokens that make a free name which fits, if it is none of the words. Is one refused?"""
+        fit = self._names_fit(opening, free, table.free(free, opening).longest, left)
+        if fit:
+            out |= table.free(free, opening).packed
+        if fit is not None:
+            return not fit
+        known, verdicts = sorted({*strings_in(self._sql.place_of(opening))}), dict[object, bool]()
+        for text, ids in table.freely(free, opening).items():
+            name = opening.begun + text
+            if name not in words:
+                kind = self._kind(name, known)
+                if kind not in verdicts:
+                    verdicts[kind] = self._word_fits(opening, name, left)
+                if verdicts[kind]:
+                    _mark(ids, out)
+        return not all(verdicts.values())
+
+    def _kind(self, name: str, known: Sequence[str]) -> object:
+        """What of a name that means nothing matters to the end: what it costs, with a digit more too, if it looks like
+        an alias, and its place among the names that are known (sorted), since ways are tried in that order.
+        """
+        texts = (name, *(name + digit for digit in "0123456789"))
+        costs = [
+            (self._cost(text.encode()), self._cost(f" {text}".encode()), bisect_left(known, text)) for text in texts
+        ]
+        return tuple(costs), ALIAS.fullmatch(name) is not None, SHORT.fullmatch(name) and len(name)
 
     def _names_fit(self, opening: Opening, free: str, longest: int, left: int) -> bool | None:
         """Do all names fit, or none, but those that mean something here? None: that depends.
@@ -446,15 +486,15 @@ class FewestSqlTokens(FewestTokens):
         """
         taken, place = self._taken(opening), self._sql.place_of(opening)
 
-        def distance(closing: Closing, begin: str) -> int:
+        def fit(closing: Closing, begin: str) -> bool:
             numbers = count(10 ** max(0, len(opening.begun) + longest - len(begin) - 1))
             name = next(name for number in numbers if (name := f"{begin}{number}") not in taken)
             after = self._sql.grammar.read(place, Token("word", name))
-            return UNREACHABLE if after is None else closing.distance(after, True)
+            return after is not None and closing.at_most(after, True, left) <= left
 
-        if self._letters and distance(self._most_costly, _ANY + "_" * (free == "name")) <= left:
+        if self._letters and fit(self._most_costly, _ANY + "_" * (free == "name")):
             return True
-        return False if distance(self._least_costly, _ANY) > left else None
+        return None if fit(self._least_costly, _ANY) else False
 
     def _meaning(self, opening: Opening, table: WordTokens) -> dict[str, list[int]]:
         """The tokens that make a name which means something here, or would with one digit more."""

@@ -15,6 +15,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
+from itertools import chain
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -408,10 +409,10 @@ class SqlAutomaton(LazyAutomaton[Key]):
         """Texts that end a token that was begun, each byte as one character, and the token."""
         kind, text = lexeme.kind, lexeme.text or ""
         if kind == "word":
-            words = [*what.begins(what.words, text), *what.begins(self._begun(what), text)]
+            words = chain(what.begins(what.words, text), what.begins(self._begun(what), text))
             if _FREE[what.free].fullmatch(text):
                 more = (text, *(text + digit for digit in "0123456789"))
-                words += [word for word in more if self.grammar.free_word(what.place, word)]
+                words = chain(words, (word for word in more if self.grammar.free_word(what.place, word)))
             yield from ((word[len(text) :], Token("word", word)) for word in words)
         elif kind == "position":
             yield from ((word[len(text) :], Token(kind, word)) for word in what.begins(what.positions, text))

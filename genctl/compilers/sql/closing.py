@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from genctl.automata.base import UNREACHABLE
 from genctl.compilers.sql.expressions import positions
-from genctl.compilers.sql.outline import Outlines
+from genctl.compilers.sql.outline import Outlines, Steps
 from genctl.compilers.sql.parser import Grammar
 from genctl.compilers.sql.places import (
     AFTER_NOT,
@@ -36,6 +36,8 @@ from genctl.compilers.sql.words import KEYWORDS
 from genctl.compilers.sql.writes import target_of
 
 Spot: TypeAlias = tuple[Place, bool]
+
+EFFORT = 16  # places from which a way is looked for depth-first
 
 
 def _word(text: str) -> Token:
@@ -58,6 +60,8 @@ class Closing:
     def __init__(self, grammar: Grammar, outlines: Outlines, cost: Callable[[bytes], int]) -> None:
         self._grammar, self._outlines, self._cost = grammar, outlines, cost
         self._known: dict[Spot, int] = {}
+        self._least: dict[Spot, int] = {}  # lower bounds
+        self._some: dict[Spot, int] = {}  # of ways that were met, of which none need be the shortest
         self._next: dict[Spot, tuple[Token, Spot]] = {}
         self._prices: dict[tuple[Token, bool], int] = {}
 
@@ -78,6 +82,12 @@ class Closing:
         """
         return self._distance(self._spot(place, touching))
 
+    def at_most(self, place: Place, touching: bool, limit: int) -> int:
+        """What one of the ways costs, if one that costs at most `limit` is met; else a lower bound above it."""
+        spot = self._spot(place, touching)
+        cost = self._descend(spot, limit, iter(range(EFFORT)))
+        return cost if cost <= limit else self._distance(spot, limit)
+
     def begins(self, place: Place) -> list[Token]:
         """The tokens that a way may begin with."""
         return [token for token, _ in self._steps(self._outlines.of(place))]
@@ -85,18 +95,25 @@ class Closing:
     def _spot(self, place: Place, touching: bool) -> Spot:
         return self._outlines.of(place), touching
 
-    def _distance(self, origin: Spot) -> int:
-        """Dijkstra's search over the tokens of `_options`; what is found is entered for all places on the way."""
-        known = self._known.get(origin)
-        if known is not None:
+    def _distance(self, origin: Spot, limit: int = UNREACHABLE) -> int:
+        """A* search over the tokens of `_options`; what it shows is entered for all places that were met.
+
+        Where the distance is above the limit, it may be a lower bound above it.
+        """
+        known = self._known.get(origin, self._least.get(origin, 0))
+        if known > limit or origin in self._known:
             return known
         best, before = {origin: 0}, dict[Spot, tuple[Spot, Token]]()
         heap = [(0, 0, 0, origin)]
         number = count()
         while heap:
-            _, _, cost, spot = heappop(heap)
+            total, _, cost, spot = heappop(heap)
+            if total > limit:
+                self._enter_least(best, total)
+                return total
             if spot in self._known or spot[0].mode == "finished":
-                return self._enter(origin, spot, before, best, cost + self._known.get(spot, 0))
+                self._enter_least(best, total)
+                return self._enter(origin, spot, before, best, total)
             if cost > best[spot]:
                 continue
             for token, after in self._steps(spot[0]):
@@ -104,9 +121,30 @@ class Closing:
                 reached = cost + self._price(token, spot[1])
                 if reached < best.get(behind, UNREACHABLE):
                     best[behind], before[behind] = reached, (spot, token)
-                    heappush(heap, (reached + self._known.get(behind, 0), -next(number), reached, behind))
+                    rest = self._known.get(behind, self._least.get(behind, 0))
+                    heappush(heap, (reached + rest, -next(number), reached, behind))
         self._known[origin] = UNREACHABLE
         return UNREACHABLE
+
+    def _descend(self, spot: Spot, limit: int, effort: Iterator[int]) -> int:
+        """Depth-first."""
+        if spot[0].mode == "finished":
+            return 0
+        cost = self._known.get(spot, self._some.get(spot, UNREACHABLE))
+        if cost <= limit or spot in self._known or self._least.get(spot, 0) > limit or next(effort, None) is None:
+            return cost
+        for token, after in self._steps(spot[0]):
+            price = self._price(token, spot[1])
+            rest = self._descend((after, _is_word(token)), limit - price, effort) if price <= limit else UNREACHABLE
+            if price + rest <= limit:
+                self._some[spot] = price + rest
+                return price + rest
+        return UNREACHABLE
+
+    def _enter_least(self, best: dict[Spot, int], total: int) -> None:
+        """No way from the origin costs less than the total, so none from a place on it costs less than what is left."""
+        for spot, cost in best.items():
+            self._least[spot] = max(self._least.get(spot, 0), total - cost)
 
     def _enter(
         self, origin: Spot, end: Spot, before: dict[Spot, tuple[Spot, Token]], best: dict[Spot, int], total: int
@@ -130,13 +168,22 @@ class Closing:
             self._prices[token, touching] = known
         return known
 
-    def _steps(self, place: Place) -> list[tuple[Token, Place]]:
-        """Tokens to go on with, and the outlines of what comes then."""
+    def _steps(self, place: Place) -> Steps:
+        known = self._outlines.steps.get(place)
+        if known is None:
+            known = self._outlines.steps[place] = self._find_steps(place)
+        return known
+
+    def _find_steps(self, place: Place) -> Steps:
+        """Tokens to go on with, and the outlines of what comes then.
+
+        There are none where all sources that SQLite takes are there, and none of them has what is waited for.
+        """
         for tokens in self._options(place):
             found = [(token, after) for token in tokens if (after := self._read(place, token)) is not None]
             if found:
                 return [(token, self._outlines.of(after)) for token, after in found]
-        raise AssertionError(f"no way on from {place}")
+        return []
 
     def _read(self, place: Place, token: Token) -> Place | None:
         return self._grammar.read(place, token)
@@ -249,7 +296,7 @@ class Closing:
             yield (_OUTSIDE[mode] if mode in _OUTSIDE else _close(place),)
 
     def _new_name(self, place: Place) -> Token:
-        return next(_word(name) for name in _names() if self._read(place, _word(name)) is not None)
+        return next((_word(name) for name in _names() if self._read(place, _word(name)) is not None), _word("a"))
 
     def _given(self, place: Place) -> Token:
         """A column that INSERT has to give, or any."""

@@ -53,6 +53,7 @@ _TOKENS = re.compile(
 _LITERAL = "'\"0123456789."
 _TABLES = frozenset({"from", "insert into", "update", "delete from", "drop table", "drop name"})
 _COLUMNS = frozenset({"using", "insert column", "set column"})
+_LEFT_OUT = {"over": "window functions are not in this language", "filter": "FILTER is not in this language"}
 _DONE = frozenset({"result", "source", "source as", "source end", "joined"})  # where FROM, or a SELECT without, may end
 
 
@@ -66,6 +67,9 @@ def find_fault(automaton: SqlAutomaton, text: str) -> Fault | None:
         if token["open"] and after != DEAD:
             return _fault(text, token.start(), 1, "end", "", (), "the quotation mark is not closed")
         if reached == DEAD or (token["word"] and _cannot_end(automaton, text, token, reached)):
+            if (behind := _behind_call(tokens, number)) is not None:
+                reason = _LEFT_OUT[lower(behind[0])]
+                return _fault(text, behind.start(), len(behind[0]), "syntax", behind[0], (), reason)
             place = _ended(automaton, state) or automaton.place(state)
             return _Faults(automaton, text, tokens[:number], token).at(place)
         state, at = reached, token.end()
@@ -94,6 +98,26 @@ def _cannot_end(automaton: SqlAutomaton, text: str, word: Match, state: int) -> 
     """Is the word only the beginning of those that may come?"""
     behind = _run(automaton, state, text[word.end() : word.end() + 1])
     return _ended(automaton, state) is None and not (automaton.accepts(state) or (behind != DEAD and behind != state))
+
+
+def _behind_call(tokens: list[Match], refused: int) -> Match | None:
+    """What is left out of the language, and stands behind the call that the refused token ends or begins."""
+    at = refused
+    if lower(tokens[at][0]) not in _LEFT_OUT:
+        at = _behind_brackets(tokens, refused if tokens[refused][0] == "(" else refused + 1)
+    found = tokens[at] if 0 < at < len(tokens) and tokens[at - 1][0] == ")" else None
+    return found if found and lower(found[0]) in _LEFT_OUT else None
+
+
+def _behind_brackets(tokens: list[Match], opening: int) -> int:
+    """The place behind the arguments of a function, whose bracket opens there; 0 if it does not."""
+    depth = 0
+    if opening and tokens[opening - 1]["word"] and lower(tokens[opening - 1][0]) not in RESERVED:
+        for place in range(opening, len(tokens)):
+            depth += {"(": 1, ")": -1}.get(tokens[place][0], 0)
+            if depth <= 0:
+                return place + 1 if place > opening else 0
+    return 0
 
 
 class _Faults(NamedTuple):

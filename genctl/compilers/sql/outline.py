@@ -12,22 +12,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import TypeAlias
 
 from genctl.compilers.sql.parser import Grammar
-from genctl.compilers.sql.places import CLOSE, END, LOGIC, Expr, Place, Query
+from genctl.compilers.sql.places import CLOSE, END, LOGIC, Expr, Place, Query, Token
 from genctl.compilers.sql.scope import Core, Result, Star
 from genctl.compilers.sql.writes import ENDS, WRITES
+
+Steps: TypeAlias = list[tuple[Token, Place]]
 
 _NAMELESS = Result("")
 _NONE: frozenset[str] = frozenset()
 
 
 class Outlines:
-    """What is around an open SELECT is outlined once for all places in it."""
+    """What is around an open SELECT is outlined once for all places in it. steps: see closing.py, by outline."""
 
     def __init__(self, grammar: Grammar) -> None:
         self._grammar = grammar
         self._around: dict[tuple[int, bool], tuple[Query, Query]] = {}
+        self.steps: dict[Place, Steps] = {}
 
     def of(self, place: Place) -> Place:
         place = self._settled(place)
@@ -68,7 +72,7 @@ class Outlines:
         starred = {column.of for column in core.columns if isinstance(column, Star)}
         there = {source.name for source in core.sources} - starred - {""}
         tables = self._grammar.tables_in(query)
-        kept = {name for name in there if name in tables or _SHORT.fullmatch(name)}
+        kept = {name for name in there if name in tables or SHORT.fullmatch(name)}
         needs = frozenset(need for need in core.needs if need.qualifier not in there)
         sources = [s if s.name in kept or s.name in starred else s._replace(name="") for s in core.sources]
         return core._replace(needs=needs, sources=tuple(sources))
@@ -84,7 +88,7 @@ _OF_SOURCES = frozenset({"name", "quoted", "column"})  # what may come is asked 
 _WITHOUT_NAMES = frozenset({"top", "operand", "cte"})  # whose columns nobody needs by name
 
 
-_SHORT = re.compile(r"[a-z][0-9]{0,2}")  # as closing.py makes new names
+SHORT = re.compile(r"[a-z][0-9]{0,2}")  # as closing.py makes new names
 
 
 def _expression(grammar: Grammar, query: Query, expr: Expr) -> Expr:
