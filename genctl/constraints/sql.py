@@ -400,7 +400,8 @@ class FewestSqlTokens(FewestTokens):
     def _fits(self, key: Key, left: int) -> bool:
         most, least = self._of_keys.get(key, (UNREACHABLE, 0))
         if least <= left < most:
-            most, least = self._of_keys[key] = self._bounds(key, left)
+            upper, lower = self._bounds(key, left)
+            most, least = self._of_keys[key] = min(most, upper), max(least, lower)
         return most <= left
 
     def _bounds(self, key: Key, left: int) -> tuple[int, int]:
