@@ -227,7 +227,10 @@ def test_a_statement_that_is_allowed_is_run():
     assert (rows, rows.columns, rows.changed) == ([(3, "c"), (4, "d")], ("id", "n"), 2)
     assert run_one(connection, "UPDATE p SET n = n || '!' WHERE id > 2", "update").changed == 2
     assert run_one(connection, "DELETE FROM p WHERE id = 1", ("select", "delete")).changed == 1
-    assert connection.execute("SELECT n FROM p").fetchall() == [("b",), ("c!",), ("d!",)]
+    behind_with = "WITH new(n) AS (SELECT 'e') INSERT INTO p (n) SELECT n FROM new"
+    assert run_one(connection, behind_with, ("select", "insert")).changed == 1
+    assert run_one(connection, "SELECT count(*) FROM p", ("select", "insert")).changed == 0
+    assert connection.execute("SELECT n FROM p").fetchall() == [("b",), ("c!",), ("d!",), ("e",)]
     run_one(connection, "CREATE TABLE new (a INTEGER PRIMARY KEY, b UNIQUE)", "create table")
     run_one(connection, "DROP TABLE p", "drop table")
     assert {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")} == {

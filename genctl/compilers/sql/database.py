@@ -188,10 +188,14 @@ class Sqlite:
 
 
 def _run(connection: sqlite3.Connection, statement: str, limit: int | None) -> Rows:
+    before = connection.total_changes
     with closing(connection.cursor()) as cursor:
         cursor.execute(statement)
         found = cursor.fetchall() if limit is None else cursor.fetchmany(limit) if limit else []
-        return Rows(found, tuple(column for column, *_ in cursor.description or ()), max(0, cursor.rowcount))
+        columns = tuple(column for column, *_ in cursor.description or ())
+    # sqlite3 counts rows for statements whose first word is INSERT, UPDATE or DELETE alone, and not behind WITH.
+    changed = connection.execute("SELECT changes()").fetchone()[0] if connection.total_changes > before else 0
+    return Rows(found, columns, changed)
 
 
 @contextmanager
