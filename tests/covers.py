@@ -30,6 +30,7 @@ FILLS = (  # what may finish a character that has begun
 )
 MORE = ("", "a", " a", "1", "!", "日", " ", "s", "\n", "'", "é", " 1", "  ", "\n\n", "re", "ll", "the", "\u0301")
 MORE += ("🙂", "22", "x", "<", "\t", "\r\n", "_", "-", ">")
+BEHIND = 2  # of these, behind what finishes a character: a blank of Unicode is cut otherwise where a letter follows
 LIGHT = 1e-7  # share of a cover that gets the first few witnesses only
 FEW = 3
 
@@ -112,7 +113,7 @@ class Covers:
             if missing := self._missing(data):
                 fills = FILLS[missing - 1] if more is MORE else FILLS[missing - 1][::17]
                 ends = [end for fill in fills if (end := self._characters(data + fill)) is not None]
-                found |= self._begin(node, [(token, end) for end in ends])
+                found |= self._begin(node, [(token, end + then) for end in ends for then in more[:BEHIND]])
         return sorted(found)
 
     def _begin(self, node: Node, asked: Sequence[tuple[int, str]]) -> set[int]:
