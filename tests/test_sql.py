@@ -20,9 +20,7 @@ import genctl
 from genctl.automata.base import DEAD, accepts, run
 from genctl.compilers.sql.automaton import SqlAutomaton
 from genctl.compilers.sql.database import open_database
-from genctl.compilers.sql.expressions import positions
 from genctl.compilers.sql.parser import Grammar
-from genctl.compilers.sql.places import END, Place, Token
 from genctl.compilers.sql.schema import ddl, of_sqlite
 from genctl.compilers.sql.words import FUNCTIONS, KEYWORDS, RESERVED
 from genctl.constraints.base import unpack, words
@@ -30,6 +28,7 @@ from genctl.constraints.budget import Budget, within
 from genctl.constraints.sql import Query
 from genctl.vocabulary import Vocabulary
 from tests import naive
+from tests.sql_statements import check_ways, content, next_tokens, random_statement, refused_at, why_not
 
 TABLES = {
     "a": {"id": "INTEGER", "name": "TEXT", "x": "REAL"},
@@ -48,15 +47,6 @@ def empty(tables=TABLES) -> sqlite3.Connection:
     connection = sqlite3.connect(":memory:")
     connection.executescript(ddl(tables))
     return connection
-
-
-def why_not(connection: sqlite3.Connection, statement: str) -> str | None:
-    """Why SQLite does not prepare the statement; None if it does."""
-    try:
-        connection.execute(f"EXPLAIN {statement}").close()
-    except sqlite3.Error as error:
-        return str(error)
-    return None
 
 
 ORACLE = empty()
@@ -195,56 +185,20 @@ def test_a_name_may_be_used_before_the_sub_select_that_makes_it_where_that_is_al
     ("SELECT x FROM a UNION SELECT 1,", "SELECT x FROM a UNION SELECT 1,"),
 ])  # fmt: skip
 def test_a_text_is_refused_where_no_statement_goes_on_like_it_and_not_before(text, refused):
-    automaton = RULE.automaton
-    dead = [i for i in range(len(text) + 2) if run(automaton, automaton.start, (text + " .")[:i].encode()) == DEAD]
-    assert min(dead) == len(refused)
+    assert refused_at(RULE.automaton, text) == len(refused)
 
 
 # -- random statements
 
 
-def next_tokens(grammar: Grammar, place: Place, rng: random.Random) -> Iterator[tuple[str | None, Place]]:
-    """Texts of tokens that may come, and the places behind them; None for the end."""
-    free = ["t1", "q", "n1", "name", f"n{rng.randrange(10**6)}"]
-    for word in [*sorted(grammar.words(place)), *(name for name in free if grammar.free_word(place, name))]:
-        yield word, grammar.read(place, Token("word", word))
-    for name in sorted(grammar.names(place)):
-        yield f'"{name}"', grammar.read(place, Token("quoted", name))
-    if grammar.strings_in_double_quotes(place):
-        yield '"text"', grammar.read(place, Token("string", ""))
-    for mark in ["(", ")", ",", ";", ".", "*", "+", "-", "~", "=", "<", "<=", "<>", "||", "/"]:
-        yield mark, grammar.read(place, Token("op", mark))
-    for kind, text in ("string", "'s'"), ("number", "7"), ("integer", "5"):
-        yield text, grammar.read(place, Token(kind, text))
-    for number in sorted(positions(place)):
-        yield str(number), grammar.read(place, Token("position", str(number)))
-    yield None, grammar.read(place, END)
-
-
-def random_statement(grammar: Grammar, seed: int, length: int = 25) -> str | None:
-    """A statement by random tokens; behind `length` of them the shortest way to the end is taken."""
-    rng = random.Random(seed)
-    place, texts = grammar.start, list[str]()
-    while len(texts) < length:
-        options = [(text, after) for text, after in next_tokens(grammar, place, rng) if after is not None]
-        assert options, f"no way on from {' '.join(texts)}"
-        weights = [
-            0.1 if text in FUNCTIONS else 4 if text in ("from", "select", "where", "group", "order", "union") else 1
-            for text, _ in options
-        ]
-        text, place = rng.choices(options, weights)[0]
-        if text is None:
-            return " ".join(texts)
-        texts.append(text)
-    automaton = AUTOMATA[grammar.forward]
-    begun = " ".join(texts)
-    state = run(automaton, automaton.start, begun.encode())
-    assert state != DEAD, begun
-    return begun + automaton.completion(state).decode()
-
-
 SCHEMA = of_sqlite(ORACLE)
 AUTOMATA = {forward: SqlAutomaton(Grammar(SCHEMA, forward=forward)) for forward in (False, True)}
+
+
+def weight(text: str | None) -> float:
+    if text in FUNCTIONS:
+        return 0.1
+    return 4 if text in ("from", "select", "where", "group", "order", "union") else 1
 
 
 @settings(max_examples=15)
@@ -253,7 +207,7 @@ def test_a_random_statement_of_the_language_is_accepted_by_sqlite_and_none_of_it
     seed, forward, length
 ):
     automaton = AUTOMATA[forward]
-    statement = random_statement(automaton.grammar, seed, length)
+    statement = random_statement(automaton, seed, length, weight)
     assert why_not(ORACLE, statement) is None, statement
     assert accepts(automaton, statement.encode()), statement
 
@@ -263,23 +217,14 @@ def test_a_random_statement_of_the_language_is_accepted_by_sqlite_and_none_of_it
 @given(st.integers(0, 10**9), st.booleans())
 def test_from_every_beginning_the_way_to_the_end_is_as_long_as_said_and_leads_there(seed, forward):
     automaton = AUTOMATA[forward]
-    statement = random_statement(automaton.grammar, seed, 12)
-    state = automaton.start
-    for at, byte in enumerate(statement.encode()):
-        way = automaton.completion(state)
-        assert len(way) == automaton.distance(state)
-        assert (not way) == automaton.accepts(state)
-        assert automaton.accepts(run(automaton, state, way)), (statement[:at], way)
-        if way:
-            assert automaton.distance(automaton.step(state, way[0])) <= len(way) - 1, (statement[:at], way)
-        state = automaton.step(state, byte)
+    assert check_ways(automaton, random_statement(automaton, seed, 12, weight)) != DEAD
 
 
 @settings(max_examples=15)
 @given(st.integers(0, 10**9), st.data())
 def test_what_a_changed_statement_is_refused_for_sqlite_refuses_or_the_language_leaves_out(seed, data):
     """Where a text is accepted, SQLite accepts it: also when it was not made by the grammar."""
-    statement = random_statement(AUTOMATA[False].grammar, seed, 12)
+    statement = random_statement(AUTOMATA[False], seed, 12, weight)
     parts = re.findall(r"\S+", statement)
     at = data.draw(st.integers(0, len(parts) - 1))
     other = data.draw(st.sampled_from([*parts, "x", "y", "name", "t1", ",", ")", "from", "max", "*", "1", ""]))
@@ -714,10 +659,6 @@ def test_the_statement_is_written_in_other_dialects():
 
 
 # -- rows
-
-
-def content(source) -> list[str]:
-    return list(source.iterdump())
 
 
 HOSTILE = [

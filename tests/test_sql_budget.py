@@ -14,7 +14,8 @@ from genctl.constraints.budget import Budget
 from genctl.constraints.sql import SqlConstraint
 from genctl.vocabulary import Vocabulary
 from tests import naive
-from tests.test_sql import FORWARD, ORACLE, RULE, random_statement
+from tests.sql_statements import random_statement
+from tests.test_sql import AUTOMATA, FORWARD, ORACLE, RULE, weight
 from tests.test_sql_writes import ACCEPTED as WRITTEN
 from tests.test_sql_writes import RULE as WRITES
 
@@ -29,8 +30,8 @@ def statements(rule: genctl.Rule, rng: random.Random) -> list[bytes]:
     if rule is WRITES:
         texts = rng.sample(WRITTEN, 4)
     else:
-        grammar = rule.grammar if rule is FORWARD else RULE.grammar
-        texts = [random_statement(grammar, rng.randrange(10**9), rng.randint(3, 20)) for _ in range(4)]
+        automaton = AUTOMATA[rule is FORWARD]
+        texts = [random_statement(automaton, rng.randrange(10**9), rng.randint(3, 20), weight) for _ in range(4)]
     words = (text.replace('"', "[") if rng.random() < 0.2 else text for text in texts)
     return ["".join(w + rng.choice([" ", " ", "\n", " \n"]) for w in text.split(" ")).encode() for text in words]
 

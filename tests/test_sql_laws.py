@@ -12,7 +12,7 @@ from genctl.automata.base import DEAD, run
 from genctl.compilers.sql.automaton import SqlAutomaton
 from genctl.compilers.sql.parser import Grammar
 from genctl.compilers.sql.schema import of_sqlite
-from tests.test_sql import why_not
+from tests.sql_statements import why_not
 
 DATABASE = sqlite3.connect(":memory:")
 DATABASE.executescript("CREATE TABLE t (a INTEGER, b TEXT); CREATE TABLE u (a TEXT NOT NULL)")

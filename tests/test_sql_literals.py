@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 import sqlite3
 
@@ -15,7 +14,7 @@ from genctl.automata.base import DEAD, accepts, run
 from genctl.compilers.sql.automaton import SqlAutomaton
 from genctl.compilers.sql.parser import Grammar
 from genctl.compilers.sql.schema import NUMBER, TEXT, literal_kind, of_sqlite
-from tests.test_sql import next_tokens, why_not
+from tests.sql_statements import check_ways, random_statement, refused_at, why_not
 
 TABLES = """
 CREATE TABLE a (id INTEGER, name TEXT, born DATE, size REAL);
@@ -114,9 +113,7 @@ def test_a_literal_of_another_kind_is_refused_though_sqlite_takes_it(statement):
     ("SELECT id = 'x' FROM b AS T, a", "SELECT id = 'x' FROM b AS T, a"),
 ])  # fmt: skip
 def test_it_is_refused_where_no_source_can_make_it_right_and_not_before(text, refused):
-    automaton = TYPED.automaton
-    dead = [i for i in range(len(text) + 2) if run(automaton, automaton.start, (text + " .")[:i].encode()) == DEAD]
-    assert min(dead) == len(refused)
+    assert refused_at(TYPED.automaton, text) == len(refused)
 
 
 @pytest.mark.parametrize("declared", [
@@ -207,24 +204,14 @@ AUTOMATON = SqlAutomaton(GRAMMAR)
 OFTEN = {"where": 20, "=": 20, "'s'": 4, "7": 4, "in": 5, "between": 5, "(": 3, "from": 4, "like": 3}
 
 
-def random_statement(seed: int, length: int) -> str:
-    rng, place, texts = random.Random(seed), GRAMMAR.start, list[str]()
-    while len(texts) < length:
-        options = [(text, after) for text, after in next_tokens(GRAMMAR, place, rng) if after is not None]
-        assert options, f"no way on from {' '.join(texts)}"
-        weights = [OFTEN.get(text or "", 0.05 if text in GRAMMAR.schema.functions else 1) for text, _ in options]
-        text, place = rng.choices(options, weights)[0]
-        if text is None:
-            return " ".join(texts)
-        texts.append(text)
-    begun = " ".join(texts)
-    return begun + AUTOMATON.completion(run(AUTOMATON, AUTOMATON.start, begun.encode())).decode()
+def weight(text: str | None) -> float:
+    return OFTEN.get(text or "", 0.05 if text in GRAMMAR.schema.functions else 1)
 
 
 @settings(max_examples=60)
 @given(st.integers(0, 10**9), st.integers(3, 20))
 def test_a_random_statement_is_accepted_by_sqlite_and_none_of_its_beginnings_is_refused(seed, length):
-    statement = random_statement(seed, length)
+    statement = random_statement(AUTOMATON, seed, length, weight)
     assert why_not(ORACLE, statement) is None, statement
     assert accepts(AUTOMATON, statement.encode()), statement
 
@@ -232,26 +219,16 @@ def test_a_random_statement_is_accepted_by_sqlite_and_none_of_its_beginnings_is_
 @settings(max_examples=10)
 @given(st.integers(0, 10**9))
 def test_from_every_beginning_the_way_to_the_end_is_as_long_as_said_and_leads_there(seed):
-    statement = random_statement(seed, 10)
-    for automaton in (AUTOMATON, VALUES.automaton):
-        state = automaton.start
-        for byte in statement.encode():
-            if state == DEAD:
-                break
-            way = automaton.completion(state)
-            assert len(way) == automaton.distance(state)
-            assert (not way) == automaton.accepts(state)
-            assert automaton.accepts(run(automaton, state, way)), way
-            if way:
-                assert automaton.distance(automaton.step(state, way[0])) <= len(way) - 1, way
-            state = automaton.step(state, byte)
+    statement = random_statement(AUTOMATON, seed, 10, weight)
+    assert check_ways(AUTOMATON, statement) != DEAD
+    check_ways(VALUES.automaton, statement)
 
 
 @settings(max_examples=60)
 @given(st.integers(0, 10**9), st.integers(3, 16))
 def test_typed_literals_take_away_texts_and_add_none(seed, length):
-    statement = random_statement(seed, length)
+    statement = random_statement(AUTOMATON, seed, length, weight)
     assert genctl.sql(ORACLE, allow=ALLOW).accepts(statement)
-    swapped = re.sub(r"'s'|\\b7\\b", lambda found: "7" if found[0] == "'s'" else "'s'", statement)
+    swapped = re.sub(r"'s'|\b7\b", lambda found: "7" if found[0] == "'s'" else "'s'", statement)
     if TYPED.accepts(swapped):
         assert why_not(ORACLE, swapped) is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 import sqlite3
 from contextlib import suppress
@@ -17,7 +16,7 @@ from genctl.compilers.sql.automaton import SqlAutomaton
 from genctl.compilers.sql.parser import Grammar
 from genctl.compilers.sql.schema import WRITES, of_sqlite
 from genctl.constraints.sql import Query
-from tests.test_sql import content, next_tokens, why_not
+from tests.sql_statements import check_ways, content, random_statement, why_not
 
 TABLES = """
 CREATE TABLE p (id INTEGER PRIMARY KEY, n TEXT NOT NULL UNIQUE, d TEXT DEFAULT 'x', g AS (id + 1));
@@ -146,26 +145,17 @@ GRAMMARS = {
 AUTOMATA = {kinds: SqlAutomaton(grammar) for kinds, grammar in GRAMMARS.items()}
 
 
-def random_statement(kinds: tuple[str, ...], seed: int, length: int) -> str:
-    rng, grammar, automaton, texts = random.Random(seed), GRAMMARS[kinds], AUTOMATA[kinds], list[str]()
-    place, text = grammar.start, ""
-    while len(texts) < length:
-        options = [(text, after) for text, after in next_tokens(grammar, place, rng) if after is not None]
-        assert options, f"no way on from {' '.join(texts)}"
-        often = ("insert", "update", "delete", "values", "returning", "where")
-        weights = [5 if text in often else 0.05 if text in grammar.schema.functions else 1 for text, _ in options]
-        text, place = rng.choices(options, weights)[0]
-        if text is None:
-            return " ".join(texts)
-        texts.append(text)
-    begun = " ".join(texts)
-    return begun + automaton.completion(run(automaton, automaton.start, begun.encode())).decode()
+OFTEN = ("insert", "update", "delete", "values", "returning", "where")
+
+
+def weight(text: str | None) -> float:
+    return 5 if text in OFTEN else 0.05 if text in RULE.grammar.schema.functions else 1
 
 
 @settings(max_examples=60)
 @given(st.integers(0, 10**9), st.sampled_from(list(GRAMMARS)), st.integers(2, 16))
 def test_a_random_statement_is_accepted_by_sqlite_and_none_of_its_beginnings_is_refused(seed, kinds, length):
-    statement = random_statement(kinds, seed, length)
+    statement = random_statement(AUTOMATA[kinds], seed, length, weight)
     assert why_not(ORACLE, statement) is None, statement
     assert accepts(AUTOMATA[kinds], statement.encode()), statement
 
@@ -174,15 +164,7 @@ def test_a_random_statement_is_accepted_by_sqlite_and_none_of_its_beginnings_is_
 @given(st.integers(0, 10**9), st.sampled_from(list(GRAMMARS)))
 def test_from_every_beginning_the_way_to_the_end_is_as_long_as_said_and_leads_there(seed, kinds):
     automaton = AUTOMATA[kinds]
-    state = automaton.start
-    for byte in random_statement(kinds, seed, 8).encode():
-        way = automaton.completion(state)
-        assert len(way) == automaton.distance(state)
-        assert (not way) == automaton.accepts(state)
-        assert automaton.accepts(run(automaton, state, way)), way
-        if way:
-            assert automaton.distance(automaton.step(state, way[0])) <= len(way) - 1, way
-        state = automaton.step(state, byte)
+    assert check_ways(automaton, random_statement(automaton, seed, 8, weight)) != DEAD
 
 
 # -- arguments
