@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import codecs
 from collections.abc import AsyncIterator, Iterable, Iterator
+from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -21,7 +22,6 @@ from genctl.samplers.smc import Particles
 from genctl.vocabulary import Vocabulary
 
 T = TypeVar("T")
-END = object()
 
 
 class Event(NamedTuple):
@@ -51,5 +51,5 @@ def _sure(cloud: Particles[Any], vocabulary: Vocabulary) -> bytes:
 
 async def in_threads(items: Iterator[T]) -> AsyncIterator[T]:
     """The same items, each made in another thread, so that other tasks go on."""
-    while (item := await asyncio.to_thread(next, items, END)) is not END:
-        yield item  # type: ignore[misc]
+    while next_one := await asyncio.to_thread(lambda: list(islice(items, 1))):
+        yield next_one[0]

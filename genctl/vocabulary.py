@@ -113,6 +113,7 @@ def _read(tokenizer: Any) -> Reading:
 
 
 def _has(tokenizer: Any, path: str) -> bool:
+    """Has it such an attribute? Tokenizers of one kind raise NotImplementedError for what only others have."""
     try:
         attrgetter(path)(tokenizer)
     except (AttributeError, NotImplementedError):

@@ -435,7 +435,7 @@ def test_a_dialect_takes_its_own_flags_only() -> None:
     with pytest.raises(ArgumentError):
         pattern_expression("a", re.I, dialect="ecma")
     with pytest.raises(ArgumentError):
-        pattern_expression("a", dialect="perl")  # type: ignore[arg-type]
+        pattern_expression("a", dialect="perl")
 
 
 # -- laws of the automata

@@ -242,12 +242,12 @@ def test_parts_that_are_no_text_and_no_ids_are_refused_by_name(part: Any) -> Non
             SetPrompt(*arguments)
     for members in (None, 7, {"a": 1}, {"a", "b"}, iter("ab")):
         with pytest.raises(ArgumentError, match="the members of a SetPrompt are"):
-            SetPrompt("a", members, "b")  # type: ignore[arg-type]
+            SetPrompt("a", members, "b")
 
 
 def test_ids_of_parts_may_be_arrays() -> None:
     ids = SetPrompt([5], [[7], [9, 10]], [8])
-    assert SetPrompt(np.array([5]), [torch.tensor([7]), np.array([9, 10])], (np.int64(8),)) == ids  # type: ignore[arg-type, list-item]
+    assert SetPrompt(np.array([5]), [torch.tensor([7]), np.array([9, 10])], (np.int64(8),)) == ids
 
 
 @pytest.mark.parametrize(

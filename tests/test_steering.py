@@ -445,6 +445,18 @@ def test_what_a_class_of_the_user_says_of_itself_is_checked(told, message):
         LM.steered([Against(MODEL)])
 
 
+class Forgetful(Hook):
+    remembers = True
+
+    def __call__(self, step, scores, /):
+        return scores
+
+
+def test_a_hook_that_remembers_has_to_say_what():
+    with pytest.raises(ArgumentError, match="says that it remembers, but has no begin of its own"):
+        LM.steered([Forgetful()])
+
+
 def test_functions_see_tensors_of_models_that_answer_tensors():
     kinds = []
 

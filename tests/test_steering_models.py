@@ -226,7 +226,7 @@ def test_what_cannot_be_routed_is_refused():
         Routed(MODEL, Steered(MODEL, [lambda z: z / 2], "tilt"), ByEntropy(1))
     for chosen in (2, "1", None, 0.5, np.zeros(2)):
         with pytest.raises(ArgumentError, match="chose"):
-            Routed(MODEL, OTHER, lambda logits, active: chosen).prefill([[A]])  # noqa: B023
+            Routed(MODEL, OTHER, lambda logits, active, chosen=chosen: chosen).prefill([[A]])
     with pytest.raises(ArgumentError, match="large is NoneType"):
         Routed(MODEL, None, ByEntropy(1))
     for router in (None, 0.5, ByEntropy, len, lambda logits: 0, Temperature(1)):
@@ -438,7 +438,7 @@ def test_selectors_that_mean_nothing_are_refused():
             lm.generate("a", select=select, num_return_sequences=2)
     for score in (math.nan, math.inf, None, "5", np.zeros(2)):
         with pytest.raises(ArgumentError, match=r"(?s)select scored '.*' with .*(nan|inf|number)"):
-            lm.generate("a", select=lambda g: score, num_return_sequences=2, max_new_tokens=3)  # noqa: B023
+            lm.generate("a", select=lambda g, score=score: score, num_return_sequences=2, max_new_tokens=3)
 
 
 def test_selectors_score_beneath_hooks_wherever_these_stand():

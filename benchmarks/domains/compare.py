@@ -38,6 +38,11 @@ def domain_named(name: str) -> Domain:
     return importlib.import_module(f"benchmarks.domains.{DOMAINS[name]}").DOMAIN
 
 
+@cache
+def examples_of(domain: str, count: int, seed: int) -> Sequence[Example]:
+    return domain_named(domain).examples(count, seed)
+
+
 def read(path: Path) -> list[Row]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
 
@@ -83,13 +88,9 @@ class Worker:
         self.options = options
         self.model = genctl.load(None if options.model == "smollm2" else options.model)
 
-    @cache  # noqa: B019 - a worker lives as long as its process
-    def _examples(self, domain: str) -> Sequence[Example]:
-        return domain_named(domain).examples(self.options.examples, self.options.seed)
-
     def results(self, work: Work) -> Iterator[Row]:
         options, domain = self.options, domain_named(work.domain)
-        example = self._examples(work.domain)[work.i]
+        example = examples_of(work.domain, options.examples, options.seed)[work.i]
         sizes = Sizes(
             options.particles, options.awrs_particles, domain.max_new_tokens, options.max_tries, options.max_time
         )

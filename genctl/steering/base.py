@@ -136,12 +136,12 @@ class Hook(ABC):
         return self
 
     def begin(self, prompt: I64, /) -> Memo:
-        """The memo behind a prompt. A hook that says it remembers has to have one."""
-        raise NotImplementedError(f"{type(self).__name__} remembers, but has no begin")
+        """The memo behind a prompt. A hook that says it remembers has its own."""
+        return None
 
     def advance(self, memo: Memo, token: int, /) -> Memo:
         """The memo behind one more token; the same as one begun anew would be there."""
-        raise NotImplementedError(f"{type(self).__name__} remembers, but has no advance")
+        return memo
 
     @abstractmethod
     def __call__(self, step: Step, scores: F32, /) -> F32:
@@ -181,7 +181,7 @@ class Stack(Sequence[Hook]):
 
     def begin(self, prompt: I64) -> tuple[Memo, ...]:
         """One memo for each hook."""
-        return tuple(hook.begin(prompt) if hook.remembers else None for hook in self._hooks)
+        return tuple(hook.begin(prompt) for hook in self._hooks)
 
     def advance(self, memos: Sequence[Memo], tokens: Sequence[int]) -> tuple[Memo, ...]:
         after = []
@@ -230,6 +230,9 @@ def _check_declared(hook: Hook) -> None:
     for name, (holds, expected) in told.items():
         if not holds:
             raise ArgumentError(f"{hook!r} has the {name} {getattr(hook, name)!r}, expected {expected}")
+    for name in ("begin", "advance") if hook.remembers else ():
+        if getattr(type(hook), name) is getattr(Hook, name):
+            raise ArgumentError(f"{hook!r} says that it remembers, but has no {name} of its own")
 
 
 def _all_are(given: Any, kind: Any) -> bool:

@@ -28,6 +28,7 @@ from genctl.models.cache import Pass
 from genctl.models.transformers import EDITED, TIMES_EDITED, TransformersModel, layer_windows
 from genctl.steering.checks import check_count, check_finite, check_flag
 
+MASKS = "genctl_layers"  # the attribute of a mask that has those of all layers
 ADDITIVE = frozenset({"eager", "sdpa"})  # implementations of attention that add a mask of floats to the logits
 
 
@@ -202,12 +203,12 @@ class _Applied:
 def _given(mask: torch.Tensor, layers: Sequence[torch.Tensor]) -> torch.Tensor:
     """The mask, with those of all layers written on it."""
     given = mask[:]  # a tensor of its own, as the list holds the mask itself
-    given.genctl_layers = layers  # type: ignore[attr-defined]
+    setattr(given, MASKS, layers)
     return given
 
 
 def _own_mask(given: Any, index: int) -> torch.Tensor:
-    layers: Sequence[torch.Tensor] | None = getattr(given, "genctl_layers", None)
+    layers: Sequence[torch.Tensor] | None = getattr(given, MASKS, None)
     if layers is None:
         raise ModelError(
             "FirstTokenScale needs the mask that genctl gave to reach every layer, which got another one\n"
