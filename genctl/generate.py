@@ -12,14 +12,11 @@ import builtins
 import inspect
 import math
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import cache, partial
+from dataclasses import replace
+from functools import partial
 from typing import Any, Unpack, cast, overload
-
-import numpy as np
 
 from genctl.automata.base import UNREACHABLE
 from genctl.boundaries import at_boundaries
@@ -27,6 +24,7 @@ from genctl.constraints.base import Constraint
 from genctl.constraints.budget import Budget, within
 from genctl.constraints.rules import Rule, any_bytes, shown
 from genctl.errors import ArgumentError, ConstraintError, DeadEndError, GenctlError, ModelError
+from genctl.jobs import Job, ranked
 from genctl.models.base import LanguageModel, Prompt, is_model
 from genctl.models.boundary import Boundary
 from genctl.models.ensemble import Combine, Ensemble
@@ -50,25 +48,15 @@ from genctl.options import (
     selector_of,
     steered,
 )
-from genctl.results import FinishReason, Generation, Generations, Sample, choose, is_hopeless
-from genctl.runs import Group, Part, Plan, Run, fingerprint_of
+from genctl.results import Generation, Generations
+from genctl.runs import Plan, Run, fingerprint_of
 from genctl.samplers.base import TokenSampler
-from genctl.samplers.smc import COMPLETE, CUT, DEAD, GAVE_UP, STOPPED, Particles, Trace
 from genctl.steering.base import Stack
 from genctl.steering.model import Steered, unsteered
-from genctl.steering.observers import Confidence, Divergence
-from genctl.streaming import Event, in_threads, sure_texts
+from genctl.streaming import Event, in_threads
 from genctl.views import byte_logprob, byte_view, editable_model, fingerprints, infill_view
 
-REASONS: dict[int, FinishReason] = {
-    COMPLETE: "complete",
-    CUT: "length",
-    DEAD: "dead_end",
-    STOPPED: "time",
-    GAVE_UP: "gave_up",
-}
 MAX_NEW_TOKENS = 128
-CHOICE = 2**32  # the stream of the particle that is returned, among those of the particles
 
 
 class Model:
@@ -191,7 +179,7 @@ class Model:
         Raises as `generate`, and ArgumentError for several prompts or sequences, and min_ess, whose later rounds may
         choose another text.
         """
-        return _events(self._stream_job("stream", prompt, constraint, options))
+        return self._stream_job("stream", prompt, constraint, options).events()
 
     async def agenerate(
         self, prompt: Prompt | Ids | Batch, constraint: Any = None, **options: Unpack[Options]
@@ -207,10 +195,10 @@ class Model:
     ) -> AsyncIterator[Event]:
         """`stream` beside other tasks."""
         job = await asyncio.to_thread(lambda: self._stream_job("astream", prompt, constraint, options))
-        async for event in in_threads(_events(job)):
+        async for event in in_threads(job.events()):
             yield event
 
-    def _stream_job(self, function: str, prompt: Prompt | Ids, constraint: Any, options: Options) -> _Job:
+    def _stream_job(self, function: str, prompt: Prompt | Ids, constraint: Any, options: Options) -> Job:
         job = self._job(_call(function, prompt, constraint, options))
         for name, several in {
             "a list of prompts": job.batched,
@@ -221,7 +209,7 @@ class Model:
                 raise ArgumentError(f"{function}() tells one text as it is made: it does not go with {name}")
         return job
 
-    def _job(self, call: Call) -> _Job:
+    def _job(self, call: Call) -> Job:
         """All that is done before the model reads the prompts; what does not fit is refused."""
         if call.generation_config is not None:
             configured, call = self._configured(call)
@@ -278,9 +266,9 @@ class Model:
             scorer = unsteered(self.language_model)
             pairs = zip(prompts, encoded, strict=True)
             before = [opened._before(ids) or _encoded(scorer, one) for one, ids in pairs]
-            rankings = [partial(_ranked, model=scorer, ids=ids, selector=selector) for ids in before]
+            rankings = [partial(ranked, model=scorer, ids=ids, selector=selector) for ids in before]
         budgets = [held for _, held in bound]
-        return _Job(opened, call, plan, Run(model, plan, call.resume), rules, budgets, rankings, batched)
+        return Job(opened.language_model, call, plan, Run(model, plan, call.resume), rules, budgets, rankings, batched)
 
     def bytes(self, *, canonical: bool | None = None, eps: float = 0.0) -> Model:
         """The same model as one of bytes: 256 bytes and the end of text, whatever its tokens are.
@@ -444,150 +432,14 @@ class Model:
         model = self.language_model
         return model.sure(ids) if isinstance(model, Boundary) else None
 
-    def _generation(
-        self,
-        parts: Sequence[Part],
-        prompt: Sequence[int],
-        rule: Rule | None,
-        budget: Budget | None,
-        checkpoint: Callable[[], dict[str, Any]],
-        numbers: tuple[int, ...],
-    ) -> Generation:
-        samples = tuple(sample for part in parts for sample in self._samples(part, prompt, budget))
-        chosen = samples[choose(np.random.default_rng((*numbers, CHOICE)), samples)]
-        unfinished = any(sample.finish_reason == "time" for sample in samples)
-        return Generation(
-            **vars(chosen),
-            particles=samples,
-            rule=rule,
-            traces=tuple(part.trace for part in parts),
-            checkpoint=checkpoint() if unfinished else None,
-        )
-
-    def _samples(self, part: Part, prompt: Sequence[int], budget: Budget | None) -> Iterator[Sample]:
-        cloud = part.cloud
-        for i in range(part.rows.start, part.rows.stop):
-            reason = REASONS[int(cloud.status[i])]
-            if reason == "complete" and budget is not None and budget.shortened(cloud.tokens[i]):
-                reason = "wrapped_up"
-            yield Sample(
-                text=self.language_model.vocabulary.join(cloud.tokens[i]).decode(errors="replace"),
-                tokens=self._spelled(prompt, cloud.tokens[i]),
-                logprob=float(cloud.logprobs[i]),
-                log_weight=float(cloud.log_weights[i]),
-                finish_reason=reason,
-            )
-
-    def _spelled(self, prompt: Sequence[int], symbols: tuple[int, ...]) -> tuple[int, ...]:
-        """Tokens, which behind the bytes of a prompt are not what was drawn."""
-        model = self.language_model
-        return model.spelled(prompt, symbols) if isinstance(model, Boundary) else symbols
-
-    def _dead_end(self, parts: Sequence[Part]) -> str:
-        if parts[0].trace.tries:
-            return _no_text_found(parts[0].trace)
-        vocabulary = self.language_model.vocabulary
-        furthest = max((tokens for part in parts for tokens in part.cloud.tokens[part.rows]), key=len)
-        preferred = parts[0].cloud.wanted
-        wanted = ", ".join(f"{vocabulary.tokens[t].decode(errors='replace')!r} ({p:.2g})" for t, p in preferred)
-        text = vocabulary.join(furthest).decode(errors="replace")
-        return (
-            f"no token is allowed after {text!r} ({len(furthest)} tokens), in every particle"
-            + (f"; the model wanted {wanted}" if wanted else "")
-            + "\nhint: use more particles, a rule that judges prefixes earlier, or a wider top_k, top_p, min_p"
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class _Job:
-    """A call of `generate` that was looked at: what runs, and what becomes of it.
-
-    model: with the law of prompts' ends, without hooks. rules, budgets: of each prompt, as rankings, if there are any.
-    """
-
-    model: Model
-    call: Call
-    plan: Plan
-    run: Run
-    rules: Sequence[Rule | None]
-    budgets: Sequence[Budget | None]
-    rankings: Sequence[Callable[[Generations], Generations]] | None
-    batched: bool
-
-    def finish(self) -> Generation | Generations | list[Generation] | list[Generations]:
-        deque(self.steps(), maxlen=0)
-        return self.results()
-
-    def steps(self) -> Iterator[Particles[Any]]:
-        """Raises Interrupted at Ctrl-C."""
-        with _progress(self.call.progress, self.call.max_new_tokens) as on_step, self.run.interruptible():
-            yield from self.run.steps(on_step)
-
-    def results(self) -> Generation | Generations | list[Generation] | list[Generations]:
-        """Behind the last step. Raises DeadEndError where all texts of a prompt end where no token is allowed."""
-        results = list(self._results())
-        if self.rankings is not None:
-            results = [rank(several) for rank, several in zip(self.rankings, results, strict=True)]
-        if self.plan.sequences == 1:
-            singles = [several[0] for several in results]
-            return singles if self.batched else singles[0]
-        return results if self.batched else results[0]
-
-    def _results(self) -> Iterator[Generations]:
-        """Those of each prompt."""
-        parts, plan, checkpoint = self.run.parts, self.plan, cache(self.run.checkpoint)
-        for p, (rule, budget) in enumerate(zip(self.rules, self.budgets, strict=True)):
-            mine = [parts[Group(p, s)] for s in range(plan.sequences)]
-            items = [
-                self.model._generation(one, plan.prompts[p], rule, budget, checkpoint, (plan.seed, p, s))
-                for s, one in enumerate(mine)
-            ]
-            if all(is_hopeless(item.particles) for item in items):
-                raise DeadEndError(self.model._dead_end([part for one in mine for part in one]))
-            yield Generations(items)
-
 
 def _call(function: str, prompt: Any, constraint: Any, options: Options) -> Call:
     refuse_unknown([name for name in options if name not in KNOWN], KNOWN, function)
     return Call(**{**DEFAULTS, **options, "prompt": prompt, "constraint": constraint})
 
 
-def _events(job: _Job) -> Iterator[Event]:
-    """The text in pieces, the last of which comes with the result."""
-    told = 0
-    for text in sure_texts(job.steps(), job.model.language_model.vocabulary):
-        told += len(text)
-        yield Event(text)
-    made = cast(Generation, job.results())
-    yield Event(made.text[told:], made)
-
-
 def _encoded(model: LanguageModel[Any], prompt: Prompt | Ids) -> list[int]:
     return [int(i) for i in prompt] if are_ids(prompt) else model.encode(cast(Prompt, prompt))
-
-
-def _ranked(several: Generations, model: LanguageModel[Any], ids: Sequence[int], selector: Any) -> Generations:
-    """By the scores of a selector, which reads them behind a prompt of ids, or of a function of a Generation."""
-    if isinstance(selector, Confidence | Divergence):
-        scores = selector(model, ids, [g.tokens for g in several])
-    else:
-        scores = [_score(selector(g), g.text) for g in several]
-    for g, score in zip(several, scores, strict=True):
-        if not score < math.inf:  # NaN is not either
-            hint = (
-                "\nhint: the model cannot write behind the prompt what it can without it; take Divergence(uniform=True)"
-            )
-            raise ArgumentError(
-                f"select scored {g.text!r} with {score}" + (hint if isinstance(selector, Divergence) else "")
-            )
-    return several.ranked(scores)
-
-
-def _score(given: Any, text: str) -> float:
-    number = given.item() if getattr(given, "ndim", None) == 0 else given
-    if not isinstance(number, int | float):
-        raise ArgumentError(f"select scored {text!r} with {given!r}, it must be a number")
-    return float(number)
 
 
 def _refuse_without_suffix(made: Sequence[Generation]) -> None:
@@ -602,16 +454,6 @@ def _refuse_without_suffix(made: Sequence[Generation]) -> None:
 
 def _raw(text: str | builtins.bytes) -> builtins.bytes:
     return text.encode() if isinstance(text, str) else text
-
-
-def _no_text_found(trace: Trace) -> str:
-    tries, bound = trace.tries[0], trace.log_bounds[0]
-    if bound == -math.inf:
-        return "the model gives no text that obeys the rule any probability"
-    return (
-        f"none of {tries:,} texts obeyed the rule; the model gives it a log-probability of at most {bound:.2f}"
-        '\nhint: raise max_tries, or use method="awrs", which is led by the rule'
-    )
 
 
 PARAMETERS = inspect.signature(Model.generate).parameters
@@ -690,18 +532,3 @@ def _too_few(rule: Rule, given: int, budget: Budget) -> GenctlError:
         f"max_new_tokens is {given}, but {shortest} that obeys {name} has {fewest} tokens"
         f"\nhint: raise max_new_tokens to {fewest} at least, or let texts be cut with wrap_up=False"
     )
-
-
-@contextmanager
-def _progress(progress: Progress, total: int) -> Iterator[Callable[[int, int], None]]:
-    if callable(progress):
-        yield progress
-    elif progress:
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-        from rich.progress import Progress as Bar
-
-        with Bar(TextColumn("tokens"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), transient=True) as bar:
-            task = bar.add_task("tokens", total=total)
-            yield lambda done, of: bar.update(task, completed=done, total=of)
-    else:
-        yield lambda done, of: None
