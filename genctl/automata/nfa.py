@@ -291,10 +291,11 @@ class NFA:
             ends.add(place)
         nodes = [after] * len(tree)
         for place in range(len(tree) - 1, -1, -1):  # children come after their parents
-            ways = [((self._number(nodes[child]), 1 << byte),) for byte, child in tree[place].items()]
+            ways: list[Node] = [
+                (((self._number(nodes[child]), 1 << byte),), (), 0, ()) for byte, child in tree[place].items()
+            ]
             if ways:
-                further = [after] if place in ends else []
-                nodes[place] = either(*((way, (), 0, ()) for way in ways), *further)
+                nodes[place] = either(*ways, after) if place in ends else either(*ways)
         return nodes[:1]
 
     def _repeat(self, expression: Repeat, after: Node) -> Node:

@@ -124,12 +124,18 @@ class _Lists(NamedTuple):
     def extend(self, nfa: NFA) -> None:
         """Append the nodes and operations that are not listed yet."""
         nodes, edges, uses, rows, sets = self
-        for moves, operations, flags, _ in nfa.nodes[len(nodes) // kernels.NODE_WIDTH :]:
-            nodes.extend((len(edges) // 2, len(uses), flags, UNREACHABLE, -1))
-            for target, bytes_ in moves:
-                edges.append(sets.setdefault(bytes_, len(sets)))
-                edges.append(target)
-            uses.extend(operations)
+        new = nfa.nodes[len(nodes) // kernels.NODE_WIDTH :]
+        moves = [move for node in new for move in node[0]]
+        heads, edge, use = list[int](), len(edges) // 2, len(uses)
+        for node in new:
+            heads += edge, use, node[2], UNREACHABLE, -1
+            edge += len(node[0])
+            use += len(node[1])
+        nodes.extend(heads)
+        for bytes_ in dict.fromkeys([bytes_ for _, bytes_ in moves]):
+            sets.setdefault(bytes_, len(sets))
+        edges.extend([number for target, bytes_ in moves for number in (sets[bytes_], target)])
+        uses.extend([use for node in new for use in node[1]])
         for op in nfa.operations[len(rows) // kernels.OPERATION_WIDTH :]:
             rows.extend(_operation_row(op))
 

@@ -21,8 +21,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 from threading import Lock, local
 from time import perf_counter
@@ -110,12 +111,14 @@ def fingerprint(folder: Path) -> str:
 
 @dataclass
 class _Entry:
+    """nbytes: the size of the automaton's arrays when it was last looked up, or another was kept after it."""
+
     automaton: Automaton
     bound: tuple[Vocabulary, AutomatonConstraint] | None = None
+    nbytes: int = 0
 
-    @property
-    def nbytes(self) -> int:
-        return sum(array.nbytes for array in self.automaton.machine)
+    def weigh(self) -> None:
+        self.nbytes = sum(array.nbytes for array in self.automaton.machine)
 
 
 class _Memory:
@@ -137,13 +140,17 @@ class _Memory:
             if entry is None:
                 return None
             self._entries.move_to_end(self._here(key))
+            entry.weigh()
             if entry.nbytes > MEMORY_BYTES:  # it has grown
                 self._trim()
             return entry.automaton
 
     def put(self, key: str, automaton: Automaton) -> None:
         with self._lock:
+            for last in islice(reversed(self._entries.values()), 1):  # it may have grown since it was looked up
+                last.weigh()
             entry = _Entry(automaton)
+            entry.weigh()
             self._entries[self._here(key)] = entry
             self._by_automaton[id(automaton)] = entry
             self._trim()
@@ -184,9 +191,13 @@ def bound(automaton: Automaton, vocabulary: Vocabulary) -> AutomatonConstraint:
 
 def folder() -> Path:
     """Beside the converted models (models/gguf.py): in $GENCTL_CACHE, or else in the user's cache folder."""
+    return _folder(os.environ.get("GENCTL_CACHE"))
+
+
+@lru_cache(8)
+def _folder(named: str | None) -> Path:
     from platformdirs import user_cache_path
 
-    named = os.environ.get("GENCTL_CACHE")
     return (Path(named).expanduser() if named else user_cache_path("genctl")) / "constraints"
 
 
