@@ -9,6 +9,7 @@ file that is missing, damaged or foreign is as good as none, and so is a folder 
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
@@ -18,8 +19,8 @@ import sys
 import tempfile
 import unicodedata
 from collections import OrderedDict
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import import_module
@@ -35,7 +36,7 @@ from genctl.automata.stored import FORMAT, WORDS, pack, share, unpack
 from genctl.compilers.characters import ALL, json_string, utf8
 from genctl.compilers.json_schema.words import Names
 from genctl.constraints.automaton import AutomatonConstraint
-from genctl.errors import hearing
+from genctl.errors import hearing, warn
 from genctl.vocabulary import Vocabulary
 
 MEMORY_ENTRIES = 64
@@ -51,23 +52,40 @@ for encode in (json_string, utf8):
 def compiled(key: str | None, make: Callable[[], GrammarAutomaton]) -> Automaton:
     """What `make` returns, or what it returned for the same key (see `key`) before: then the states are shared.
 
-    What `make` warns of is told every time, since it is then made every time. Raises what `make` raises.
+    What `make` warns of is told every time, and there is no file of such a rule. Raises what `make` raises.
     """
     if key is None:
-        return make()
-    automaton = _memory.get(key)
+        with _uncollected():
+            return make()
+    entry = _memory.get(key)
+    if entry is not None:
+        for message in entry.warned:
+            warn(message)
+        return entry.automaton
+    automaton, warned = _read(key, make), list[str]()
     if automaton is None:
-        automaton = _read(key, make)
-        if automaton is None:
-            began = perf_counter()
-            with hearing() as warned:
-                automaton = make()
-            if warned:
-                return automaton
-            if perf_counter() - began > SLOW:
-                _write(key, automaton)
-        _memory.put(key, automaton)
+        began = perf_counter()
+        with hearing() as warned, _uncollected():
+            automaton = make()
+        if not warned and perf_counter() - began > SLOW:
+            _write(key, automaton)
+    _memory.put(key, automaton, warned)
     return automaton
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without Python's collector of cycles, which would walk time and again over all that a compiler has made so far.
+
+    Threads that compile at the same time may turn it on too early, which does no harm.
+    """
+    paused = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if paused:
+            gc.enable()
 
 
 def key(*content: Any) -> str | None:
@@ -114,6 +132,7 @@ class _Entry:
     """nbytes: the size of the automaton's arrays when it was last looked up, or another was kept after it."""
 
     automaton: Automaton
+    warned: list[str]
     bound: tuple[Vocabulary, AutomatonConstraint] | None = None
     nbytes: int = 0
 
@@ -134,7 +153,7 @@ class _Memory:
         """The key in this thread. Threads' numbers would not do: they are given again."""
         return self._thread.__dict__.setdefault("token", object()), key
 
-    def get(self, key: str) -> Automaton | None:
+    def get(self, key: str) -> _Entry | None:
         with self._lock:
             entry = self._entries.get(self._here(key))
             if entry is None:
@@ -143,13 +162,13 @@ class _Memory:
             entry.weigh()
             if entry.nbytes > MEMORY_BYTES:  # it has grown
                 self._trim()
-            return entry.automaton
+            return entry
 
-    def put(self, key: str, automaton: Automaton) -> None:
+    def put(self, key: str, automaton: Automaton, warned: list[str]) -> None:
         with self._lock:
             for last in islice(reversed(self._entries.values()), 1):  # it may have grown since it was looked up
                 last.weigh()
-            entry = _Entry(automaton)
+            entry = _Entry(automaton, warned)
             entry.weigh()
             self._entries[self._here(key)] = entry
             self._by_automaton[id(automaton)] = entry
@@ -157,7 +176,7 @@ class _Memory:
 
     def bound(self, automaton: Automaton, vocabulary: Vocabulary) -> AutomatonConstraint:
         with self._lock:
-            entry = self._by_automaton.get(id(automaton)) or _Entry(automaton)
+            entry = self._by_automaton.get(id(automaton)) or _Entry(automaton, [])
             if entry.bound is None or entry.bound[0] is not vocabulary:
                 entry.bound = vocabulary, AutomatonConstraint(automaton, vocabulary)
             return entry.bound[1]
