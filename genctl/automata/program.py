@@ -23,7 +23,7 @@ from genctl.automata.recursion import cycles, in_a_loop, remove_left_recursion
 from genctl.errors import ConstraintError
 from genctl.kernels import configurations as kernels
 from genctl.kernels.program import operation_length, settle_lengths, tell_apart
-from genctl.kernels.records import I32, U8
+from genctl.kernels.records import I32, I64, U8
 
 MOST = 2**31 - 2  # counts of rounds beyond it are never reached
 
@@ -97,16 +97,17 @@ def _finished(nfa: NFA) -> _Tables:
     lengths = _lengths(code)
     _check_empty_rules(nfa, lengths)
     if (lengths == UNREACHABLE).any():
-        settled = lengths.copy()
-        _prune(nfa, settled, [operation_length(code, own, i) for i in range(len(own))])
-        code, sets = _written(nfa, None)
-        _lengths(code)[:] = settled
+        code = _pruned(nfa, code, np.array([operation_length(code, own, i) for i in range(len(own))], np.int64))
     return _Tables(code, sets)
 
 
 def _lengths(code: I32) -> I32:
-    nodes, at = code[kernels.NODES], code[kernels.NODE_AT]
-    return code[at : at + kernels.NODE_WIDTH * nodes].reshape(nodes, kernels.NODE_WIDTH)[:, kernels.LENGTH]
+    return _heads(code)[:-1, kernels.LENGTH]
+
+
+def _heads(code: I32) -> I32:
+    """The table of nodes with the row behind it, which says where the last one ends."""
+    return code[code[kernels.NODE_AT] : code[kernels.EDGE_AT]].reshape(-1, kernels.NODE_WIDTH)
 
 
 class _Lists(NamedTuple):
@@ -209,12 +210,26 @@ def _check_empty_rules(nfa: NFA, lengths: I32) -> None:
                 raise ConstraintError(f"rule {name!r} is empty where a look-around lets it be", hint="inline the rule")
 
 
-def _prune(nfa: NFA, lengths: I32, operation_lengths: list[int]) -> None:
-    """Leave out moves and operations that lead nowhere."""
-    for number, (moves, operations, flags, _) in enumerate(nfa.nodes):
-        kept = tuple(move for move in moves if lengths[move[0]] < UNREACHABLE)
-        used = tuple(op for op in operations if operation_lengths[op] < UNREACHABLE)
-        nfa.nodes[number] = kept, used, flags, ()
+def _pruned(nfa: NFA, code: I32, operation_lengths: I64) -> I32:
+    """The tables without moves and operations that lead nowhere, which are left out of the nodes too."""
+    heads, lengths = _heads(code).copy(), _lengths(code)
+    edges = code[code[kernels.EDGE_AT] : code[kernels.USE_AT]].reshape(-1, 2)
+    uses = code[code[kernels.USE_AT] : code[kernels.OPERATION_AT]]
+    kept = lengths[edges[:, 1]] < UNREACHABLE, operation_lengths[uses] < UNREACHABLE
+    for column, keep in zip((kernels.EDGES, kernels.OPERATIONS), kept, strict=True):
+        dropped_at = np.searchsorted(heads[:, column], np.flatnonzero(~keep), side="right") - 1
+        for number in np.unique(dropped_at).tolist():
+            moves, operations, flags, _ = nfa.nodes[number]
+            moves = tuple(move for move in moves if lengths[move[0]] < UNREACHABLE)
+            operations = tuple(op for op in operations if operation_lengths[op] < UNREACHABLE)
+            nfa.nodes[number] = moves, operations, flags, ()
+        heads[:, column] = np.concatenate([[0], np.cumsum(keep)])[heads[:, column]]
+    edges, uses = edges[kept[0]], uses[kept[1]]
+    head, rest = code[: kernels.CODE].copy(), code[code[kernels.OPERATION_AT] :]
+    head[kernels.USE_AT] = head[kernels.EDGE_AT] + edges.size
+    shift = head[kernels.USE_AT] + uses.size - head[kernels.OPERATION_AT]
+    head[kernels.OPERATION_AT : kernels.MEMBER_AT + 1] += shift
+    return np.concatenate([head, heads.ravel(), edges.ravel(), uses, rest])
 
 
 def _byte_classes(nfa: NFA, sets: list[ByteSet]) -> tuple[U8, list[int], U8]:
