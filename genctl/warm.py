@@ -1,0 +1,125 @@
+"""All kernels, compiled now: `genctl warm`, and what the second process of a first start does (genctl/ahead.py).
+
+warm()
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+
+import genctl
+from genctl import ahead
+from genctl.constraints.merges import TokenPairs
+from genctl.generate import Model
+from genctl.kernels import configurations, loops, rejection
+
+# Kernels that a generation comes to from the other side: while the first process follows a text from its beginning to
+# `step`, these are what `step` needs last, and what comes behind it.
+OTHERS_FIRST = (
+    configurations.spell_children,
+    configurations.intern_state,
+    configurations.called_stack,
+    rejection.judged,
+    rejection.draw,
+    rejection.masked_sums,
+    loops.next_loop,
+)
+# Those for long texts, whose tables grow and are forgotten, and for masses that float32 does not hold.
+SELDOM = (
+    configurations.rehash_states,
+    configurations.rehash_joins,
+    configurations.forget,
+    rejection.masked_draw,
+)
+
+# The types of a kernel's arguments by their annotations, where all arrays have one dimension and masks are only read.
+TYPES = {
+    "I32": numba.int32[::1],
+    "I64": numba.int64[::1],
+    "U32": numba.types.Array(numba.uint32, 1, "C", readonly=True),
+    "F32": numba.float32[::1],
+    "F64": numba.float64[::1],
+    "Bool": numba.boolean[::1],
+    "int": numba.int64,
+    "float": numba.float64,
+    "bool": numba.boolean,
+}
+
+
+def warm() -> None:
+    """Compile every kernel that is not in numba's folder, by generating a little in every way that has its own."""
+    model = genctl.load("toy")
+    for work in WORK:
+        work(model)
+    for kernel in SELDOM:
+        compile_kernel(kernel)
+    ahead.finish()
+
+
+def work_ahead() -> None:
+    """The second process: begins elsewhere than the first. It ends when it is done, or after ahead.LIMIT seconds."""
+    limit = threading.Timer(ahead.LIMIT, os._exit, (1,))
+    limit.daemon = True
+    limit.start()
+    try:
+        for kernel in OTHERS_FIRST:
+            compile_kernel(kernel)
+        warm()
+    finally:
+        ahead.release()
+
+
+def compile_kernel(kernel: Any) -> None:
+    """Compile it for the types that its annotations name."""
+    annotations = dict(kernel.py_func.__annotations__)
+    annotations.pop("return")
+    kernel.compile(tuple(TYPES[name] for name in annotations.values()))
+
+
+# -- a little of everything
+
+
+def _masks(model: Model) -> None:
+    model.generate("JSON: ", genctl.json(SCHEMA), method="masked", max_new_tokens=40, seed=0)
+    model.generate("", genctl.regex("[a-z]{0,99}[.]"), method="masked", max_new_tokens=120, seed=0)
+
+
+def _particles(model: Model) -> None:
+    model.generate("JSON: ", genctl.json(SCHEMA), method="smc", max_new_tokens=40, seed=0)
+
+
+def _checks(model: Model) -> None:
+    """Rules that are functions, weights by the geometric estimator, greedy decoding."""
+    no_z = genctl.regex("[a-z]{4}") & (lambda text, done: "z" not in text)
+    model.generate("", no_z, num_particles=4, max_new_tokens=9, seed=0)
+    model.generate("", genctl.regex("[0-9]{4}"), method=genctl.AWRS("geometric"), max_new_tokens=9, seed=0)
+
+
+def _languages(model: Model) -> None:
+    """A product of automata, and a text that is followed without having been checked."""
+    model.generate("", genctl.json({"type": "string", "minLength": 3, "not": {"enum": ["abc"]}}), max_new_tokens=20, seed=0)
+    fresh = genctl.regex("[a-z]+followed").bind(model.language_model.vocabulary)
+    fresh.advance(fresh.start(), ord("a"))
+
+
+def _bytes(model: Model) -> None:
+    model.bytes().generate("The da", genctl.regex("[a-z ]{1,9}"), max_new_tokens=20, seed=0)
+
+
+def _merges(model: Model) -> None:
+    """Canonical texts, whose merges only real tokenizers have."""
+    pairs = TokenPairs(["a", "b", "ab"], [(0, 1, 2)])
+    pairs.encoding(2)
+    pairs.stable(0, 1)
+    pairs.any_stable(0, np.array([1], np.int32))
+    pairs.unstable_after(0)
+
+
+SCHEMA = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 9}, "days": {"type": "integer"}}}
+WORK: tuple[Callable[[Model], None], ...] = (_masks, _particles, _checks, _languages, _bytes, _merges)
