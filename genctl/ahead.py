@@ -43,17 +43,12 @@ def begin() -> None:
 
 
 def finish() -> None:
-    """All kernels have been compiled."""
+    """All kernels have been compiled. A second process that fails does not come here: its lock keeps others from it."""
     with suppress(OSError):
         done = stamp()
         done.parent.mkdir(parents=True, exist_ok=True)
         done.touch()
-
-
-def release() -> None:
-    """The second process ends."""
-    with suppress(OSError):
-        lock(stamp()).unlink(missing_ok=True)
+        lock(done).unlink(missing_ok=True)
 
 
 def wanted() -> bool:

@@ -17,20 +17,29 @@ import genctl
 from genctl import ahead
 from genctl.constraints.merges import TokenPairs
 from genctl.generate import Model
-from genctl.kernels import configurations, loops, rejection
+from genctl.kernels import budget, configurations, loops, rejection
+from genctl.kernels.records import Machine, TokenBytes, TokenTrie
 
-# Kernels that a generation comes to from the other side: while the first process follows a text from its beginning to
-# `step`, these are what `step` needs last, and what comes behind it.
+# In this order a second process meets the first one half way. The first follows a text from its beginning, through
+# `explore`, to `step`, the draws and masks that are built on it, and the checks of what is left. Here come first the
+# other things that `step` needs, then what does not need it, and what is built on it from the end.
 OTHERS_FIRST = (
-    configurations.spell_children,
-    configurations.intern_state,
     configurations.called_stack,
+    configurations.spell_children,
+    configurations.moves,
+    configurations.quick_moves,
     rejection.judged,
     rejection.draw,
     rejection.masked_sums,
     loops.next_loop,
+    configurations.same_moves,
+    configurations.rehash_states,
+    configurations.rehash_joins,
+    configurations.forget,
+    rejection.check_tokens,
+    budget.next_states,
 )
-# Those for long texts, whose tables grow and are forgotten, and for masses that float32 does not hold.
+# For long texts, whose tables grow and are forgotten, and for masses that float32 does not hold.
 SELDOM = (
     configurations.rehash_states,
     configurations.rehash_joins,
@@ -40,6 +49,7 @@ SELDOM = (
 
 # The types of a kernel's arguments by their annotations, where all arrays have one dimension and masks are only read.
 TYPES = {
+    "U8": numba.uint8[::1],
     "I32": numba.int32[::1],
     "I64": numba.int64[::1],
     "U32": numba.types.Array(numba.uint32, 1, "C", readonly=True),
@@ -50,6 +60,13 @@ TYPES = {
     "float": numba.float64,
     "bool": numba.boolean,
 }
+TABLE = numba.int32[:, ::1]
+RECORDS = {
+    Machine: (TABLE, TYPES["U8"], TYPES["Bool"], TYPES["I32"], TYPES["I32"], TYPES["I64"]),
+    TokenBytes: (TYPES["U8"], TYPES["I64"], TYPES["Bool"]),
+    TokenTrie: (TABLE, TYPES["I32"], TYPES["I32"]),
+}
+TYPES |= {record.__name__: numba.types.NamedTuple(fields, record) for record, fields in RECORDS.items()}
 
 
 def warm() -> None:
@@ -67,12 +84,9 @@ def work_ahead() -> None:
     limit = threading.Timer(ahead.LIMIT, os._exit, (1,))
     limit.daemon = True
     limit.start()
-    try:
-        for kernel in OTHERS_FIRST:
-            compile_kernel(kernel)
-        warm()
-    finally:
-        ahead.release()
+    for kernel in OTHERS_FIRST:
+        compile_kernel(kernel)
+    warm()
 
 
 def compile_kernel(kernel: Any) -> None:
@@ -96,14 +110,15 @@ def _particles(model: Model) -> None:
 
 def _checks(model: Model) -> None:
     """Rules that are functions, weights by the geometric estimator, greedy decoding."""
-    no_z = genctl.regex("[a-z]{4}") & (lambda text, done: "z" not in text)
-    model.generate("", no_z, num_particles=4, max_new_tokens=9, seed=0)
+    unlikely = genctl.regex("[0-9]{4}") & (lambda text, done: "0" not in text)
+    model.generate("the cat ", unlikely, num_particles=4, max_new_tokens=9, seed=0)
     model.generate("", genctl.regex("[0-9]{4}"), method=genctl.AWRS("geometric"), max_new_tokens=9, seed=0)
 
 
 def _languages(model: Model) -> None:
     """A product of automata, and a text that is followed without having been checked."""
-    model.generate("", genctl.json({"type": "string", "minLength": 3, "not": {"enum": ["abc"]}}), max_new_tokens=20, seed=0)
+    other = genctl.json({"type": "string", "minLength": 3, "maxLength": 20, "not": {"enum": ["abc"]}})
+    model.generate("", other, max_new_tokens=40, seed=0)
     fresh = genctl.regex("[a-z]+followed").bind(model.language_model.vocabulary)
     fresh.advance(fresh.start(), ord("a"))
 
