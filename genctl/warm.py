@@ -15,6 +15,8 @@ import numpy as np
 
 import genctl
 from genctl import ahead
+from genctl.automata.tabulated import intersection
+from genctl.compilers.regex import compile_regex
 from genctl.constraints.merges import TokenPairs
 from genctl.generate import Model
 from genctl.kernels import budget, configurations, loops, rejection
@@ -47,12 +49,17 @@ SELDOM = (
     rejection.masked_draw,
 )
 
+
 # The types of a kernel's arguments by their annotations, where all arrays have one dimension and masks are only read.
+def _read_only(kind: Any) -> Any:
+    return numba.types.Array(kind, 1, "C", readonly=True)
+
+
 TYPES = {
     "U8": numba.uint8[::1],
     "I32": numba.int32[::1],
     "I64": numba.int64[::1],
-    "U32": numba.types.Array(numba.uint32, 1, "C", readonly=True),
+    "U32": _read_only(numba.uint32),
     "F32": numba.float32[::1],
     "F64": numba.float64[::1],
     "Bool": numba.boolean[::1],
@@ -63,7 +70,7 @@ TYPES = {
 TABLE = numba.int32[:, ::1]
 RECORDS = {
     Machine: (TABLE, TYPES["U8"], TYPES["Bool"], TYPES["I32"], TYPES["I32"], TYPES["I64"]),
-    TokenBytes: (TYPES["U8"], TYPES["I64"], TYPES["Bool"]),
+    TokenBytes: (_read_only(numba.uint8), TYPES["I64"], TYPES["Bool"]),
     TokenTrie: (TABLE, TYPES["I32"], TYPES["I32"]),
 }
 TYPES |= {record.__name__: numba.types.NamedTuple(fields, record) for record, fields in RECORDS.items()}
@@ -116,9 +123,8 @@ def _checks(model: Model) -> None:
 
 
 def _languages(model: Model) -> None:
-    """A product of automata, and a text that is followed without having been checked."""
-    other = genctl.json({"type": "string", "minLength": 3, "maxLength": 20, "not": {"enum": ["abc"]}})
-    model.generate("", other, max_new_tokens=40, seed=0)
+    """A product of automata, which no store has; and a text that is followed without having been checked."""
+    intersection(compile_regex("a+"), compile_regex("[ab]{2}"))
     fresh = genctl.regex("[a-z]+followed").bind(model.language_model.vocabulary)
     fresh.advance(fresh.start(), ord("a"))
 

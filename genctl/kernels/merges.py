@@ -122,7 +122,7 @@ def encode_each(merges: Merges, tree: I32, reachable: Bool, highest: I32, word: 
         known = size > 0
         for i in range(size):
             known = known and word[i] != NONE
-        reachable[token] = known and encode(merges, word, slots, size, last) == 1 and word[0] == token
+        reachable[token] = known and encode(merges, word, slots, wide(size), last) == 1 and word[0] == token
         if reachable[token]:
             for i in range(3):
                 tree[i, token] = last[i]
