@@ -18,6 +18,7 @@ from genctl import ahead
 from genctl.automata.tabulated import intersection
 from genctl.compilers.regex import compile_regex
 from genctl.constraints.merges import TokenPairs
+from genctl.errors import ArgumentError
 from genctl.generate import Model
 from genctl.kernels import budget, configurations, loops, rejection
 from genctl.kernels.records import Machine, TokenBytes, TokenTrie
@@ -77,7 +78,12 @@ TYPES |= {record.__name__: numba.types.NamedTuple(fields, record) for record, fi
 
 
 def warm() -> None:
-    """Compile every kernel that is not in numba's folder, by generating a little in every way that has its own."""
+    """Compile every kernel that is not in numba's folder, by generating a little in every way that has its own.
+
+    Raises ArgumentError where numba compiles nothing.
+    """
+    if numba.config.DISABLE_JIT:
+        raise ArgumentError("NUMBA_DISABLE_JIT is set, so that kernels are not compiled\nhint: unset it")
     model = genctl.load("toy")
     for work in WORK:
         work(model)
