@@ -26,6 +26,8 @@ from genctl.kernels.cover import child, next_masses
 from genctl.kernels.resampling import inverse_cdf
 from genctl.models.bytes import ByteModel
 from genctl.models.toy import ToyModel
+from genctl.samplers.base import weigh
+from genctl.samplers.streams import seeded
 from genctl.trie import Tokens
 from genctl.vocabulary import Vocabulary
 from tests import naive
@@ -121,6 +123,24 @@ def test_removing_a_token_leaves_the_blocks_as_if_it_had_never_been(row, data):
     assert row[token] == 0
 
 
+@given(st.lists(st.floats(-120, 50, width=32) | st.just(-np.inf), min_size=1, max_size=700), st.integers(1, 3))
+def test_weights_are_the_exponentials_of_logits_below_the_largest(row, rows):
+    logits = np.tile(np.array(row, np.float32), (rows, 1))
+    weights = weigh(logits)
+    below = logits - np.float32(weights.top[:, None])  # in float32, as the kernel takes it
+    exact = np.exp(below.astype(np.float64))
+    np.testing.assert_allclose(weights.values, np.where(below > -87, exact, weights.values), rtol=3e-7)
+    assert (weights.values[below < -88.1] == 0).all()
+    np.testing.assert_allclose(weights.blocks.sum(axis=1), weights.values.astype(np.float64).sum(axis=1), rtol=1e-12)
+
+
+@given(st.integers(0, 2**63), st.integers(0, 2**41))
+def test_kernels_and_streams_count_the_same_numbers(seed, place):
+    streams = seeded(seed, [(3,)])
+    number = streams.uniforms(1, place)[0, 0]
+    assert rejection.uniform_at(streams.keys[0], place) == streams.uniform(0, place) == number
+
+
 LETTERS = Vocabulary((*(bytes((97 + i,)) for i in range(20)), b""), frozenset({20}))
 
 
@@ -133,23 +153,24 @@ LETTERS = Vocabulary((*(bytes((97 + i,)) for i in range(20)), b""), frozenset({2
 def test_the_awrs_kernel_is_the_estimator_by_its_definition(raw, members, seed, tail):
     row = np.array([*raw, 0], np.float32)
     allowed = [token in members for token in range(21)]
-    uniforms = np.random.default_rng(seed).random((1, 30))
+    streams = seeded(seed, [(0,)])
     automaton, flat = compile_regex(f"[{''.join(chr(97 + i) for i in members)}]"), Tokens.of(LETTERS).bytes
     blocks = np.zeros((1, 1))
     rejection.block_sums(row[None], blocks)
-    expected = naive.awrs(row.astype(float).tolist(), allowed, uniforms[0].tolist(), tail)
-    work, mass, status = np.zeros((1, 9), np.int64), np.zeros((1, 6)), np.array([rejection.WAITING])
+    expected = naive.awrs(row.astype(float).tolist(), allowed, streams.uniforms(30)[0].tolist(), tail)
+    work, mass, status = np.zeros((1, 9), np.int64), np.zeros((1, 7)), np.array([rejection.WAITING])
     work[0, rejection.CHOSEN], work[0, rejection.CUT_AT] = -1, rejection.NEVER
+    mass[0, rejection.TOTAL] = total = row.sum()
     plan = np.array([0, tail, 2, rejection.NEVER, 0, 1, 0])
     asked, masses, states = np.zeros((1, 1, 2), np.int64), np.zeros((1, 1, 2)), np.array([automaton.start])
-    rest = states, uniforms, work, mass, asked, masses, plan, status, 0.5
+    rest = states, streams.keys, work, mass, asked, masses, plan, status, 0.5
     while lacking := rejection.awrs(row[None], blocks, automaton.machine, flat, *rest):
         automaton.extend(lacking)
     if expected[0] < 0:  # nothing allowed has a weight: the caller draws from the mask
         assert status[0] == rejection.CUT
     else:
         assert status[0] == rejection.DONE
-        found = work[0, rejection.CHOSEN], mass[0, rejection.ESTIMATE]
+        found = work[0, rejection.CHOSEN], total * np.exp(mass[0, rejection.LOG_WEIGHT])
         assert found == (expected[0], pytest.approx(expected[1]))
 
 

@@ -6,6 +6,7 @@ in_new_process("json", SCHEMAS["strings"])               # True: it read the fil
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import subprocess
@@ -378,7 +379,25 @@ def test_warnings_are_told_every_time(slow, folder):
     assert files(folder) == []
 
 
+def test_pythons_collector_is_left_as_it_was_also_behind_an_error():
+    for before in (False, True):
+        (gc.enable if before else gc.disable)()
+        try:
+            genctl.regex("[ab]{17}")
+            with pytest.raises(genctl.ConstraintError):
+                genctl.regex("[ab]{18}(")
+            assert gc.isenabled() == before
+        finally:
+            gc.enable()
+
+
 # -- in memory
+
+
+def test_rules_that_were_warned_of_share_states_too():
+    with pytest.warns(GenctlWarning, match="maxLenght"):
+        rules = [genctl.json({"type": "string", "maxLenght": 5}) for _ in range(2)]
+    assert rules[0].automaton is rules[1].automaton
 
 
 def test_rules_with_the_same_content_share_states_and_masks():

@@ -149,21 +149,28 @@ def concat(*parts: Expression) -> Expression:
     """The parts one after the other, flattened; NOTHING as soon as one part is."""
     flat: list[Expression] = []
     for part in parts:
-        if part == NOTHING:
+        if type(part) is Concat:
+            flat += part.parts
+        elif type(part) is Union and not part.parts:
             return NOTHING
-        if isinstance(part, Concat):
-            flat.extend(part.parts)
-        elif not (isinstance(part, Literal) and part.text == b""):
+        elif type(part) is not Literal or part.text:
             flat.append(part)
     return flat[0] if len(flat) == 1 else Concat(tuple(flat))
 
 
 def union(*parts: Expression) -> Expression:
     """Any of the parts, flattened and without repetition."""
-    flat: dict[Expression, None] = {}
+    flat: list[Expression] = []
     for part in parts:
-        flat.update(dict.fromkeys(part.parts if isinstance(part, Union) else (part,)))
-    return next(iter(flat)) if len(flat) == 1 else Union(tuple(flat))
+        if type(part) is Union:
+            flat += part.parts
+        else:
+            flat.append(part)
+    if len(flat) == 2:  # large parts differ early, but a hash reads them whole
+        flat = flat[: 1 + (flat[0] != flat[1])]
+    elif len(flat) > 2:
+        flat = list(dict.fromkeys(flat))
+    return flat[0] if len(flat) == 1 else Union(tuple(flat))
 
 
 def optional(body: Expression) -> Expression:

@@ -291,10 +291,11 @@ class NFA:
             ends.add(place)
         nodes = [after] * len(tree)
         for place in range(len(tree) - 1, -1, -1):  # children come after their parents
-            ways = [((self._number(nodes[child]), 1 << byte),) for byte, child in tree[place].items()]
+            ways: list[Node] = [
+                (((self._number(nodes[child]), 1 << byte),), (), 0, ()) for byte, child in tree[place].items()
+            ]
             if ways:
-                further = [after] if place in ends else []
-                nodes[place] = either(*((way, (), 0, ()) for way in ways), *further)
+                nodes[place] = either(*ways, after) if place in ends else either(*ways)
         return nodes[:1]
 
     def _repeat(self, expression: Repeat, after: Node) -> Node:
@@ -410,15 +411,23 @@ def either(*nodes: Node) -> Node:
     if len(nodes) == 1:
         return nodes[0]
     all_moves: dict[int, ByteSet] = {}
-    all_operations: set[int] = set()
-    all_flags, all_waits = 0, set[int]()
+    all_operations: tuple[int, ...] = ()
+    all_flags = 0
+    all_waits: tuple[int, ...] = ()
     for moves, operations, flags, waits in nodes:
         for target, bytes_ in moves:
             all_moves[target] = all_moves.get(target, 0) | bytes_
-        all_operations.update(operations)
+        if operations:
+            all_operations += operations
         all_flags |= flags
-        all_waits.update(waits)
-    return tuple(sorted(all_moves.items())), tuple(sorted(all_operations)), all_flags, tuple(sorted(all_waits))
+        if waits:
+            all_waits += waits
+    return tuple(sorted(all_moves.items())), _sorted(all_operations), all_flags, _sorted(all_waits)
+
+
+def _sorted(numbers: tuple[int, ...]) -> tuple[int, ...]:
+    """In order and each once."""
+    return tuple(sorted(set(numbers))) if len(numbers) > 1 else numbers
 
 
 def _too_large() -> ConstraintError:
@@ -435,10 +444,9 @@ def byte_set(ranges: tuple[tuple[int, int], ...]) -> ByteSet:
 
 def has_empty(expression: Expression, empty_rules: set[str]) -> bool:
     """Has it the empty text, as far as is known of the rules? (Look-around may let through at most.)"""
-    kind = type(expression)
-    if kind is Bytes:
-        return False
     match expression:
+        case Bytes():
+            return False
         case Literal(text):
             return not text
         case Concat(parts):

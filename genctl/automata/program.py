@@ -10,15 +10,15 @@ impossible, is rewritten before (recursion.py). What can never be finished is le
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from genctl.automata.base import DEAD, UNREACHABLE
 from genctl.automata.expressions import Expression
-from genctl.automata.nfa import END_NUMBER, NFA, Base, ByteSet, Guard, Jump, Loop, Operation, Run, Track
+from genctl.automata.nfa import END_NUMBER, NFA, Base, ByteSet, Guard, Jump, Loop, Operation, Release, Run, Track
 from genctl.automata.recursion import cycles, in_a_loop, remove_left_recursion
 from genctl.errors import ConstraintError
 from genctl.kernels import configurations as kernels
@@ -124,14 +124,20 @@ class _Lists(NamedTuple):
     def extend(self, nfa: NFA) -> None:
         """Append the nodes and operations that are not listed yet."""
         nodes, edges, uses, rows, sets = self
-        for moves, operations, flags, _ in nfa.nodes[len(nodes) // kernels.NODE_WIDTH :]:
-            nodes.extend((len(edges) // 2, len(uses), flags, UNREACHABLE, -1))
-            for target, bytes_ in moves:
-                edges.append(sets.setdefault(bytes_, len(sets)))
-                edges.append(target)
-            uses.extend(operations)
+        new = nfa.nodes[len(nodes) // kernels.NODE_WIDTH :]
+        moves = [move for node in new for move in node[0]]
+        heads, edge, use = list[int](), len(edges) // 2, len(uses)
+        for node in new:
+            heads += edge, use, node[2], UNREACHABLE, -1
+            edge += len(node[0])
+            use += len(node[1])
+        nodes.extend(heads)
+        for bytes_ in dict.fromkeys([bytes_ for _, bytes_ in moves]):
+            sets.setdefault(bytes_, len(sets))
+        edges.extend([number for target, bytes_ in moves for number in (sets[bytes_], target)])
+        uses.extend([use for node in new for use in node[1]])
         for op in nfa.operations[len(rows) // kernels.OPERATION_WIDTH :]:
-            rows.extend(_operation_row(op))
+            rows.extend(_ROWS[type(op)](op))
 
 
 @lru_cache(32)
@@ -163,20 +169,17 @@ def _written(nfa: NFA, base: Base | None) -> _Tables:
     return _Tables(code, list(sets))
 
 
-def _operation_row(op: Operation) -> tuple[int, int, int, int, int]:
-    """Kind and operands."""
-    match op:
-        case Jump(body, target):
-            return kernels.JUMP, body, target, target == END_NUMBER, 0
-        case Loop(body, least, most, target):
-            return kernels.LOOP, body, min(least, MOST), -1 if most is None else min(most, MOST), target
-        case Run(_, target):
-            return kernels.RUN, 0, target, 0, 0
-        case Guard(_, _, behind, target):
-            return kernels.GUARD, 0, behind is not None, target, 0
-        case Track(_, _, target):
-            return kernels.TRACK, 0, target, 0, 0
-    return kernels.RELEASE, 0, op.target, 0, 0
+# Kind and operands of an operation.
+_ROWS: dict[type, Callable[[Any], tuple[int, int, int, int, int]]] = {
+    Jump: lambda op: (kernels.JUMP, op.body, op.target, op.target == END_NUMBER, 0),
+    Loop: lambda op: (
+        kernels.LOOP, op.body, min(op.least, MOST), -1 if op.most is None else min(op.most, MOST), op.target
+    ),
+    Run: lambda op: (kernels.RUN, 0, op.target, 0, 0),
+    Guard: lambda op: (kernels.GUARD, 0, op.behind is not None, op.target, 0),
+    Track: lambda op: (kernels.TRACK, 0, op.target, 0, 0),
+    Release: lambda op: (kernels.RELEASE, 0, op.target, 0, 0),
+}  # fmt: skip
 
 
 def _number_guards(nfa: NFA, code: I32) -> int:

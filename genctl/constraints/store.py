@@ -9,6 +9,7 @@ file that is missing, damaged or foreign is as good as none, and so is a folder 
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
@@ -18,11 +19,12 @@ import sys
 import tempfile
 import unicodedata
 from collections import OrderedDict
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 from threading import Lock, local
 from time import perf_counter
@@ -34,7 +36,7 @@ from genctl.automata.stored import FORMAT, WORDS, pack, share, unpack
 from genctl.compilers.characters import ALL, json_string, utf8
 from genctl.compilers.json_schema.words import Names
 from genctl.constraints.automaton import AutomatonConstraint
-from genctl.errors import hearing
+from genctl.errors import hearing, warn
 from genctl.vocabulary import Vocabulary
 
 MEMORY_ENTRIES = 64
@@ -50,23 +52,40 @@ for encode in (json_string, utf8):
 def compiled(key: str | None, make: Callable[[], GrammarAutomaton]) -> Automaton:
     """What `make` returns, or what it returned for the same key (see `key`) before: then the states are shared.
 
-    What `make` warns of is told every time, since it is then made every time. Raises what `make` raises.
+    What `make` warns of is told every time, and there is no file of such a rule. Raises what `make` raises.
     """
     if key is None:
-        return make()
-    automaton = _memory.get(key)
+        with _uncollected():
+            return make()
+    entry = _memory.get(key)
+    if entry is not None:
+        for message in entry.warned:
+            warn(message)
+        return entry.automaton
+    automaton, warned = _read(key, make), list[str]()
     if automaton is None:
-        automaton = _read(key, make)
-        if automaton is None:
-            began = perf_counter()
-            with hearing() as warned:
-                automaton = make()
-            if warned:
-                return automaton
-            if perf_counter() - began > SLOW:
-                _write(key, automaton)
-        _memory.put(key, automaton)
+        began = perf_counter()
+        with hearing() as warned, _uncollected():
+            automaton = make()
+        if not warned and perf_counter() - began > SLOW:
+            _write(key, automaton)
+    _memory.put(key, automaton, warned)
     return automaton
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without Python's collector of cycles, which would walk time and again over all that a compiler has made so far.
+
+    Threads that compile at the same time may turn it on too early, which does no harm.
+    """
+    paused = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if paused:
+            gc.enable()
 
 
 def key(*content: Any) -> str | None:
@@ -110,12 +129,15 @@ def fingerprint(folder: Path) -> str:
 
 @dataclass
 class _Entry:
-    automaton: Automaton
-    bound: tuple[Vocabulary, AutomatonConstraint] | None = None
+    """nbytes: the size of the automaton's arrays when it was last looked up, or another was kept after it."""
 
-    @property
-    def nbytes(self) -> int:
-        return sum(array.nbytes for array in self.automaton.machine)
+    automaton: Automaton
+    warned: list[str]
+    bound: tuple[Vocabulary, AutomatonConstraint] | None = None
+    nbytes: int = 0
+
+    def weigh(self) -> None:
+        self.nbytes = sum(array.nbytes for array in self.automaton.machine)
 
 
 class _Memory:
@@ -131,26 +153,30 @@ class _Memory:
         """The key in this thread. Threads' numbers would not do: they are given again."""
         return self._thread.__dict__.setdefault("token", object()), key
 
-    def get(self, key: str) -> Automaton | None:
+    def get(self, key: str) -> _Entry | None:
         with self._lock:
             entry = self._entries.get(self._here(key))
             if entry is None:
                 return None
             self._entries.move_to_end(self._here(key))
+            entry.weigh()
             if entry.nbytes > MEMORY_BYTES:  # it has grown
                 self._trim()
-            return entry.automaton
+            return entry
 
-    def put(self, key: str, automaton: Automaton) -> None:
+    def put(self, key: str, automaton: Automaton, warned: list[str]) -> None:
         with self._lock:
-            entry = _Entry(automaton)
+            for last in islice(reversed(self._entries.values()), 1):  # it may have grown since it was looked up
+                last.weigh()
+            entry = _Entry(automaton, warned)
+            entry.weigh()
             self._entries[self._here(key)] = entry
             self._by_automaton[id(automaton)] = entry
             self._trim()
 
     def bound(self, automaton: Automaton, vocabulary: Vocabulary) -> AutomatonConstraint:
         with self._lock:
-            entry = self._by_automaton.get(id(automaton)) or _Entry(automaton)
+            entry = self._by_automaton.get(id(automaton)) or _Entry(automaton, [])
             if entry.bound is None or entry.bound[0] is not vocabulary:
                 entry.bound = vocabulary, AutomatonConstraint(automaton, vocabulary)
             return entry.bound[1]
@@ -184,9 +210,13 @@ def bound(automaton: Automaton, vocabulary: Vocabulary) -> AutomatonConstraint:
 
 def folder() -> Path:
     """Beside the converted models (models/gguf.py): in $GENCTL_CACHE, or else in the user's cache folder."""
+    return _folder(os.environ.get("GENCTL_CACHE"))
+
+
+@lru_cache(8)
+def _folder(named: str | None) -> Path:
     from platformdirs import user_cache_path
 
-    named = os.environ.get("GENCTL_CACHE")
     return (Path(named).expanduser() if named else user_cache_path("genctl")) / "constraints"
 
 

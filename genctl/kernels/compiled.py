@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numpy as np
-from numba import njit
+from numba import config, njit
 from numba.core import event
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -36,6 +36,16 @@ def inlined(function: F) -> F:
 def summing_kernel(function: F) -> F:
     """The same, and additions may be reordered so that sums use vector instructions."""
     return cast(F, njit(cache=True, nogil=True, fastmath={"reassoc"})(function))
+
+
+def contracting_kernel(function: F) -> F:
+    """The same, where products are added: each such pair may be one instruction, which rounds once."""
+    return cast(F, njit(cache=True, nogil=True, fastmath={"contract"})(function))
+
+
+def wrapping(function: F) -> F:
+    """`inlined`, for sums and products of uint64 that go around; without a compiler numpy would warn of them."""
+    return np.errstate(over="ignore")(function) if config.DISABLE_JIT else inlined(function)
 
 
 # An int64, whatever int or constant was given: kernels are then compiled for one type each.

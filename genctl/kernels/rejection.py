@@ -14,8 +14,8 @@ import math
 import numpy as np
 
 from genctl.kernels.automaton import run_token
-from genctl.kernels.compiled import inlined, kernel, summing_kernel, wide
-from genctl.kernels.records import DEAD, F32, F64, I32, I64, U32, Machine, TokenBytes
+from genctl.kernels.compiled import contracting_kernel, inlined, kernel, summing_kernel, wide, wrapping
+from genctl.kernels.records import DEAD, F32, F64, I64, U32, U64, Machine, TokenBytes
 
 BLOCK = 256
 WORDS = BLOCK // 32  # of a packed mask over a block
@@ -24,18 +24,23 @@ WORDS = BLOCK // 32  # of a packed mask over a block
 LOG2_E, LOG2_HIGH, LOG2_LOW = np.float32(1.44269504), np.float32(0.693359375), np.float32(-2.12194440e-4)
 C0, C1, C2 = np.float32(1.9875691500e-4), np.float32(1.3981999507e-3), np.float32(8.3334519073e-3)
 C3, C4, C5 = np.float32(4.1665795894e-2), np.float32(1.6666665459e-1), np.float32(5.0000001201e-1)
-LEAST, NOTHING, HALF, ONE = np.float32(-87.0), np.float32(0.0), np.float32(0.5), np.float32(1.0)
+LEAST, HALF, ONE = np.float32(-88.0), np.float32(0.5), np.float32(1.0)  # k is -127 at LEAST, and 2**k written as 0
 
-# Status of a row: drawn (or dead), to be drawn further, asks for verdicts, has them, better drawn from its mask, needs
-# uniforms, has a token whose weight is better found from the mask.
-DONE, WAITING, ASKS, ANSWERED, CUT, DRY, NO_MASS = range(7)
+# SplitMix64 (Steele, Lea & Flood 2014).
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+FIRST_FACTOR, SECOND_FACTOR = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+
+# Status of a row: drawn (or dead), to be drawn further, asks for verdicts, has them, better drawn from its mask, has a
+# token whose weight is better found from the mask.
+DONE, WAITING, ASKS, ANSWERED, CUT, NO_MASS = range(6)
 ALLOWED, REFUSED, UNKNOWN = 1, 0, -1
 NEVER = 2**62
 
 # Columns of a row's work. CUT_AT: refused tokens after which it is better drawn from its mask. USED: of the uniforms.
 USED, CHOSEN, CHECKS, ACCEPTED, REFUSALS, BEHIND, PENDING, LACKING, CUT_AT = range(9)
-# Columns of a row's mass. TOTAL: before the first draw; SEEN: of allowed tokens; ESTIMATE: of all that is allowed.
-TOTAL, SEEN, ESTIMATE, SHARE, SPREAD, REJECTIONS = range(6)
+# Columns of a row's mass. TOTAL: before the first draw; SEEN: of allowed tokens; ESTIMATE: of all that is allowed, and
+# LOG_WEIGHT what it says of a row that is done.
+TOTAL, SEEN, ESTIMATE, SHARE, SPREAD, REJECTIONS, LOG_WEIGHT = range(7)
 # Fields of a plan. ASKING: 1 what the automaton allows is asked, 2 everything is; AHEAD: draws that are asked at once;
 # MASKS: weights come from the mask, unless hardly anything is left behind the accepted token.
 GEOMETRIC, TAIL, MAX_ACCEPTS, MAX_REJECTS, ASKING, AHEAD, MASKS = range(7)
@@ -63,30 +68,24 @@ def block_sums(weights: F32, blocks: F64) -> None:
             blocks[n, b] = block_sum(weights[n], b)
 
 
-@summing_kernel
-def exponentials(logits: F32, top: F32, values: F32, blocks: F64, powers: I32, scales: F32) -> None:
-    """values (N, V) = exp(logits - top (N,)), 0 below exp(-87), and the sums of their blocks, in one pass.
+@contracting_kernel
+def exponentials(logits: F32, top: float, values: F32) -> None:
+    """values (V,) = exp(logits (V,) - top), 0 below exp(-88)."""
+    for i in range(logits.shape[0]):
+        x = max(logits[i] - top, LEAST)
+        k = np.int32(x * LOG2_E - HALF)
+        r = x - np.float32(k) * LOG2_HIGH - np.float32(k) * LOG2_LOW
+        p = ((((C0 * r + C1) * r + C2) * r + C3) * r + C4) * r + C5
+        values[i] = (p * r * r + r + ONE) * np.int32((k + 127) << 23).view(np.float32)
 
-    scratch: powers (BLOCK,), and scales, the same memory as float32: the exponents 2**k are written as bits.
-    """
-    for n in range(logits.shape[0]):
+
+@kernel
+def weigh_rows(logits: F32, top: F32, values: F32, blocks: F64) -> None:
+    """values (N, V) = exp(logits - top (N,)), and blocks (N, ceil(V / BLOCK)), the sums of their blocks."""
+    for n in range(logits.shape[0]):  # apart, since one loop would not be turned into vector instructions
+        exponentials(logits[n], top[n], values[n])
         for b in range(blocks.shape[1]):
-            begin = b * BLOCK
-            size = min(BLOCK, logits.shape[1] - begin)
-            for j in range(size):
-                x = logits[n, begin + j] - top[n]
-                y = max(x, LEAST)
-                k = np.int32(y * LOG2_E - HALF)
-                r = y - np.float32(k) * LOG2_HIGH - np.float32(k) * LOG2_LOW
-                p = ((((C0 * r + C1) * r + C2) * r + C3) * r + C4) * r + C5
-                powers[j] = np.int32((k + 127) << 23)
-                values[n, begin + j] = p * r * r + r + ONE if x >= LEAST else NOTHING
-            total = 0.0
-            for j in range(size):
-                value = values[n, begin + j] * scales[j]
-                values[n, begin + j] = value
-                total += float(value)
-            blocks[n, b] = total
+            blocks[n, b] = block_sum(values[n], b)
 
 
 @summing_kernel
@@ -147,6 +146,16 @@ def draw_masked(weights: F32, mask: U32, blocks: F64, uniform: float) -> int:
 @inlined
 def is_set(mask: U32, token: int) -> bool:
     return bool(wide(mask[token >> 5]) >> (token & 31) & 1)
+
+
+@wrapping
+def uniform_at(key: int, place: int) -> float:
+    """Number `place` of a stream (samplers/streams.py) by its key, a uint64."""
+    z = key + (np.uint64(place) + np.uint64(2)) * GOLDEN
+    z = (z ^ (z >> np.uint64(30))) * FIRST_FACTOR
+    z = (z ^ (z >> np.uint64(27))) * SECOND_FACTOR
+    z = z ^ (z >> np.uint64(31))
+    return float(z >> np.uint64(11)) * 2.0**-53
 
 
 @kernel
@@ -305,7 +314,7 @@ def awrs_row(
     machine: Machine,
     tokens: TokenBytes,
     state: int,
-    uniforms: F64,
+    key: int,
     work: I64,
     mass: F64,
     asked: I64,
@@ -319,7 +328,7 @@ def awrs_row(
     WAITING: the automaton has to be extended with work[LACKING]. ASKS: asked[: work[PENDING]] has tokens whose verdict
     is UNKNOWN. CUT: so many tokens were refused, or so little is left (tail), that the row should be drawn from its
     mask: all that was refused is outside, so the law stays. NO_MASS: the token is drawn, and mass[SEEN] plus the masked
-    weights that are left is the allowed mass. DRY: all uniforms are used.
+    weights that are left is the allowed mass. key: of the row's stream of uniforms.
     """
     if status == ANSWERED:
         for i in range(work[PENDING]):
@@ -333,9 +342,7 @@ def awrs_row(
             return CUT
         if plan[MASKS] and work[CHOSEN] >= 0 and left > NEAR * mass[SEEN]:
             return NO_MASS
-        if work[USED] + 2 > uniforms.shape[0]:
-            return ASKS if work[PENDING] > 0 else DRY
-        token = draw(weights, blocks, uniforms[work[USED]])
+        token = draw(weights, blocks, uniform_at(key, work[USED]))
         if token < 0:
             if work[PENDING] > 0:
                 return ASKS
@@ -347,7 +354,7 @@ def awrs_row(
             return WAITING
         work[USED] += 1
         if plan[GEOMETRIC] and work[REFUSALS] > 0:
-            repeat_rejections(mass, left, uniforms[work[USED]])
+            repeat_rejections(mass, left, uniform_at(key, work[USED]))
             work[USED] += 1
             if close_with_replacement(work, mass, plan):
                 return DONE
@@ -374,7 +381,7 @@ def awrs(
     machine: Machine,
     tokens: TokenBytes,
     states: I64,
-    uniforms: F64,
+    keys: U64,
     work: I64,
     mass: F64,
     asked: I64,
@@ -383,7 +390,10 @@ def awrs(
     status: I64,
     tail: float,
 ) -> int:
-    """`awrs_row` on each of the N rows that can go on. 0, or what the automaton has to be extended with."""
+    """`awrs_row` on each of the N rows that can go on. 0, or what the automaton has to be extended with.
+
+    mass[LOG_WEIGHT] is -inf until a row is DONE with a token.
+    """
     for n in range(states.shape[0]):
         if status[n] == WAITING or status[n] == ANSWERED:
             status[n] = awrs_row(
@@ -392,7 +402,7 @@ def awrs(
                 machine,
                 tokens,
                 states[n],
-                uniforms[n],
+                keys[n],
                 work[n],
                 mass[n],
                 asked[n],
@@ -403,6 +413,8 @@ def awrs(
             )
             if status[n] == WAITING:
                 return wide(work[n, LACKING])
+            if status[n] == DONE and work[n, CHOSEN] >= 0 and mass[n, ESTIMATE] > 0.0:
+                mass[n, LOG_WEIGHT] = math.log(mass[n, ESTIMATE]) - math.log(mass[n, TOTAL])
     return 0
 
 

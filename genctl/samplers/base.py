@@ -17,7 +17,7 @@ import numpy as np
 from genctl.constraints.base import Constraint
 from genctl.errors import ModelError
 from genctl.kernels.records import F32, F64, I64
-from genctl.kernels.rejection import BLOCK, draw, exponentials
+from genctl.kernels.rejection import BLOCK, draw, weigh_rows
 from genctl.samplers.streams import Streams
 
 DEAD_TOKEN = -1
@@ -58,13 +58,13 @@ class Weights(NamedTuple):
 def weigh(logits: F32) -> Weights:
     """One pass for the largest logits, one for exponentials and sums. Raises ModelError for NaN or +inf."""
     top = logits.max(axis=1)
-    if np.isnan(top).any() or (top == np.inf).any():
-        raise ModelError("the model's logits contain NaN or +inf; load it in float32 or bfloat16")
-    top[top == -np.inf] = 0.0
+    if not np.isfinite(top).all():
+        if not (top < np.inf).all():
+            raise ModelError("the model's logits contain NaN or +inf; load it in float32 or bfloat16")
+        top[top == -np.inf] = 0.0
     values = np.empty_like(logits)
     blocks = np.empty((len(logits), -(-logits.shape[1] // BLOCK)))
-    powers = np.empty(BLOCK, np.int32)
-    exponentials(logits, top, values, blocks, powers, powers.view(np.float32))
+    weigh_rows(logits, top, values, blocks)
     return Weights(values, blocks, top.astype(np.float64), blocks.sum(axis=1))
 
 

@@ -34,7 +34,6 @@ from genctl.samplers.streams import Streams
 CUT, LATE_CUT = 4, 16  # refused tokens after which rows of a compiled rule are drawn from its mask
 PATIENCE = 8  # refused tokens after which other rules are asked what all they refuse
 COMPILED_TAIL, TAIL_IN_PYTHON = 8, 3  # draws behind the accepted one
-UNIFORMS = 32  # at a time
 OF_MASKS = 2**40  # where the uniforms of rows drawn from masks begin
 
 Compiled = AutomatonConstraint | Budget | Checked  # whose masks are cheap
@@ -111,38 +110,33 @@ class _Run:
         self._language = _language(constraint, states)
         self._plan, cut = _plan(sampler, constraint, self._language)
         ahead = int(self._plan[rejection.AHEAD])
-        self._uniforms, self._used = streams.uniforms(UNIFORMS), np.zeros(n_rows, np.int64)
         self._asked = np.zeros((n_rows, ahead, 2), np.int64)
         self._masses = np.zeros((n_rows, ahead, 2))
         self._status = np.full(n_rows, rejection.WAITING)
         self.work = np.zeros((n_rows, 9), np.int64)
         self.work[:, rejection.CHOSEN] = -1
         self.work[:, rejection.CUT_AT] = cut
-        self.mass = np.zeros((n_rows, 6))
-        self.mass[:, rejection.TOTAL] = weights.total
+        self.mass = np.zeros((n_rows, 7))
+        self.mass[:, rejection.TOTAL], self.mass[:, rejection.LOG_WEIGHT] = weights.total, -np.inf
         self.exact = np.zeros(n_rows, np.bool_)  # is the weight from the mask?
 
     def finish(self) -> tuple[I64, F64]:
         """(tokens, log-weights)."""
-        tokens, estimates = self.work[:, rejection.CHOSEN], self.mass[:, rejection.ESTIMATE]
-        log_weights = np.full(len(tokens), -np.inf)
+        tokens, log_weights = self.work[:, rejection.CHOSEN], self.mass[:, rejection.LOG_WEIGHT]
         while True:
             self._run_kernel()
-            if not self._status.any():  # all are DONE
-                break
-            self._ask()
-            for n in np.flatnonzero(self._status).tolist():
-                if self._status[n] == rejection.DRY:
-                    self._refill(n)
-                elif self._status[n] == rejection.NO_MASS:
+            statuses = self._status.tolist()
+            if not any(statuses):  # all are DONE
+                return tokens.copy(), log_weights.copy()
+            if rejection.ASKS in statuses:
+                self._ask()
+            for n, status in enumerate(statuses):
+                if status == rejection.NO_MASS:
                     log_weights[n] = self._weight_by_mask(n)
                     self._status[n] = rejection.DONE
-                elif self._status[n] == rejection.CUT and not self._keep_candidates(n):
+                elif status == rejection.CUT and not self._keep_candidates(n):
                     tokens[n], log_weights[n] = self._by_mask(n)
                     self._status[n] = rejection.DONE
-        drawn = (tokens >= 0) & ~self.exact
-        log_weights[drawn] = np.log(estimates[drawn]) - np.log(self.mass[drawn, rejection.TOTAL])
-        return tokens.copy(), log_weights
 
     def _run_kernel(self) -> None:
         """The kernel stops where the automaton is not built yet, and goes on after."""
@@ -161,7 +155,7 @@ class _Run:
             machine,
             tokens,
             states,
-            self._uniforms,
+            self._streams.keys,
             self.work,
             self.mass,
             self._asked,
@@ -174,8 +168,6 @@ class _Run:
     def _ask(self) -> None:
         """All questions of all rows at once."""
         rows = np.flatnonzero(self._status == rejection.ASKS)
-        if not len(rows):
-            return
         pending = np.arange(self._asked.shape[1]) < self.work[rows, rejection.PENDING, None]
         unknown = pending & (self._asked[rows, :, rejection.VERDICT] == rejection.UNKNOWN)
         i, column = np.nonzero(unknown)
@@ -183,11 +175,6 @@ class _Run:
         verdicts = self._constraint.allows_each(states, tokens)
         self._asked[rows[i], column, rejection.VERDICT] = verdicts
         self._status[rows] = rejection.ANSWERED
-
-    def _refill(self, row: int) -> None:
-        self._used[row] += self.work[row, rejection.USED]
-        self._uniforms[row] = self._streams.rows(np.array([row])).uniforms(UNIFORMS, int(self._used[row]))[0]
-        self.work[row, rejection.USED], self._status[row] = 0, rejection.WAITING
 
     def _keep_candidates(self, row: int) -> bool:
         """Refuse at once all that a cheap mask refuses, and go on; that never changes the estimate's mean."""
@@ -210,8 +197,8 @@ class _Run:
 
     def _by_mask(self, row: int) -> tuple[int, float]:
         """The exact tail: only tokens outside of the mask were taken out."""
-        uniform = self._streams.rows(np.array([row])).uniforms(1, OF_MASKS)[0, 0]
-        return draw_allowed(self._logits, self._weights, row, self._mask(row), float(uniform))
+        uniform = self._streams.uniform(row, OF_MASKS)
+        return draw_allowed(self._logits, self._weights, row, self._mask(row), uniform)
 
     def _mask(self, row: int) -> U32:
         self.exact[row] = True

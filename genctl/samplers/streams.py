@@ -9,19 +9,17 @@ SplitMix64 (Steele, Lea & Flood 2014), read at any place of its sequence.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 from numpy.random import Generator, Philox, SeedSequence
-from numpy.typing import NDArray
 
-from genctl.kernels.records import F64, I64
+from genctl.kernels.records import F64, I64, U64
+from genctl.kernels.rejection import FIRST_FACTOR, GOLDEN, SECOND_FACTOR
 
-U64: TypeAlias = NDArray[np.uint64]
-
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_ROUNDS = (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)), (np.uint64(27), np.uint64(0x94D049BB133111EB))
+_ROUNDS = (np.uint64(30), FIRST_FACTOR), (np.uint64(27), SECOND_FACTOR)
 _LAST = np.uint64(31)
+_ALL = 2**64 - 1
 
 
 class Streams(NamedTuple):
@@ -42,6 +40,13 @@ class Streams(NamedTuple):
         bits = _mixed(self.keys[:, None] + places) >> np.uint64(11)
         return bits.astype(np.float64) * 2.0**-53
 
+    def uniform(self, row: int, place: int) -> float:
+        """Number `place` of one stream."""
+        z = int(self.keys[row]) + (place + 2) * int(GOLDEN) & _ALL
+        for shift, factor in _ROUNDS:
+            z = (z ^ z >> int(shift)) * int(factor) & _ALL
+        return ((z ^ z >> int(_LAST)) >> 11) * 2.0**-53
+
     def generator(self, row: int) -> Generator:
         """numpy's generator for what needs many numbers of one stream."""
         return Generator(Philox(key=int(self.keys[row])))
@@ -57,7 +62,7 @@ def seeded(seed: int, rows: Sequence[tuple[int, ...]]) -> Streams:
 
 def of(rng: Generator, count: int) -> Streams:
     """Streams that a generator begins; it moves on."""
-    return Streams(rng.integers(2**64, size=count, dtype=np.uint64))
+    return Streams(np.frombuffer(rng.bytes(8 * count), np.uint64))
 
 
 def _mixed(values: U64) -> U64:

@@ -78,7 +78,8 @@ DRAFTS = {
 
 def escaped(name: str | int) -> str:
     """A member name as one step of a JSON pointer."""
-    return str(name).replace("~", "~0").replace("/", "~1")
+    step = str(name)
+    return step.replace("~", "~0").replace("/", "~1") if "~" in step or "/" in step else step
 
 
 def refuse(pointer: Pointer, reason: str, hint: str | None = None) -> NoReturn:

@@ -153,7 +153,10 @@ class Documents:
         """(pointer, resource, fragment) of a reference."""
         self._scan_main()
         base = self._resource(place.pointer)
-        url, fragment = urldefrag(base.uri + reference if reference.startswith("#") else urljoin(base.uri, reference))
+        if reference.startswith("#"):
+            url, fragment = base.uri, reference[1:]
+        else:
+            url, fragment = urldefrag(urljoin(base.uri, reference))
         resource = base if url == base.uri else self._find(url)
         if resource is None:
             known = "documents come from the registry only, they are never fetched"
@@ -169,10 +172,11 @@ class Documents:
                 refuse(place.at(word), f"{reference!r} refers to an anchor that does not exist")
             return pointer, resource.uri, fragment
         pointer = resource.pointer + "".join("/" + escaped(step) for step in _steps(fragment))
-        try:
-            self._value(pointer)
-        except LookupError:
-            refuse(place.at(word), f"{reference!r} refers to nothing")
+        if pointer not in self._found:
+            try:
+                self._value(pointer)
+            except LookupError:
+                refuse(place.at(word), f"{reference!r} refers to nothing")
         return pointer, resource.uri, fragment
 
     def _find(self, url: str) -> Resource | None:
@@ -224,6 +228,7 @@ class Documents:
             pointer, schema, resource = work.pop()
             if not isinstance(schema, dict):
                 continue
+            self._found[pointer] = schema
             resource = self._note(pointer, schema, resource)
             if not ("$ref" in schema and resource.draft.year <= 7):
                 work += [(f"{pointer}{steps}", part, resource) for steps, part in subschemas(schema)]
@@ -240,7 +245,7 @@ class Documents:
         if pointer != resource.pointer and "$schema" in schema:
             draft = self._draft_of(schema, pointer) or draft
         identifier = self._identifier(schema, draft)
-        name, fragment = urldefrag(identifier)
+        name, fragment = urldefrag(identifier) if identifier else ("", "")
         if name and (pointer != resource.pointer or resource.uri != name):
             resource = Resource(urljoin(resource.uri, name), pointer, draft)
             self._add(resource)

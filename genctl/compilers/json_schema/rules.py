@@ -148,12 +148,13 @@ def check(pointer: Pointer, schema: Mapping[str, Any], draft: Draft) -> None:
         return
     for word in schema:
         rule = RULES.get(word)
-        place = f"{pointer}/{escaped(word)}"
         if rule is None:
             if nearest := _nearest(word):
+                place = f"{pointer}/{escaped(word)}"
                 warn(f"at {place}: `{word}` is not a keyword and constrains nothing; is `{nearest}` meant?")
         elif not rule.since <= draft.year <= rule.until:
             drafts = f"it belongs to {DRAFTS[rule.since].name} to {DRAFTS[rule.until].name}"
+            place = f"{pointer}/{escaped(word)}"
             warn(f"at {place}: `{word}` is no keyword of {draft.name} and constrains nothing; {drafts}")
 
 
