@@ -62,6 +62,8 @@ def measure(rounds: int) -> dict[str, list[dict[str, float]]]:
         with tempfile.TemporaryDirectory() as folder:
             for runs in found.values():
                 runs.append(stages(Path(folder)))
+                while any(Path(folder).glob("*.lock")):  # the second process goes on compiling what was not needed yet
+                    time.sleep(0.1)
     return found
 
 

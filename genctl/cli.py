@@ -1,4 +1,4 @@
-"""The command line: `genctl demo | generate | check | sample | doctor | cache`.
+"""The command line: `genctl demo | generate | check | sample | doctor | warm | cache`.
 
 Exit codes: 0 done; 1 a text does not obey, or the doctor found something wrong; 2 bad input; 3 no complete text came
 out; 130 interrupted.
@@ -334,7 +334,7 @@ def _text(text: str) -> str:
     return Path(text[1:]).read_text("utf-8") if text.startswith("@") else text
 
 
-# -- doctor and cache
+# -- doctor, warm and cache
 
 
 @app.command()
@@ -405,6 +405,21 @@ def _model(source: str | None) -> Iterator[Finding]:
         reason = CanonicalConstraint.why_not(tokenizer) or ""
         reason = reason and f"the tokenizer has {reason}"
     yield "byte view", True, f"of all token sequences ({reason})" if reason else "of canonical token sequences"
+
+
+@app.command()
+def warm() -> None:
+    """Compile all kernels now, so that the first text does not wait for them: for container images.
+
+    They are kept beside genctl's sources, or in NUMBA_CACHE_DIR if that is set, then and later.
+
+    Example: `genctl warm`
+    """
+    from genctl import ahead
+    from genctl.warm import warm as compile_kernels
+
+    compile_kernels()
+    print(f"compiled kernels are kept in {ahead.folder()}")
 
 
 @cache.command("clear")

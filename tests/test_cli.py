@@ -30,6 +30,7 @@ def genctl(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess:
         (["sample", "[0-9]{4}", "--after", "x"], 1, "no text begins with this: rejected at line 1, column 1"),
         (["generate", "2 + 2 = ", "-g", "arithmetic.lark", "-m", "toy", "-t", "9", "--seed", "0"], 0, ""),
         (["generate", "the answer is ", "-r", "yes|no", "-m", "toy", "--seed", "0"], 0, ""),
+        (["warm"], 0, "compiled kernels are kept in "),
     ],
 )
 def test_a_command_prints_its_answer_and_exits_with_its_code(arguments, code, printed):
@@ -140,3 +141,10 @@ def test_the_doctor_finds_nothing_wrong():
     done = genctl("doctor", "--json")
     assert done.returncode == 0, done.stdout
     assert all(finding["ok"] for finding in json.loads(done.stdout))
+
+
+def test_nothing_is_warmed_where_numba_compiles_nothing(monkeypatch):
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+    done = genctl("warm")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "NUMBA_DISABLE_JIT is set" in done.stderr

@@ -244,7 +244,7 @@ def _byte_classes(nfa: NFA, sets: list[ByteSet]) -> tuple[U8, list[int], U8]:
         if isinstance(op, Track):
             alone[op.words.alphabet] = 1
     classes, ids = np.empty(256, np.uint8), np.empty(512, np.int64)
-    columns = tell_apart(alone, np.concatenate([packed, *planes]) if planes else packed, classes, ids)
+    columns = tell_apart(alone, np.concatenate([packed, *planes]), classes, ids)
     first = np.empty(columns, np.int64)
     first[classes[::-1]] = np.arange(255, -1, -1)
     return classes, first.tolist(), np.unpackbits(packed, axis=1, bitorder="little")[:, first]

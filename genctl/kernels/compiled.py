@@ -6,11 +6,13 @@ def total(values): ...
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numpy as np
 from numba import config, njit
+from numba.core import event
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -48,3 +50,33 @@ def wrapping(function: F) -> F:
 
 # An int64, whatever int or constant was given: kernels are then compiled for one type each.
 wide = cast(Callable[[Any], int], np.int64)
+
+
+class _Uncollected(event.Listener):  # type: ignore[misc]
+    """While a kernel is compiled the garbage collector rests: it would take a tenth of the time and find little.
+
+    Kernels are compiled within each other, by one thread at a time (numba's lock).
+    """
+
+    def __init__(self) -> None:
+        self.depth, self.collects = 0, False
+
+    def on_start(self, compiling: event.Event) -> None:
+        if _ours(compiling):
+            if self.depth == 0:
+                self.collects = gc.isenabled()
+                gc.disable()
+            self.depth += 1
+
+    def on_end(self, compiling: event.Event) -> None:
+        if _ours(compiling):
+            self.depth -= 1
+            if self.depth == 0 and self.collects:
+                gc.enable()
+
+
+def _ours(compiling: event.Event) -> bool:
+    return bool(compiling.data["dispatcher"].py_func.__module__.startswith("genctl.kernels."))
+
+
+event.register("numba:compile", _Uncollected())

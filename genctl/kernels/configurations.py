@@ -723,7 +723,7 @@ def explore(code: I32, heap: I32, head: I64, behind: int) -> int:
     return 0
 
 
-@inlined
+@kernel
 def close(accepting: Bool, code: I32, heap: I32, head: I64, behind: int) -> int:
     """The state of all that the work list and the calls lead to; or MISS or FULL."""
     while True:
@@ -761,7 +761,7 @@ def begin(accepting: Bool, code: I32, heap: I32, head: I64, node: int, stack: in
     return close(accepting, code, heap, head, behind)
 
 
-@inlined
+@kernel
 def moves(code: I32, heap: I32, head: I64, state: int, column: int) -> int:
     """Put what the items of a state become by a byte onto the work list. 0, MISS or FULL."""
     nodes, columns, guards = wide(code[NODES]), wide(code[COLUMNS]), wide(code[GUARDS])
@@ -804,7 +804,7 @@ def moves(code: I32, heap: I32, head: I64, state: int, column: int) -> int:
     return 0
 
 
-@inlined
+@kernel
 def quick_moves(code: I32, heap: I32, head: I64, state: int, column: int) -> bool:
     """Find the items that a state becomes by a byte, if nothing but reading can happen to them; did it?"""
     nodes, columns = wide(code[NODES]), wide(code[COLUMNS])

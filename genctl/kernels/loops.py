@@ -11,7 +11,7 @@ byte that no round can begin with.
 from __future__ import annotations
 
 from genctl.kernels.automaton import BYTE, DEPTH, END, TOKEN, mark_subtree, mark_tokens
-from genctl.kernels.compiled import inlined, kernel, wide
+from genctl.kernels.compiled import kernel, wide
 from genctl.kernels.configurations import (
     BODY_AT,
     COLUMNS,
@@ -73,7 +73,7 @@ def survey(
     return 0
 
 
-@inlined
+@kernel
 def mark_leaving(
     trie: TokenTrie, machine: Machine, round_: U8, state: int, out: U32, path: I32, missed: I32, count: I64
 ) -> int:

@@ -122,7 +122,7 @@ def encode_each(merges: Merges, tree: I32, reachable: Bool, highest: I32, word: 
         known = size > 0
         for i in range(size):
             known = known and word[i] != NONE
-        reachable[token] = known and encode(merges, word, slots, size, last) == 1 and word[0] == token
+        reachable[token] = known and encode(merges, word, slots, wide(size), last) == 1 and word[0] == token
         if reachable[token]:
             for i in range(3):
                 tree[i, token] = last[i]
@@ -133,7 +133,7 @@ def encode_each(merges: Merges, tree: I32, reachable: Bool, highest: I32, word: 
 def stable(merges: Merges, left: int, right: int, word: I32, slots: I64, last: I32) -> bool:
     """Whether two tokens, each the encoding of its symbols, are the encoding of their symbols together."""
     size = load(merges, right, word, load(merges, left, word, 0))
-    return encode(merges, word, slots, size, last) == 2 and word[0] == left and word[1] == right
+    return encode(merges, word, slots, wide(size), last) == 2 and word[0] == left and word[1] == right
 
 
 @kernel

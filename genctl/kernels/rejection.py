@@ -358,7 +358,7 @@ def awrs_row(
             work[USED] += 1
             if close_with_replacement(work, mass, plan):
                 return DONE
-        weight = float(weights[token])
+        weight = np.float64(weights[token])
         if not plan[GEOMETRIC]:
             remove(weights, blocks, token)
         if work[PENDING] > 0 or (verdict == ALLOWED and plan[ASKING]):

@@ -58,11 +58,12 @@ def likeliest(streams: Streams, logits: F32, /) -> Draws:
 
 
 def packed_mask(constraint: Constraint, state: int, size: int) -> U32:
-    """(ceil(V/32),) packed bits: the allowed tokens of a state."""
+    """(ceil(V/32),) packed bits: the allowed tokens of a state; read-only."""
     if isinstance(constraint, AutomatonConstraint | Budget | Checked):
         return constraint.candidates(state)  # the mask itself
     mask = np.zeros(words(size), np.uint32)
     constraint.mask(state, mask)
+    mask.flags.writeable = False  # as all masks are: kernels are compiled for one type
     return mask
 
 
