@@ -50,7 +50,8 @@ class AutomatonConstraint:
         self._builder: Automaton = automaton if self._engine is None else self._engine
         self._masks: dict[int, U32] = {}
         self._left: dict[tuple[int, int], TokenTrie | None] = {}  # by operation of a loop and stack below
-        self._targets: dict[tuple[int, int], int] = {}
+        self._targets: dict[int, int] = {}  # by the state times the size of the vocabulary plus the token
+        self._size = len(vocabulary)
         self._held = set[int]() if self._engine is None else self._engine.held
         self._generation = self._builder.generation
 
@@ -97,7 +98,7 @@ class AutomatonConstraint:
     def _target(self, state: int, token: int) -> int:
         if self._generation != self._builder.generation:
             self._refresh()
-        known = self._targets.get((state, token))
+        known = self._targets.get(state * self._size + token)
         if known is not None:
             return known
         machine, flat = self._builder.machine, self._bytes
@@ -106,7 +107,7 @@ class AutomatonConstraint:
             target = self._run(state, token)
         if len(self._targets) >= TARGETS:
             self._targets.clear()
-        self._targets[state, token] = target
+        self._targets[state * self._size + token] = target
         return target
 
     def _run(self, state: int, token: int) -> int:
