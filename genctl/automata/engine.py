@@ -91,6 +91,7 @@ class Engine:
         next_[DEAD] = DEAD
         head = np.zeros(kernels.HEAD, np.int64)
         head[kernels.ROOM : kernels.USED] = _ROOMS
+        head[kernels.ROOM + kernels.LEAF] += sum(map(len, self._tables().values()))
         if self._tracks:
             head[kernels.ROOM + kernels.SIDE] = _ROOM_FOR_WORDS
         heap = np.zeros(self._lay_out(head), np.int32)
@@ -102,8 +103,9 @@ class Engine:
         heap[head[kernels.STACK] + 1] = 1
         heap[head[kernels.FRAME]] = kernels.BOTTOM
         kernels.rehash_stacks(heap, head)
-        self._leaves: list[tuple[int, int]] = []
+        self._leaves: dict[int, tuple[int, int]] = {}  # by row: operation and state, where no table is planted
         self._leaf_ids: dict[tuple[int, int], int] = {}
+        self._planted: dict[int, int] = {}  # by operation: the row of state 0 of its table
         self._sides: dict[int, Demands] = {}
         self._side_ids: dict[Demands, int] = {}
         self._roots: dict[int, Track] = {}  # by the row of a text in which nothing is spelled yet
@@ -112,15 +114,19 @@ class Engine:
         self._behind_ids: dict[tuple[int, ...], int] = {}
         self._side(NO_DEMANDS)
         self._behind(tuple(automaton.start for automaton in self._behinds))
-        self._leaves.append((0, DEAD))
         self._new_row(kernels.LEAF)
+        for number, automaton in self._tables().items():
+            self._plant_table(number, automaton)
         for number, run in enumerate(self._runs):
             if run is not None:
-                if isinstance(run.automaton, Tabulated):
-                    self._plant_table(number, run.automaton)
                 self._program.operation(number)[3] = self._leaf(number, run.automaton.start)
         for number, track in self._tracks:
             self._program.operation(number)[1] = self._announce(track)
+
+    def _tables(self) -> dict[int, Tabulated]:
+        """Embedded automata whose rows are all known, by operation."""
+        runs = ((number, run.automaton) for number, run in enumerate(self._runs) if run is not None)
+        return {number: automaton for number, automaton in runs if isinstance(automaton, Tabulated)}
 
     def _lay_out(self, head: I64) -> int:
         """Set the regions' offsets from their rooms; returns the size of the heap."""
@@ -298,21 +304,21 @@ class Engine:
         """The row of a state of an embedded automaton."""
         if inner == DEAD:
             return DEAD
+        if number in self._planted:
+            return self._planted[number] + inner
         known = self._leaf_ids.get((number, inner))
         if known is None:
             run = self._runs[number]
             assert run is not None
-            known = self._leaf_ids[number, inner] = len(self._leaves)
-            self._leaves.append((number, inner))
+            known = self._leaf_ids[number, inner] = int(self.machine.head[kernels.USED + kernels.LEAF])
+            self._leaves[known] = number, inner
             row = self._new_row(kernels.LEAF)
             row[:3] = run.automaton.accepts(inner), run.automaton.distance(inner), number
         return known
 
     def _plant_table(self, number: int, automaton: Tabulated) -> None:
-        """The rows of all states of an embedded automaton."""
+        """The rows of all states of an embedded automaton; there is room for them."""
         size, columns = len(automaton), len(self._byte_of)
-        while self.machine.head[kernels.USED + kernels.LEAF] + size > self.machine.head[kernels.ROOM + kernels.LEAF]:
-            self._grow(kernels.LEAF)
         head, inner = self.machine.head, automaton.machine
         first = int(head[kernels.USED + kernels.LEAF]) - 1  # state 1 comes first, the dead state is row 0
         head[kernels.USED + kernels.LEAF] += size - 1
@@ -321,8 +327,7 @@ class Engine:
         rows[:, 0], rows[:, 1], rows[:, 2] = inner.accepting[1:], automaton.distances[1:], number
         targets = inner.next[1:][:, inner.classes[self._byte_of]]
         rows[:, 3:] = np.where(targets == DEAD, DEAD, targets + first)
-        self._leaves += [(number, state) for state in range(1, size)]
-        self._leaf_ids.update(((number, state), first + state) for state in range(1, size))
+        self._planted[number] = first
 
     def _next_side(self, row: int, column: int) -> int:
         if row in self._roots:
