@@ -108,8 +108,9 @@ class Engine:
         self._planted: dict[int, int] = {}  # by operation: the row of state 0 of its table
         self._sides: dict[int, Demands] = {}
         self._side_ids: dict[Demands, int] = {}
-        self._roots: dict[int, Track] = {}  # by the row of a text in which nothing is spelled yet
+        self._roots: dict[int, Track] = {}  # not planted, by the row of a text in which nothing is spelled yet
         self._root_ids: dict[tuple[int, bool], int] = {}
+        self._plants_ahead = True
         self._behind_rows: list[tuple[int, ...]] = []
         self._behind_ids: dict[tuple[int, ...], int] = {}
         self._side(NO_DEMANDS)
@@ -269,10 +270,11 @@ class Engine:
         if status == kernels.FULL:
             self._grow(int(head[kernels.FULL_REGION]))
         else:
-            region, row, column = head[[kernels.MISS_REGION, kernels.MISS_ROW, kernels.MISS_COLUMN]].tolist()
+            region, row = int(head[kernels.MISS_REGION]), int(head[kernels.MISS_ROW])
             if region == kernels.LEAF:
                 self._fill_leaf(row)
             else:
+                column = int(head[kernels.MISS_COLUMN])
                 value = _FILL[region](self, row, column)
                 self._row(region, row)[column] = value
 
@@ -369,14 +371,24 @@ class Engine:
         return known
 
     def _plant(self, root: int) -> None:
-        """Write the words' prefix tree behind its root."""
+        """Write the words' prefix tree behind its root; and others while there is room, since one by one takes longer."""
+        self._plant_one(root, may_grow=True)
+        while self._roots and self._plants_ahead:
+            self._plants_ahead = self._plant_one(next(iter(self._roots)), may_grow=False)
+
+    def _plant_one(self, root: int, may_grow: bool) -> bool:
+        """Was there room?"""
         track = self._roots[root]
         letters, offset = track.words.letters
         head = self.machine.head
         if head[kernels.USED + kernels.SIDE] + len(letters) > head[kernels.ROOM + kernels.SIDE]:
+            if not may_grow:
+                return False
             self._grow(kernels.SIDE, len(letters))
         _, _, _, code, heap, head = self.machine
         kernels.plant_words(code, heap, head, letters, offset, root, _WORDS[track.inside])
+        del self._roots[root]
+        return True
 
     def _next_behind(self, row: int, column: int) -> int:
         guards, states = len(self._guards), self._behind_rows[row]
