@@ -371,7 +371,7 @@ class Engine:
         return known
 
     def _plant(self, root: int) -> None:
-        """Write the words' prefix tree behind its root; and others while there is room, since one by one takes longer."""
+        """Write the words' prefix tree behind its root; and others while there is room: one by one takes longer."""
         self._plant_one(root, may_grow=True)
         while self._roots and self._plants_ahead:
             self._plants_ahead = self._plant_one(next(iter(self._roots)), may_grow=False)

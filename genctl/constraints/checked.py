@@ -306,7 +306,7 @@ class Marks:
         self.quoted = [i for i in readable if not self.quoteless[i]]
         self.telling = np.array([i for i, token in enumerate(tokens) if i in ends or _MARK.search(token)], np.int64)
         self.ending = np.array(self.quoted, np.int64)
-        self.further = [i for i in self.quoted if _FURTHER.search(tokens[i])]
+        self.further = frozenset(i for i in self.quoted if _FURTHER.search(tokens[i]))
         self._effects: dict[tuple[int, int, bool], Effect | None] = {}
         self.inside: dict[bytes, list[int]] = {}
         self.inside_others: list[int] = []
@@ -377,11 +377,15 @@ class Memory:
         known = self._after.get(memory * self._size + token)
         if known is not None:
             return known != REFUSED
-        place = None if self.keeps else self.place(memory)
-        effect = place and self._effect(place, token)
-        if place is None or effect is None:
+        if self.keeps:
             return self.after(memory, token) != REFUSED
-        return effect.closes is None or not _holds(place, effect.closes)
+        place = self.place(memory)
+        if place.where in (KEY_NEXT, KEY, KEY_ESCAPE) or token in self.marks.further:
+            effect = self._effect(place, token)
+            if effect is None:
+                return self.after(memory, token) != REFUSED
+            return effect.closes is None or not _holds(place, effect.closes)
+        return True
 
     def after(self, memory: int, token: int) -> int:
         """The number after a token, REFUSED if it may not come."""
