@@ -76,7 +76,7 @@ class Engine:
         self.exact = not self._guards
         self._byte_of = self._program.byte_of
         self.held: set[int] = {DEAD}
-        self._large = False  # have the arrays grown beyond STATE_BYTES?
+        self.large = False  # have the arrays grown beyond STATE_BYTES?
         self.generation = 0  # how often states were forgotten
         self._allocate()
         self.start = self.hold(self._start())
@@ -212,7 +212,7 @@ class Engine:
 
     def make_room(self) -> bool:
         """If there is little left, forget the states that nobody holds; their numbers are used again. Did it?"""
-        if not self._large or not self._crowded():
+        if not self.large or not self._crowded():
             return False
         next_, _, accepting, _, old, head = self.machine
         kept = np.zeros(head[kernels.USED + kernels.STATE], np.bool_)
@@ -437,7 +437,7 @@ class Engine:
                 next=np.concatenate([self.machine.next, unknown]),
                 accepting=np.concatenate([self.machine.accepting, np.zeros(rows, np.bool_)]),
             )
-        self._large = heap.nbytes + self.machine.next.nbytes > STATE_BYTES
+        self.large = heap.nbytes + self.machine.next.nbytes > STATE_BYTES
         if short[kernels.STATE_HASH]:
             kernels.rehash_states(heap, head)
         if short[kernels.STACK_HASH]:

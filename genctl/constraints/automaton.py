@@ -115,16 +115,17 @@ class AutomatonConstraint:
     def _run(self, state: int, token: int) -> int:
         with self._shared.lock:
             self.make_room()
-            builder, flat = self._builder, self._shared.flat
-            while (target := int(run_one(tuple(builder.machine), flat, state, token))) < 0:
+            builder, flat = self._builder, self._bytes
+            while (target := run_one(*builder.machine, *flat, state, token)) < 0:
                 builder.extend(target)
         return target
 
     def make_room(self) -> None:
         """Before kernels build states: forget those that nobody holds if there is little room for more."""
-        if self._engine is not None:
-            self._engine.make_room()
-            if self._generation != self._engine.generation:
+        engine = self._engine
+        if engine is not None and engine.large:
+            engine.make_room()
+            if self._generation != engine.generation:
                 self._refresh()
 
     def _refresh(self) -> None:
@@ -304,7 +305,6 @@ class _Shared:
         self.tokens = Tokens.of(vocabulary)
         self.summaries = LoopSummaries(self.tokens)
         self.trie: Plain = tuple(self.tokens.trie)
-        self.flat: Plain = tuple(self.tokens.bytes)
         lengths = np.diff(self.tokens.bytes.offset)
         self.silent = frozenset(np.flatnonzero((lengths == 0) | self.tokens.bytes.eos).tolist())
         self.found = np.empty(6, np.int64)
