@@ -31,7 +31,7 @@ NO_DEMANDS: Demands = frozenset()
 
 MAX_HEAP = 2**27  # words of 4 bytes
 _ROOMS = (256, 1024, 64, 128, 1024, 256, 64, 8, 8, 2, 256, 64, 64, 256, 64, 32, 128, 32, 256)
-_ROOM_FOR_WORDS = 128  # rows of SIDE: most enums, and the spellings that reading one of their words needs
+_ROOM_FOR_WORDS = 192  # rows of SIDE: most enums, and the spellings that reading one of their words needs
 STATE_BYTES = 128 * 2**20  # beyond it, states that nobody holds are forgotten where that is possible
 
 
@@ -385,6 +385,7 @@ class Engine:
             if not may_grow:
                 return False
             self._grow(kernels.SIDE, len(letters))
+            self._plants_ahead = True
         _, _, _, code, heap, head = self.machine
         kernels.plant_words(code, heap, head, letters, offset, root, _WORDS[track.inside])
         del self._roots[root]
