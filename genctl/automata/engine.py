@@ -123,6 +123,7 @@ class Engine:
                 self._program.operation(number)[3] = self._leaf(number, run.automaton.start)
         for number, track in self._tracks:
             self._program.operation(number)[1] = self._announce(track)
+        self._plant_ahead()
 
     def _tables(self) -> dict[int, Tabulated]:
         """Embedded automata whose rows are all known, by operation."""
@@ -358,7 +359,7 @@ class Engine:
     # -- words that read along
 
     def _announce(self, track: Track) -> int:
-        """The row of a text in which nothing is spelled yet; the words' tree is planted when the text goes on."""
+        """The row of a text in which nothing is spelled yet; the words' tree is planted later."""
         known = self._root_ids.get((id(track.words), track.inside))
         if known is None:
             known = int(self.machine.head[kernels.USED + kernels.SIDE])
@@ -371,8 +372,12 @@ class Engine:
         return known
 
     def _plant(self, root: int) -> None:
-        """Write the words' prefix tree behind its root; and others while there is room: one by one takes longer."""
+        """Write the words' prefix tree behind its root."""
         self._plant_one(root, may_grow=True)
+        self._plant_ahead()
+
+    def _plant_ahead(self) -> None:
+        """Write trees while there is room: in the middle of a text, one by one, it takes several times as long."""
         while self._roots and self._plants_ahead:
             self._plants_ahead = self._plant_one(next(iter(self._roots)), may_grow=False)
 
