@@ -113,6 +113,22 @@ def test_a_text_is_refused_exactly_if_a_key_comes_twice_in_an_object(text, seed)
     assert accepts(checked(), cut(random.Random(seed), text.encode())) == (not repeats(text))
 
 
+@given(TEXTS, st.integers(0, 2**32))
+@settings(max_examples=100, deadline=None)
+def test_a_token_is_refused_exactly_if_the_scanner_refuses_its_bytes(text, seed):
+    constraint, scanner = checked(), Scanner(Checks(True))
+    state, place = constraint.start(), scanner.start
+    for token in cut(random.Random(seed), text.encode()):
+        inner = constraint.inner_states(np.array([state]))[0]
+        for other in np.flatnonzero(unpack(any_json().candidates(int(inner)), SIZE)[:END]).tolist():
+            passes = scanner.read(place, JSON.tokens[other]) is not None
+            assert constraint.allows(state, other) == passes
+            assert (constraint.advance(state, other) != 0) == passes
+        if not constraint.allows(state, token):
+            return
+        state, place = constraint.advance(state, token), scanner.read(place, JSON.tokens[token])
+
+
 VALUES = st.sampled_from([1, 2, 10, "a", True, None, [1], {"a": 1}, []])
 COUNT = st.integers(0, 3)
 

@@ -94,3 +94,26 @@ def test_a_schema_with_a_large_product_compiles_without_building_it_in_python():
     assert rule.accepts('"ab-cd"')
     assert not rule.accepts('"ab--d"')
     assert not rule.accepts('"ab-c"')
+
+
+PLAIN = Vocabulary((b"a", b"b", b"ab", b""), frozenset({3}))
+
+
+def test_states_with_equal_masks_share_one() -> None:
+    constraint, other = (AutomatonConstraint(compile_regex(pattern), PLAIN) for pattern in ("a{5}b", "a{3}"))
+    after = constraint.advance(constraint.start(), 0)
+    assert after != constraint.start()
+    assert constraint.candidates(after) is constraint.candidates(constraint.start())
+    assert constraint.candidates(after) is other.candidates(other.start())
+
+
+@pytest.mark.parametrize(("name", "value"), [("MASK_CACHE_BYTES", 1), ("digest", lambda mask: 0)])
+def test_masks_are_right_where_none_are_kept_and_where_all_have_one_hash(monkeypatch, name, value):
+    monkeypatch.setattr(f"genctl.constraints.automaton.{name}", value)
+    constraint = AutomatonConstraint(compile_regex("(?:ab|ba{2}){2}"), PLAIN)
+    states = [constraint.start()]
+    for token in (0, 1, 1, 0, 0):
+        states.append(constraint.advance(states[-1], token))
+    for state in [*states, *states]:
+        allowed = unpack(constraint.candidates(state), len(PLAIN))
+        np.testing.assert_array_equal(allowed, naive.mask(constraint, state, len(PLAIN)))

@@ -31,7 +31,7 @@ NO_DEMANDS: Demands = frozenset()
 
 MAX_HEAP = 2**27  # words of 4 bytes
 _ROOMS = (256, 1024, 64, 128, 1024, 256, 64, 8, 8, 2, 256, 64, 64, 256, 64, 32, 128, 32, 256)
-_ROOM_FOR_WORDS = 128  # rows of SIDE: most enums, and the spellings that reading one of their words needs
+_ROOM_FOR_WORDS = 192  # rows of SIDE: most enums, and the spellings that reading one of their words needs
 STATE_BYTES = 128 * 2**20  # beyond it, states that nobody holds are forgotten where that is possible
 
 
@@ -76,7 +76,7 @@ class Engine:
         self.exact = not self._guards
         self._byte_of = self._program.byte_of
         self.held: set[int] = {DEAD}
-        self._large = False  # have the arrays grown beyond STATE_BYTES?
+        self.large = False  # have the arrays grown beyond STATE_BYTES?
         self.generation = 0  # how often states were forgotten
         self._allocate()
         self.start = self.hold(self._start())
@@ -91,6 +91,7 @@ class Engine:
         next_[DEAD] = DEAD
         head = np.zeros(kernels.HEAD, np.int64)
         head[kernels.ROOM : kernels.USED] = _ROOMS
+        head[kernels.ROOM + kernels.LEAF] += sum(map(len, self._tables().values()))
         if self._tracks:
             head[kernels.ROOM + kernels.SIDE] = _ROOM_FOR_WORDS
         heap = np.zeros(self._lay_out(head), np.int32)
@@ -102,25 +103,32 @@ class Engine:
         heap[head[kernels.STACK] + 1] = 1
         heap[head[kernels.FRAME]] = kernels.BOTTOM
         kernels.rehash_stacks(heap, head)
-        self._leaves: list[tuple[int, int]] = []
+        self._leaves: dict[int, tuple[int, int]] = {}  # by row: operation and state, where no table is planted
         self._leaf_ids: dict[tuple[int, int], int] = {}
+        self._planted: dict[int, int] = {}  # by operation: the row of state 0 of its table
         self._sides: dict[int, Demands] = {}
         self._side_ids: dict[Demands, int] = {}
-        self._roots: dict[int, Track] = {}  # by the row of a text in which nothing is spelled yet
+        self._roots: dict[int, Track] = {}  # not planted, by the row of a text in which nothing is spelled yet
         self._root_ids: dict[tuple[int, bool], int] = {}
+        self._plants_ahead = True
         self._behind_rows: list[tuple[int, ...]] = []
         self._behind_ids: dict[tuple[int, ...], int] = {}
         self._side(NO_DEMANDS)
         self._behind(tuple(automaton.start for automaton in self._behinds))
-        self._leaves.append((0, DEAD))
         self._new_row(kernels.LEAF)
+        for number, automaton in self._tables().items():
+            self._plant_table(number, automaton)
         for number, run in enumerate(self._runs):
             if run is not None:
-                if isinstance(run.automaton, Tabulated):
-                    self._plant_table(number, run.automaton)
                 self._program.operation(number)[3] = self._leaf(number, run.automaton.start)
         for number, track in self._tracks:
             self._program.operation(number)[1] = self._announce(track)
+        self._plant_ahead()
+
+    def _tables(self) -> dict[int, Tabulated]:
+        """Embedded automata whose rows are all known, by operation."""
+        runs = ((number, run.automaton) for number, run in enumerate(self._runs) if run is not None)
+        return {number: automaton for number, automaton in runs if isinstance(automaton, Tabulated)}
 
     def _lay_out(self, head: I64) -> int:
         """Set the regions' offsets from their rooms; returns the size of the heap."""
@@ -205,7 +213,7 @@ class Engine:
 
     def make_room(self) -> bool:
         """If there is little left, forget the states that nobody holds; their numbers are used again. Did it?"""
-        if not self._large or not self._crowded():
+        if not self.large or not self._crowded():
             return False
         next_, _, accepting, _, old, head = self.machine
         kept = np.zeros(head[kernels.USED + kernels.STATE], np.bool_)
@@ -263,10 +271,11 @@ class Engine:
         if status == kernels.FULL:
             self._grow(int(head[kernels.FULL_REGION]))
         else:
-            region, row, column = head[[kernels.MISS_REGION, kernels.MISS_ROW, kernels.MISS_COLUMN]].tolist()
+            region, row = int(head[kernels.MISS_REGION]), int(head[kernels.MISS_ROW])
             if region == kernels.LEAF:
                 self._fill_leaf(row)
             else:
+                column = int(head[kernels.MISS_COLUMN])
                 value = _FILL[region](self, row, column)
                 self._row(region, row)[column] = value
 
@@ -298,21 +307,21 @@ class Engine:
         """The row of a state of an embedded automaton."""
         if inner == DEAD:
             return DEAD
+        if number in self._planted:
+            return self._planted[number] + inner
         known = self._leaf_ids.get((number, inner))
         if known is None:
             run = self._runs[number]
             assert run is not None
-            known = self._leaf_ids[number, inner] = len(self._leaves)
-            self._leaves.append((number, inner))
+            known = self._leaf_ids[number, inner] = int(self.machine.head[kernels.USED + kernels.LEAF])
+            self._leaves[known] = number, inner
             row = self._new_row(kernels.LEAF)
             row[:3] = run.automaton.accepts(inner), run.automaton.distance(inner), number
         return known
 
     def _plant_table(self, number: int, automaton: Tabulated) -> None:
-        """The rows of all states of an embedded automaton."""
+        """The rows of all states of an embedded automaton; there is room for them."""
         size, columns = len(automaton), len(self._byte_of)
-        while self.machine.head[kernels.USED + kernels.LEAF] + size > self.machine.head[kernels.ROOM + kernels.LEAF]:
-            self._grow(kernels.LEAF)
         head, inner = self.machine.head, automaton.machine
         first = int(head[kernels.USED + kernels.LEAF]) - 1  # state 1 comes first, the dead state is row 0
         head[kernels.USED + kernels.LEAF] += size - 1
@@ -321,8 +330,7 @@ class Engine:
         rows[:, 0], rows[:, 1], rows[:, 2] = inner.accepting[1:], automaton.distances[1:], number
         targets = inner.next[1:][:, inner.classes[self._byte_of]]
         rows[:, 3:] = np.where(targets == DEAD, DEAD, targets + first)
-        self._leaves += [(number, state) for state in range(1, size)]
-        self._leaf_ids.update(((number, state), first + state) for state in range(1, size))
+        self._planted[number] = first
 
     def _next_side(self, row: int, column: int) -> int:
         if row in self._roots:
@@ -351,7 +359,7 @@ class Engine:
     # -- words that read along
 
     def _announce(self, track: Track) -> int:
-        """The row of a text in which nothing is spelled yet; the words' tree is planted when the text goes on."""
+        """The row of a text in which nothing is spelled yet; the words' tree is planted later."""
         known = self._root_ids.get((id(track.words), track.inside))
         if known is None:
             known = int(self.machine.head[kernels.USED + kernels.SIDE])
@@ -365,13 +373,28 @@ class Engine:
 
     def _plant(self, root: int) -> None:
         """Write the words' prefix tree behind its root."""
+        self._plant_one(root, may_grow=True)
+        self._plant_ahead()
+
+    def _plant_ahead(self) -> None:
+        """Write trees while there is room: in the middle of a text, one by one, it takes several times as long."""
+        while self._roots and self._plants_ahead:
+            self._plants_ahead = self._plant_one(next(iter(self._roots)), may_grow=False)
+
+    def _plant_one(self, root: int, may_grow: bool) -> bool:
+        """Was there room?"""
         track = self._roots[root]
         letters, offset = track.words.letters
         head = self.machine.head
         if head[kernels.USED + kernels.SIDE] + len(letters) > head[kernels.ROOM + kernels.SIDE]:
+            if not may_grow:
+                return False
             self._grow(kernels.SIDE, len(letters))
+            self._plants_ahead = True
         _, _, _, code, heap, head = self.machine
         kernels.plant_words(code, heap, head, letters, offset, root, _WORDS[track.inside])
+        del self._roots[root]
+        return True
 
     def _next_behind(self, row: int, column: int) -> int:
         guards, states = len(self._guards), self._behind_rows[row]
@@ -420,7 +443,7 @@ class Engine:
                 next=np.concatenate([self.machine.next, unknown]),
                 accepting=np.concatenate([self.machine.accepting, np.zeros(rows, np.bool_)]),
             )
-        self._large = heap.nbytes + self.machine.next.nbytes > STATE_BYTES
+        self.large = heap.nbytes + self.machine.next.nbytes > STATE_BYTES
         if short[kernels.STATE_HASH]:
             kernels.rehash_states(heap, head)
         if short[kernels.STACK_HASH]:

@@ -14,7 +14,7 @@ from collections import deque
 from functools import cached_property, lru_cache
 from threading import RLock
 from typing import NamedTuple
-from weakref import ref
+from weakref import WeakValueDictionary, ref
 
 import numpy as np
 
@@ -26,12 +26,14 @@ from genctl.constraints.loops import LoopSummaries, LoopSummary
 from genctl.kernels.automaton import BYTE, mark_again, mark_from, run_known, run_one
 from genctl.kernels.configurations import FULL
 from genctl.kernels.loops import mark_leaving, mark_loop, mark_plain, next_loop
+from genctl.kernels.masks import digest, equal
 from genctl.kernels.records import I64, U32, Bool, Plain, TokenBytes, TokenTrie
 from genctl.kernels.rejection import ALLOWED, check_tokens
 from genctl.trie import Tokens
 from genctl.vocabulary import Vocabulary
 
-MASK_CACHE_BYTES = 32 * 2**20  # masks that are kept for each vocabulary
+MASK_CACHE_BYTES = 16 * 2**20  # masks that are kept for each vocabulary
+ENTRY_BYTES = 256  # that one more state has a mask which another one has too
 TARGETS = 4096  # transitions by tokens that each constraint keeps
 
 
@@ -50,7 +52,8 @@ class AutomatonConstraint:
         self._builder: Automaton = automaton if self._engine is None else self._engine
         self._masks: dict[int, U32] = {}
         self._left: dict[tuple[int, int], TokenTrie | None] = {}  # by operation of a loop and stack below
-        self._targets: dict[tuple[int, int], int] = {}
+        self._targets: dict[int, int] = {}  # by the state times the size of the vocabulary plus the token
+        self._size = len(vocabulary)
         self._held = set[int]() if self._engine is None else self._engine.held
         self._generation = self._builder.generation
 
@@ -97,7 +100,7 @@ class AutomatonConstraint:
     def _target(self, state: int, token: int) -> int:
         if self._generation != self._builder.generation:
             self._refresh()
-        known = self._targets.get((state, token))
+        known = self._targets.get(state * self._size + token)
         if known is not None:
             return known
         machine, flat = self._builder.machine, self._bytes
@@ -106,22 +109,23 @@ class AutomatonConstraint:
             target = self._run(state, token)
         if len(self._targets) >= TARGETS:
             self._targets.clear()
-        self._targets[state, token] = target
+        self._targets[state * self._size + token] = target
         return target
 
     def _run(self, state: int, token: int) -> int:
         with self._shared.lock:
             self.make_room()
-            builder, flat = self._builder, self._shared.flat
-            while (target := int(run_one(tuple(builder.machine), flat, state, token))) < 0:
+            builder, flat = self._builder, self._bytes
+            while (target := run_one(*builder.machine, *flat, state, token)) < 0:
                 builder.extend(target)
         return target
 
     def make_room(self) -> None:
         """Before kernels build states: forget those that nobody holds if there is little room for more."""
-        if self._engine is not None:
-            self._engine.make_room()
-            if self._generation != self._engine.generation:
+        engine = self._engine
+        if engine is not None and engine.large:
+            engine.make_room()
+            if self._generation != engine.generation:
                 self._refresh()
 
     def _refresh(self) -> None:
@@ -154,8 +158,7 @@ class AutomatonConstraint:
     def _mask_of(self, state: int) -> U32:
         known = self._masks.get(state)
         if known is None:
-            known = self._masks[state] = self._build_mask(state)
-            self._shared.keep(self, state, known.nbytes)
+            known = self._masks[state] = self._shared.keep(self, state, self._build_mask(state))
         return known
 
     def forget(self, state: int) -> None:
@@ -302,7 +305,6 @@ class _Shared:
         self.tokens = Tokens.of(vocabulary)
         self.summaries = LoopSummaries(self.tokens)
         self.trie: Plain = tuple(self.tokens.trie)
-        self.flat: Plain = tuple(self.tokens.bytes)
         lengths = np.diff(self.tokens.bytes.offset)
         self.silent = frozenset(np.flatnonzero((lengths == 0) | self.tokens.bytes.eos).tolist())
         self.found = np.empty(6, np.int64)
@@ -315,16 +317,24 @@ class _Shared:
         self.count = np.zeros(1, np.int64)
         path = np.zeros(self.tokens.depth + 1, np.int32)
         self.scratch = path, np.zeros((len(self.tokens.trie.node), 2), np.int32), self.count
-        self._kept: deque[tuple[ref[AutomatonConstraint], int, int]] = deque()
-        self._kept_bytes = 0
+        self._kept: deque[tuple[ref[AutomatonConstraint], int]] = deque()
+        self._distinct: WeakValueDictionary[int, U32] = WeakValueDictionary()
 
-    def keep(self, constraint: AutomatonConstraint, state: int, nbytes: int) -> None:
-        """Count a new mask, and drop the oldest ones of all constraints where there are too many."""
-        self._kept.append((ref(constraint), state, nbytes))
-        self._kept_bytes += nbytes
-        while self._kept_bytes > MASK_CACHE_BYTES:
-            owner, old, size = self._kept.popleft()
-            self._kept_bytes -= size
-            constraint_ = owner()
-            if constraint_ is not None:
-                constraint_.forget(old)
+    def keep(self, constraint: AutomatonConstraint, state: int, mask: U32) -> U32:
+        """The mask, or the same one that another state has. Drops the oldest ones of all constraints where there are
+        too many.
+        """
+        number = digest(mask)
+        known = self._distinct.get(number)
+        if known is None or not equal(known, mask):
+            known = self._distinct[number] = mask
+        self._kept.append((ref(constraint), state))
+        while self._kept and ((owner := self._kept[0][0]()) is None or self._too_many(mask.nbytes)):
+            old = self._kept.popleft()[1]
+            if owner is not None:
+                owner.forget(old)
+        return known
+
+    def _too_many(self, nbytes: int) -> bool:
+        """Are the masks, and the states that have them, more than are kept?"""
+        return ENTRY_BYTES * len(self._kept) + nbytes * len(self._distinct) > MASK_CACHE_BYTES

@@ -146,7 +146,7 @@ class Scanner:
                     continue
                 if frame.keys is not None and name in frame.keys:
                     return None
-                frame, where = self._with_key(frame, name), VALUE
+                frame, where = self.with_key(frame, name), VALUE
             elif where in BEFORE_BACKSLASH:
                 where, text, at = BEFORE_BACKSLASH[where], text + data[at : at + 1], at + 1
             else:
@@ -188,7 +188,7 @@ class Scanner:
             known = self._frames[id(up), keys] = Frame(up, keys)
         return known
 
-    def _with_key(self, frame: Frame, name: str) -> Frame:
+    def with_key(self, frame: Frame, name: str) -> Frame:
         keys = (frame.keys or frozenset()) | {name}
         if not self.keeps:
             assert frame.up is not None, "keys are behind a brace"
@@ -269,12 +269,22 @@ def _closed(frame: Frame) -> Any:
 # -- in tokens
 
 
+class Effect(NamedTuple):
+    """What a token that opens and closes no container does to a place: the rest of the key that it closes (None: it
+    closes none), where it leads to, and what it adds to the text there.
+    """
+
+    closes: bytes | None
+    where: int
+    text: bytes
+
+
 class Marks:
     """The tokens of a vocabulary by what they can do to a memory.
 
     quiet (V,): no mark of JSON in it; first: the first token with the same bytes. quoted: tokens with a quote; telling:
     those that begin or close a value, and the ends of the text. inside: tokens that close a key, by what they add to
-    it; others: such tokens with a backslash before the quote. opening: tokens that hold a key from where keys begin,
+    it; others: those with a backslash before the quote. opening: tokens that hold a key from where keys begin,
     by this key; and others. further: tokens that may close a key which they begin behind a mark of their own.
     """
 
@@ -296,23 +306,43 @@ class Marks:
         self.quoted = [i for i in readable if not self.quoteless[i]]
         self.telling = np.array([i for i, token in enumerate(tokens) if i in ends or _MARK.search(token)], np.int64)
         self.ending = np.array(self.quoted, np.int64)
-        self.further = [i for i in self.quoted if _FURTHER.search(tokens[i])]
+        self.further = frozenset(i for i in self.quoted if _FURTHER.search(tokens[i]))
+        self._effects: dict[tuple[int, int, bool], Effect | None] = {}
         self.inside: dict[bytes, list[int]] = {}
         self.inside_others: list[int] = []
         self.opening: dict[bytes, list[int]] = {}
         self.opening_others: list[int] = []
         for i in self.quoted:
             before = tokens[i].partition(b'"')[0]
-            if b"\\" in before:
-                self.inside_others.append(i)
-            else:
+            if b"\\" not in before:
                 self.inside.setdefault(before, []).append(i)
+            elif _KEY_REST.match(tokens[i]):
+                self.inside_others.append(i)
             if (found := _OPENING.match(tokens[i])) and b"\\" not in found[1]:
                 self.opening.setdefault(found[1], []).append(i)
             elif found:
                 self.opening_others.append(i)
 
+    def effect(self, token: int, where: int, in_array: bool) -> Effect | None:
+        """Of a token without brackets, on texts whose values are not kept; None where only reading it tells."""
+        key = token, where, in_array
+        if key not in self._effects:
+            self._effects[key] = self._work_out(self.tokens[token], where, in_array)
+        return self._effects[key]
 
+    def _work_out(self, token: bytes, where: int, in_array: bool) -> Effect | None:
+        if _BRACKET.search(token) or where == KEY_ESCAPE:
+            return None
+        frame = Frame(Frame(None, None), None if in_array else frozenset())
+        after = Scanner(NO_CHECKS).read(Place(frame, where, b""), token)
+        if after is None or after.frame is frame:
+            return after and Effect(None, after.where, after.text)
+        closes = _KEY_REST.match(token) if where == KEY and len(after.frame.keys or ()) == 1 else None
+        return closes and Effect(closes[1], after.where, after.text)
+
+
+_BRACKET = re.compile(rb"[{}\[\]]")
+_KEY_REST = re.compile(rb'((?:[^"\\]|\\.)*)"', re.DOTALL)
 _ANY_MARK = re.compile(rb'["\\{}\[\],]')
 _OPENING = re.compile(rb'[ \t\r\n]*"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _FURTHER = re.compile(rb'[{,][ \t\r\n]*"(?:[^"\\]|\\.)*"', re.DOTALL)
@@ -335,12 +365,27 @@ class Memory:
         self.harmless = harmless.tobytes() if self.keeps else self.marks.quoteless
         self._places: dict[int, Place] = {}
         self._lazy: dict[int, tuple[int, int]] = {}
-        self._numbers: dict[Place, int] = {}
+        self._numbers: dict[tuple[Frame, int, bytes], int] = {}
         self._after: dict[int, int] = {}
         self._refused: dict[int, list[int]] = {}
         self._complete: dict[int, bool] = {}
         self._count = 0
         self.start = self._number(self.scanner.start)
+
+    def passes(self, memory: int, token: int) -> bool:
+        """May the token come? What is behind it need not be known for that, so it is not numbered."""
+        known = self._after.get(memory * self._size + token)
+        if known is not None:
+            return known != REFUSED
+        if self.keeps:
+            return self.after(memory, token) != REFUSED
+        place = self.place(memory)
+        if place.where in (KEY_NEXT, KEY, KEY_ESCAPE) or token in self.marks.further:
+            effect = self._effect(place, token)
+            if effect is None:
+                return self.after(memory, token) != REFUSED
+            return effect.closes is None or not _holds(place, effect.closes)
+        return True
 
     def after(self, memory: int, token: int) -> int:
         """The number after a token, REFUSED if it may not come."""
@@ -359,15 +404,30 @@ class Memory:
             self._lazy[number] = memory, token
             return number
         assert place is not None
+        effect = self._effect(place, token)
+        if effect is not None:
+            return self._affect(place, effect)
         after = self.scanner.read(place, self.marks.tokens[token])
         return REFUSED if after is None else self._number(after)
 
-    def _number(self, place: Place) -> int:
+    def _effect(self, place: Place, token: int) -> Effect | None:
+        return None if self.keeps else self.marks.effect(token, place.where, place.frame.keys is None)
+
+    def _affect(self, place: Place, effect: Effect) -> int:
+        """The number after an effect, without reading."""
+        (frame, _, before), (closes, where, text) = place, effect
+        if closes is None:
+            return self._number((frame, where, before + text))
+        if _holds(place, closes):
+            return REFUSED
+        return self._number((self.scanner.with_key(frame, decoded(before + closes)), where, text))
+
+    def _number(self, place: tuple[Frame, int, bytes]) -> int:
         known = self._numbers.get(place)
         if known is None:
-            watchful = self.keeps or place.where in (KEY, ESCAPE, KEY_ESCAPE)
+            watchful = self.keeps or place[1] in (KEY, ESCAPE, KEY_ESCAPE)
             known = self._numbers[place] = self._new(watchful)
-            self._places[known] = place
+            self._places[known] = Place(*place)
         return known
 
     def _new(self, watchful: bool) -> int:
@@ -377,13 +437,12 @@ class Memory:
 
     def place(self, memory: int) -> Place:
         """The place that a number stands for."""
-        known = self._places.get(memory)
-        if known is None:
-            at, passed = memory, list[bytes]()
-            while at in self._lazy:
-                at, token = self._lazy[at]
-                passed.append(self.marks.tokens[token])
-            frame, where, text = self._places[at]
+        at, passed = memory, list[bytes]()
+        while (known := self._places.get(at)) is None:
+            at, token = self._lazy[at]
+            passed.append(self.marks.tokens[token])
+        if passed:
+            frame, where, text = known
             known = self._places[memory] = Place(frame, where, text + b"".join(reversed(passed)))
         return known
 
@@ -392,7 +451,7 @@ class Memory:
         known = self._refused.get(memory)
         if known is None:
             suspects = set(self._suspects(self.place(memory)))
-            known = self._refused[memory] = [i for i in sorted(suspects) if self.after(memory, i) == REFUSED]
+            known = self._refused[memory] = [i for i in sorted(suspects) if not self.passes(memory, i)]
         return known
 
     def suspects(self, memory: int) -> I64:
@@ -425,6 +484,11 @@ class Memory:
         if known is None:
             known = self._complete[memory] = self.scanner.complete(self.place(memory))
         return known
+
+
+def _holds(place: Place, closes: bytes) -> bool:
+    """Has the object already the key that ends with these bytes?"""
+    return decoded(place.text + closes) in (place.frame.keys or ())
 
 
 def _written(name: str) -> bytes:
@@ -471,7 +535,7 @@ class Checked:
         """Of a token that the automaton allows."""
         if token in self._eos:
             return self.memory.complete(memory)
-        return self._after(memory, token) != REFUSED
+        return self.memory.passes(memory, token)
 
     def allows_each(self, states: I64, tokens: I64, /) -> Bool:
         """(K,) states, (K,) token ids -> (K,) `allows` of each pair; only tokens that can do harm are read here."""

@@ -29,14 +29,14 @@ WIDE = 16  # a loop is worth it where at least a 16th of the tokens can stay ins
 
 
 class LoopSummary:
-    """rounds (V,): how many rounds a token begins, -1 where it does not stay inside; most_rounds: the largest of them;
-    size: tokens that stay inside.
+    """rounds (V,): how many rounds (below 2**15) a token begins, -1 where it does not stay inside; most_rounds: the
+    largest of them; size: tokens that stay inside.
 
     begins (256,): can a round begin with the byte; round: the bytes of one.
     """
 
     def __init__(self, tokens: Tokens, automaton: Automaton, rounds: I32, exits: I32) -> None:
-        self._tokens, self._rounds, self._exits = tokens, rounds, exits
+        self._tokens, self._rounds, self._exits = tokens, rounds.astype(np.int16), exits
         self._masks: dict[int, U32] = {}
         self._leaving: dict[bytes, TokenTrie] = {}
         self.size = np.count_nonzero(rounds > 0)
@@ -57,7 +57,8 @@ class LoopSummary:
     def outside(self) -> TokenTrie:
         """The tokens that do not stay in the loop."""
         order = self._tokens.order
-        return trie_of(self._tokens.bytes, order[self._rounds[order] <= 0])
+        trie = trie_of(self._tokens.bytes, order[self._rounds[order] <= 0])
+        return trie._replace(same=self._tokens.trie.same)  # tokens with the same bytes are all of them outside
 
     def leaving(self, through: Bool) -> TokenTrie:
         """The tokens that leave the loop after some rounds by one of the bytes (256,), as `mark_leaving` has it."""
@@ -117,7 +118,7 @@ class LoopSummaries:
         return known[1]
 
     def _summarise(self, body: Expression) -> LoopSummary | None:
-        if not is_plain(body):
+        if not is_plain(body) or self._tokens.depth > np.iinfo(np.int16).max:
             return None
         automaton, trie = GrammarAutomaton(body), self._tokens.trie
         rounds = np.full(len(trie.same), -1, np.int32)

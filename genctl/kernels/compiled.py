@@ -43,9 +43,9 @@ def contracting_kernel(function: F) -> F:
     return cast(F, njit(cache=True, nogil=True, fastmath={"contract"})(function))
 
 
-def wrapping(function: F) -> F:
-    """`inlined`, for sums and products of uint64 that go around; without a compiler numpy would warn of them."""
-    return np.errstate(over="ignore")(function) if config.DISABLE_JIT else inlined(function)
+def wrapping(decorate: Callable[[F], F]) -> Callable[[F], F]:
+    """For sums and products of integers that go around; without a compiler numpy would warn of them."""
+    return np.errstate(over="ignore") if config.DISABLE_JIT else decorate
 
 
 # An int64, whatever int or constant was given: kernels are then compiled for one type each.

@@ -34,7 +34,7 @@ from genctl.kernels.configurations import (
     step,
 )
 from genctl.kernels.configurations import END as STATE_END
-from genctl.kernels.records import DEAD, I32, I64, U8, U32, Bool, Machine, Plain, TokenTrie
+from genctl.kernels.records import DEAD, I16, I32, I64, U8, U32, Bool, Machine, Plain, TokenTrie
 
 
 @kernel
@@ -231,7 +231,7 @@ def mark_loop(
 
 
 @kernel
-def set_bits(out: U32, rounds: I32, most: int) -> None:
+def set_bits(out: U32, rounds: I16, most: int) -> None:
     """Set the bits of the tokens (V,) that begin at least one and at most so many rounds."""
     for token in range(rounds.shape[0]):
         if 0 < rounds[token] <= most:
