@@ -98,6 +98,7 @@ ByteSet: TypeAlias = int  # bit b is set for byte b
 # that are still being built.
 Node: TypeAlias = tuple[tuple[tuple[int, ByteSet], ...], tuple[int, ...], int, tuple[int, ...]]
 
+_BYTE: list[ByteSet] = [1 << byte for byte in range(256)]
 END: Node = (), (), FINAL, ()
 END_NUMBER = 0
 DEAD_END: Node = (), (), 0, ()
@@ -254,7 +255,7 @@ class NFA:
     def _literal(self, expression: Literal, after: Node) -> Node:
         number = self._number
         for byte in reversed(expression.text):
-            after = ((number(after), 1 << byte),), (), 0, ()
+            after = ((number(after), _BYTE[byte]),), (), 0, ()
         return after
 
     def _concat(self, expression: Concat, after: Node) -> Node:
@@ -292,7 +293,7 @@ class NFA:
         nodes = [after] * len(tree)
         for place in range(len(tree) - 1, -1, -1):  # children come after their parents
             ways: list[Node] = [
-                (((self._number(nodes[child]), 1 << byte),), (), 0, ()) for byte, child in tree[place].items()
+                (((self._number(nodes[child]), _BYTE[byte]),), (), 0, ()) for byte, child in tree[place].items()
             ]
             if ways:
                 nodes[place] = either(*ways, after) if place in ends else either(*ways)

@@ -18,13 +18,14 @@ import numpy as np
 
 from genctl.automata.base import DEAD, UNREACHABLE
 from genctl.automata.expressions import Expression
-from genctl.automata.nfa import END_NUMBER, NFA, Base, ByteSet, Guard, Jump, Loop, Operation, Release, Run, Track
+from genctl.automata.nfa import END_NUMBER, NFA, Base, ByteSet, Guard, Jump, Loop, Node, Operation, Release, Run, Track
 from genctl.automata.recursion import cycles, in_a_loop, remove_left_recursion
 from genctl.errors import ConstraintError
 from genctl.kernels import configurations as kernels
 from genctl.kernels.program import operation_length, settle_lengths, tell_apart
 from genctl.kernels.records import I32, I64, U8
 
+LISTED = 10_000  # nodes that are listed at once
 MOST = 2**31 - 2  # counts of rounds beyond it are never reached
 
 
@@ -124,21 +125,24 @@ class _Lists(NamedTuple):
 
     def extend(self, nfa: NFA) -> None:
         """Append the nodes and operations that are not listed yet."""
-        nodes, edges, uses, rows, sets = self
-        new = nfa.nodes[len(nodes) // kernels.NODE_WIDTH :]
+        for begin in range(len(self.nodes) // kernels.NODE_WIDTH, len(nfa.nodes), LISTED):
+            self._list(nfa.nodes[begin : begin + LISTED])
+        for op in nfa.operations[len(self.operations) // kernels.OPERATION_WIDTH :]:
+            self.operations.extend(_ROWS[type(op)](op))
+
+    def _list(self, new: list[Node]) -> None:
         moves = [move for node in new for move in node[0]]
-        heads, edge, use = list[int](), len(edges) // 2, len(uses)
+        heads, edge, use = list[int](), len(self.edges) // 2, len(self.uses)
         for node in new:
             heads += edge, use, node[2], UNREACHABLE, -1
             edge += len(node[0])
             use += len(node[1])
-        nodes.extend(heads)
+        sets = self.sets
         for bytes_ in dict.fromkeys([bytes_ for _, bytes_ in moves]):
             sets.setdefault(bytes_, len(sets))
-        edges.extend([number for target, bytes_ in moves for number in (sets[bytes_], target)])
-        uses.extend([use for node in new for use in node[1]])
-        for op in nfa.operations[len(rows) // kernels.OPERATION_WIDTH :]:
-            rows.extend(_ROWS[type(op)](op))
+        self.nodes.extend(heads)
+        self.edges.extend([number for target, bytes_ in moves for number in (sets[bytes_], target)])
+        self.uses.extend([use for node in new for use in node[1]])
 
 
 @lru_cache(32)
