@@ -24,7 +24,7 @@ from genctl.kernels.records import U8, Machine
 K = TypeVar("K", bound=Hashable)
 
 MAX_STATES = 1_000_000
-MAX_SEARCH = 200_000  # states visited to prove that a state can be completed
+MAX_SEARCH = 10_000  # states visited to prove that a state can be completed
 
 
 class LazyAutomaton(ABC, Generic[K]):
