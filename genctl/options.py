@@ -36,6 +36,7 @@ Progress: TypeAlias = bool | Callable[[int, int], None]  # called with (tokens m
 SAMPLERS: dict[str, TokenSampler] = {"awrs": awrs, "smc": awrs, "masked": masked}
 EXACT = {"exact": True, "rejection": False}  # do they learn from what was refuted?
 SMC_PARTICLES = 16
+MOST_TEXTS = 1_000_000  # of one prompt, which take gigabytes
 LARGEST = sys.float_info.max  # integers may be larger
 
 
@@ -107,6 +108,11 @@ class Call:
     def __post_init__(self) -> None:
         sampler_of(self.method)
         check_counts(self.counts)
+        if self.num_return_sequences * self.size > MOST_TEXTS:
+            raise ArgumentError(
+                f"num_return_sequences is {self.num_return_sequences}, num_particles {self.size}: more than "
+                f"{MOST_TEXTS:,} texts\nhint: ask for less at a time"
+            )
         check_flag("wrap_up", self.wrap_up)
         check_flag("do_sample", self.do_sample)
         check_flag("exact_boundary", False if self.exact_boundary is None else self.exact_boundary)

@@ -221,6 +221,8 @@ def test_an_interrupted_run_leaves_everything_usable(lm):
         ({"num_beams": 5}, genctl.ArgumentError, "no argument 'num_beams'"),
         ({"max_new_tokens": 0}, genctl.ArgumentError, "max_new_tokens is 0"),
         ({"num_particles": 2.5}, genctl.ArgumentError, "num_particles is 2.5"),
+        ({"num_return_sequences": 10**30}, genctl.ArgumentError, "more than 1,000,000 texts"),
+        ({"num_return_sequences": 1_001, "num_particles": 1_000}, genctl.ArgumentError, "ask for less"),
         ({"num_return_sequences": True}, genctl.ArgumentError, "num_return_sequences is True"),
         ({"temperature": 0}, genctl.ArgumentError, "do_sample=False"),
         ({"temperature": float("nan")}, genctl.ArgumentError, "temperature is nan"),
