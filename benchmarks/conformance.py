@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import inspect
 import json
 import os
 import signal
@@ -82,11 +81,8 @@ class Judge:
         tokenizer = AutoTokenizer.from_pretrained(converted(packaged_models()["SmolLM2-135M-Instruct"]))
         self._genctl, self._tokenizer = genctl, tokenizer.backend_tokenizer
         self._vocabulary = genctl.Vocabulary.from_tokenizer(tokenizer)
-        self.options = set(inspect.signature(genctl.json).parameters)
 
     def judge(self, schema: Any, texts: Iterable[str], **options: Any) -> Verdicts:
-        """Options that genctl does not have are left out."""
-        options = {name: value for name, value in options.items() if name in self.options}
         began = time.perf_counter()
         try:
             with limited(LIMIT):
@@ -154,7 +150,7 @@ def group_of(row: Mapping[str, Any]) -> str:
 
 
 def suite(judge: Judge, drafts: Iterable[str]) -> dict[str, Any]:
-    registry, any_order = remotes(), "property_order" in judge.options
+    registry = remotes()
     files: dict[str, Counter[str]] = {}
     refused: list[dict[str, str | None]] = []
     wrong: list[dict[str, Any]] = []
@@ -167,8 +163,7 @@ def suite(judge: Judge, drafts: Iterable[str]) -> dict[str, Any]:
         options: dict[str, Any] = {"registry": registry, "property_order": "any"}
         if row["file"] == "format.json":  # its tests want an annotation
             options["formats"] = False
-        values = [test["data"] if any_order else arranged(schema, test["data"]) for test in tests]
-        found = judge.judge(schema, [written(value, COMPACT) for value in values], **options)
+        found = judge.judge(schema, [written(test["data"], COMPACT) for test in tests], **options)
         where = {"draft": row["draft"], "file": row["file"], "schema": row["description"]}
         counts = files.setdefault(f"{row['draft']} {group_of(row)}: {Path(row['file']).name}", Counter())
         counts["tests"] += len(tests)
@@ -197,27 +192,34 @@ def totals(files: Mapping[str, Counter[str]]) -> dict[str, Counter[str]]:
 # -- real schemas
 
 
-def real(judge: Judge, count: int, any_order: bool) -> dict[str, Any]:
+def real(judge: Judge, count: int) -> dict[str, Any]:
+    """A text is accepted in the order of the schema, as far as `arranged` knows it, or as it is and in any order."""
     counts: Counter[str] = Counter()
     times: dict[str, float] = {}
     refused: list[dict[str, str | None]] = []
     wrong: list[dict[str, Any]] = []
-    options = {"property_order": "any"} if any_order else {}
     schemas = rows("json-schemas.jsonl.gz")[:count]
     for number, row in enumerate(schemas):
         schema, tests = row["schema"], row["tests"]
-        values = [test["data"] if any_order else arranged(schema, test["data"]) for test in tests]
-        texts = [written(value, style) for value in values for style in (COMPACT, SPACED)]
-        found = judge.judge(schema, texts, **options)
+        values = [test["data"] for test in tests]
+        texts, ordered = (
+            [written(value, style) for value in given for style in (COMPACT, SPACED)]
+            for given in (values, [arranged(schema, value) for value in values])
+        )
+        found, free = judge.judge(schema, ordered), judge.judge(schema, texts, property_order="any")
         times[row["name"]] = found.seconds
         counts["schemas"] += 1
         counts["tests"] += len(texts)
         print(f"\r{number + 1} of {len(schemas)} schemas", end="", file=sys.stderr, flush=True)
-        if found.refusal:
+        refusal = next((verdicts for verdicts in (found, free) if verdicts.refusal), None)
+        if refusal is not None:
             counts["refused schemas"] += 1
-            refused.append({"schema": row["name"], "reason": found.refusal, "pointer": found.pointer})
+            refused.append({"schema": row["name"], "reason": refusal.refusal, "pointer": refusal.pointer})
             continue
-        verdicts = [outcome(accepted, tests[i // 2]["valid"]) for i, accepted in enumerate(found.accepted)]
+        valid = [test["valid"] for test in tests for _ in (COMPACT, SPACED)]
+        counts["valid in order"] += sum(map(all, zip(found.accepted, valid, strict=True)))
+        accepted = [any(both) for both in zip(found.accepted, free.accepted, strict=True)]
+        verdicts = list(map(outcome, accepted, valid))
         counts.update(verdicts)
         counts["passing schemas"] += set(verdicts) <= {"right"}
         wrong += [
@@ -260,7 +262,7 @@ def report(found: Mapping[str, Any]) -> Iterator[str]:
         yield from reasons(found["suite"]["refused"])
     if "real" in found:
         real = found["real"]
-        columns = ("schemas", "passing schemas", *COLUMNS)
+        columns = ("schemas", "passing schemas", *COLUMNS, "valid in order")
         yield from table("real schemas", {"compact and spaced": real["counts"]}, columns)
         yield from reasons(real["refused"])
         times = real["milliseconds to compile"]
@@ -278,9 +280,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--drafts", default=",".join(DRAFTS), help="of the official suite; a comma between them")
     parser.add_argument("--real", type=int, default=2000, help="how many of the real schemas; 0: none")
-    parser.add_argument(
-        "--any-order", action="store_true", help="instances of real schemas as they are, properties in any order"
-    )
     parser.add_argument("--json", help="file for the results, with each refusal and each wrong verdict")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as cache:  # nothing is read that another run has compiled
@@ -292,7 +291,7 @@ def main() -> None:
         if drafts:
             found["suite"] = suite(judge, drafts)
         if options.real:
-            found["real"] = real(judge, options.real, options.any_order)
+            found["real"] = real(judge, options.real)
     print("\n".join(report(found)))
     if options.json:
         Path(options.json).write_text(json.dumps(found, indent=1), encoding="utf-8")
