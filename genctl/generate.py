@@ -337,6 +337,7 @@ class Model:
         Raises ArgumentError as `generate`, for an order without control tokens, and for do_sample=False where the
         suffix decides the end.
         """
+        said = {**_fields_of(options.get("generation_config")), **options}
         view, prompt = infill_view(
             self.language_model,
             prefix,
@@ -345,10 +346,10 @@ class Model:
             canonical=canonical,
             eps=eps,
             stop_at_suffix=stop_at_suffix,
-            longest=options.get("max_new_tokens", MAX_NEW_TOKENS),
+            longest=said.get("max_new_tokens", MAX_NEW_TOKENS),
         )
         if isinstance(view, Followed):
-            if not options.get("do_sample", True):
+            if not said.get("do_sample", True):
                 raise ArgumentError(
                     "do_sample=False takes the likeliest byte at each step, but where the middle ends before the suffix"
                     " is seen from whole texts only\nhint: leave do_sample out, and take several particles"
@@ -436,6 +437,13 @@ class Model:
 def _call(function: str, prompt: Any, constraint: Any, options: Options) -> Call:
     refuse_unknown([name for name in options if name not in KNOWN], KNOWN, function)
     return Call(**{**DEFAULTS, **options, "prompt": prompt, "constraint": constraint})
+
+
+def _fields_of(config: Any) -> dict[str, Any]:
+    """What a generation_config asks for."""
+    from genctl.integrations.generation_config import asked_for
+
+    return {} if config is None else asked_for(config)
 
 
 def _encoded(model: LanguageModel[Any], prompt: Prompt | Ids) -> list[int]:

@@ -198,6 +198,16 @@ def test_infill_draws_middles_of_any_model_by_the_probability_of_what_follows(le
     assert len(letters.infill("c", "ab", max_new_tokens=2, seed=0).particles) == 16
 
 
+def test_a_middle_is_as_long_as_a_generation_config_lets_it_be(letters):
+    options = {"num_particles": 8, "num_return_sequences": 20, "seed": 1}
+    told = letters.infill("c", "ab", generation_config={"max_new_tokens": 3}, **options)
+    given = letters.infill("c", "ab", max_new_tokens=3, **options)
+    assert [g.tokens for g in told] == [g.tokens for g in given]
+    assert max(len(g.tokens) for g in told) == 3
+    with pytest.raises(ArgumentError, match="the likeliest byte"):
+        letters.infill("c", "ab", generation_config={"do_sample": False})
+
+
 @pytest.mark.parametrize("options", [{}, {"method": "masked"}, {"ess_threshold": 0.9}])
 def test_a_middle_obeys_its_rule_and_stands_between_prefix_and_suffix(options):
     lm = genctl.load("toy")
