@@ -93,7 +93,11 @@ def warm() -> None:
 
 
 def work_ahead() -> None:
-    """The second process: begins elsewhere than the first. It ends when it is done, or after ahead.LIMIT seconds."""
+    """The second process: begins elsewhere than the first, and gives way to others. It ends when it is done, or after
+    ahead.LIMIT seconds.
+    """
+    if hasattr(os, "nice"):
+        os.nice(10)
     limit = threading.Timer(ahead.LIMIT, os._exit, (1,))
     limit.daemon = True
     limit.start()
