@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import signal
 import subprocess
 import sys
 import time
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
+from threading import Thread
 
 import pytest
 
 from genctl import ahead, kernels
+from genctl.kernels.compiled import _Undisturbed
 
 NOTE = "import sys; open(sys.argv[-1], 'a').write('started ')"
 
@@ -146,26 +150,62 @@ def test_to_decide_needs_neither_numba_nor_torch():
     assert not {"numba", "numpy", "torch"} & set(loaded)
 
 
+class Compiling:
+    """What numba tells its listeners."""
+
+    def __init__(self, module: str) -> None:
+        function = type("function", (), {"__module__": module})
+        self.data = {"dispatcher": type("dispatcher", (), {"py_func": function})}
+
+
+OURS, FOREIGN = Compiling("genctl.kernels.cover"), Compiling("somebody.else")
+
+
 def test_while_a_kernel_is_compiled_the_garbage_collector_rests_and_then_goes_on():
-    import gc
-
-    from genctl.kernels.compiled import _Uncollected
-
-    class Compiling:
-        def __init__(self, module: str) -> None:
-            function = type("function", (), {"__module__": module})
-            self.data = {"dispatcher": type("dispatcher", (), {"py_func": function})}
-
-    listener, ours, foreign = _Uncollected(), Compiling("genctl.kernels.cover"), Compiling("somebody.else")
-    listener.on_start(foreign)
+    listener = _Undisturbed()
+    listener.on_start(FOREIGN)
     assert gc.isenabled()
-    listener.on_start(ours)
-    listener.on_start(ours)
-    listener.on_end(ours)
-    listener.on_end(foreign)
+    listener.on_start(OURS)
+    listener.on_start(OURS)
+    listener.on_end(OURS)
+    listener.on_end(FOREIGN)
     assert not gc.isenabled()
-    listener.on_end(ours)
+    listener.on_end(OURS)
     assert gc.isenabled()
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_an_interrupt_waits_for_the_kernel_that_is_being_compiled(inside):
+    listener, handler = _Undisturbed(), signal.getsignal(signal.SIGINT)
+    listener.on_start(OURS)
+    if inside:
+        listener.on_start(OURS)
+    os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        listener.on_end(OURS)
+    if inside:
+        listener.on_end(OURS)
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert gc.isenabled()
+    assert listener.handler is None
+
+
+def test_an_interrupt_that_is_ignored_stays_ignored_and_threads_leave_it_alone():
+    def compile_one() -> None:
+        listener.on_start(OURS)
+        seen.append(signal.getsignal(signal.SIGINT))
+        listener.on_end(OURS)
+
+    listener, seen, handler = _Undisturbed(), list[object](), signal.getsignal(signal.SIGINT)
+    thread = Thread(target=compile_one)
+    thread.start()
+    thread.join()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        compile_one()
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert seen == [handler, signal.SIG_IGN]
 
 
 def dispatchers():

@@ -7,7 +7,9 @@ def total(values): ...
 from __future__ import annotations
 
 import gc
+import signal
 from collections.abc import Callable
+from threading import current_thread, main_thread
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -52,31 +54,49 @@ def wrapping(decorate: Callable[[F], F]) -> Callable[[F], F]:
 wide = cast(Callable[[Any], int], np.int64)
 
 
-class _Uncollected(event.Listener):  # type: ignore[misc]
-    """While a kernel is compiled the garbage collector rests: it would take a tenth of the time and find little.
+class _Undisturbed(event.Listener):  # type: ignore[misc]
+    """While a kernel is compiled Ctrl-C waits, and the garbage collector rests.
 
-    Kernels are compiled within each other, by one thread at a time (numba's lock).
+    LLVM calls Python back, where an interrupt would be lost, and with it what numba is told there. The collector would
+    take a tenth of the time and find little. Kernels are compiled within each other, by one thread at a time (numba's
+    lock); the interrupt comes when the innermost of them is done.
     """
 
     def __init__(self) -> None:
-        self.depth, self.collects = 0, False
+        self.depth, self.collects, self.interrupted = 0, False, False
+        self.handler: Any = None  # of interrupts, while they wait
 
     def on_start(self, compiling: event.Event) -> None:
         if _ours(compiling):
             if self.depth == 0:
                 self.collects = gc.isenabled()
                 gc.disable()
+                handler = signal.getsignal(signal.SIGINT)
+                if callable(handler) and current_thread() is main_thread():
+                    self.handler = handler
+                    signal.signal(signal.SIGINT, self._wait)
             self.depth += 1
 
     def on_end(self, compiling: event.Event) -> None:
         if _ours(compiling):
             self.depth -= 1
-            if self.depth == 0 and self.collects:
-                gc.enable()
+            handler = self.handler
+            if self.depth == 0:
+                if self.collects:
+                    gc.enable()
+                if handler is not None:
+                    signal.signal(signal.SIGINT, handler)
+                    self.handler = None
+            if self.interrupted:
+                self.interrupted = False
+                handler(signal.SIGINT, None)
+
+    def _wait(self, signum: int, frame: Any) -> None:
+        self.interrupted = True
 
 
 def _ours(compiling: event.Event) -> bool:
     return bool(compiling.data["dispatcher"].py_func.__module__.startswith("genctl.kernels."))
 
 
-event.register("numba:compile", _Uncollected())
+event.register("numba:compile", _Undisturbed())
