@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -174,8 +175,16 @@ def test_while_a_kernel_is_compiled_the_garbage_collector_rests_and_then_goes_on
     assert gc.isenabled()
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Processes that a shell starts in the background ignore interrupts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("inside", [False, True])
-def test_an_interrupt_waits_for_the_kernel_that_is_being_compiled(inside):
+def test_an_interrupt_waits_for_the_kernel_that_is_being_compiled(inside, interruptible):
     listener, handler = _Undisturbed(), signal.getsignal(signal.SIGINT)
     listener.on_start(OURS)
     if inside:
@@ -190,7 +199,7 @@ def test_an_interrupt_waits_for_the_kernel_that_is_being_compiled(inside):
     assert listener.handler is None
 
 
-def test_an_interrupt_that_is_ignored_stays_ignored_and_threads_leave_it_alone():
+def test_an_interrupt_that_is_ignored_stays_ignored_and_threads_leave_it_alone(interruptible):
     def compile_one() -> None:
         listener.on_start(OURS)
         seen.append(signal.getsignal(signal.SIGINT))
