@@ -27,6 +27,8 @@ from genctl.views import byte_view
 from genctl.vocabulary import Vocabulary
 from tests import naive
 from tests.statistics import assert_mean
+from tests.test_bytes_real import TEXTS as PROMPTS
+from tests.test_bytes_real import byte_by_byte, distance
 from tests.tiny_models import tiny_causal_lm, tiny_fallback_tokenizer, tiny_model
 from tests.toy_canonical import longest_match, random_canonical, toy
 
@@ -330,6 +332,20 @@ def test_a_view_of_a_transformer_with_byte_fallback_counts_what_its_tokenizer_wr
         if prompt == b"\xe6\x97":
             assert exact[0x80:0xC0].sum() == pytest.approx(1)
         assert view.bounds(state).tolist() == [0.0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("canonical", "longest"), [(True, 16), (False, 6)])
+def test_a_view_with_byte_fallback_is_exact_behind_every_byte(canonical: bool, longest: int) -> None:
+    """longest: of all covers there are too many to be listed behind more bytes."""
+    model = TransformersModel(tiny_causal_lm("llama").double(), tiny_fallback_tokenizer("never"))
+    view, table = byte_view(model, canonical=canonical, eps=0.0), Table(model)
+    for text in {prompt[:longest] for prompt in PROMPTS}:
+        for begun, law, bound in byte_by_byte(view, text):
+            exact = exact_law(table, begun, view._canonical, [0])
+            assert exact is not None
+            assert distance(law, exact) <= 1e-9
+            assert bound == 0
 
 
 class Table(ToyModel):
