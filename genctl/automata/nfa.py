@@ -418,11 +418,9 @@ def either(*nodes: Node) -> Node:
     for moves, operations, flags, waits in nodes:
         for target, bytes_ in moves:
             all_moves[target] = all_moves.get(target, 0) | bytes_
-        if operations:
-            all_operations += operations
+        all_operations += operations
         all_flags |= flags
-        if waits:
-            all_waits += waits
+        all_waits += waits
     return tuple(sorted(all_moves.items())), _sorted(all_operations), all_flags, _sorted(all_waits)
 
 

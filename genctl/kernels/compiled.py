@@ -54,7 +54,7 @@ def wrapping(decorate: Callable[[F], F]) -> Callable[[F], F]:
 wide = cast(Callable[[Any], int], np.int64)
 
 
-class _Undisturbed(event.Listener):  # type: ignore[misc]
+class _Undisturbed(event.Listener):  # type: ignore[misc]  # numba is not typed, and takes no other listeners
     """While a kernel is compiled Ctrl-C waits, and the garbage collector rests.
 
     LLVM calls Python back, where an interrupt would be lost, and with it what numba is told there. The collector would

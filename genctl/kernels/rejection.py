@@ -148,7 +148,7 @@ def is_set(mask: U32, token: int) -> bool:
     return bool(wide(mask[token >> 5]) >> (token & 31) & 1)
 
 
-@wrapping(inlined)
+@wrapping(kernel)
 def uniform_at(key: int, place: int) -> float:
     """Number `place` of a stream (samplers/streams.py) by its key, a uint64."""
     z = key + (np.uint64(place) + np.uint64(2)) * GOLDEN

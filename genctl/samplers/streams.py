@@ -15,11 +15,10 @@ import numpy as np
 from numpy.random import Generator, Philox, SeedSequence
 
 from genctl.kernels.records import F64, I64, U64
-from genctl.kernels.rejection import FIRST_FACTOR, GOLDEN, SECOND_FACTOR
+from genctl.kernels.rejection import FIRST_FACTOR, GOLDEN, SECOND_FACTOR, uniform_at
 
 _ROUNDS = (np.uint64(30), FIRST_FACTOR), (np.uint64(27), SECOND_FACTOR)
 _LAST = np.uint64(31)
-_ALL = 2**64 - 1
 
 
 class Streams(NamedTuple):
@@ -42,10 +41,7 @@ class Streams(NamedTuple):
 
     def uniform(self, row: int, place: int) -> float:
         """Number `place` of one stream."""
-        z = int(self.keys[row]) + (place + 2) * int(GOLDEN) & _ALL
-        for shift, factor in _ROUNDS:
-            z = (z ^ z >> int(shift)) * int(factor) & _ALL
-        return ((z ^ z >> int(_LAST)) >> 11) * 2.0**-53
+        return float(uniform_at(self.keys[row], place))
 
     def generator(self, row: int) -> Generator:
         """numpy's generator for what needs many numbers of one stream."""
@@ -62,7 +58,7 @@ def seeded(seed: int, rows: Sequence[tuple[int, ...]]) -> Streams:
 
 def of(rng: Generator, count: int) -> Streams:
     """Streams that a generator begins; it moves on."""
-    return Streams(np.frombuffer(rng.bytes(8 * count), np.uint64))
+    return Streams(np.frombuffer(rng.bytes(8 * count), np.uint64).copy())  # which may be written, as kernels expect
 
 
 def _mixed(values: U64) -> U64:
