@@ -161,6 +161,19 @@ class Engine:
         self.held.add(known)
         return known
 
+    def row(self, state: int, /) -> list[int]:
+        while True:
+            next_, _, accepting, code, heap, head = self.machine
+            status = kernels.fill_row(next_, accepting, code, heap, head, state)
+            row: list[int] = next_[state].tolist()
+            if status:
+                self.extend(status)
+            elif UNKNOWN in row:  # Python has to provide something first
+                self.step(state, self._byte_of[row.index(UNKNOWN)])
+            else:
+                self.held.update(row)
+                return row
+
     def accepts(self, state: int, /) -> bool:
         return bool(self.machine.accepting[state])
 
@@ -300,8 +313,10 @@ class Engine:
         number, inner = self._leaves[row]
         run = self._runs[number]
         assert run is not None
-        targets = [self._leaf(number, run.automaton.step(inner, byte)) for byte in self._byte_of]
-        self._row(kernels.LEAF, row)[3:] = targets
+        after = run.automaton.row(inner)
+        rows = {target: self._leaf(number, target) for target in dict.fromkeys(after)}
+        classes = run.automaton.machine.classes[self._byte_of].tolist()
+        self._row(kernels.LEAF, row)[3:] = [rows[after[column]] for column in classes]
 
     def _leaf(self, number: int, inner: int) -> int:
         """The row of a state of an embedded automaton."""

@@ -46,7 +46,7 @@ class LazyAutomaton(ABC, Generic[K]):
         self._keys: list[K | None] = [None]
         self._ids: dict[K, int] = {}
         self._distances: list[int | None] = [UNREACHABLE]
-        self._unchecked: dict[tuple[int, int], int] = {}  # successors not yet known to be completable
+        self._reached: dict[int, list[int]] = {}  # rows of states not yet known to be completable
         self.start = DEAD if start is None else self._intern(start)
         if self.distance(self.start) == UNREACHABLE:
             self.start = DEAD
@@ -63,6 +63,10 @@ class LazyAutomaton(ABC, Generic[K]):
     @abstractmethod
     def _bound(self, key: K) -> int:
         """At most the distance of key; UNREACHABLE only if nothing is accepted from it."""
+
+    def _successors(self, key: K) -> list[K | None]:
+        """By byte class."""
+        return [self._successor(key, byte) for byte in self._byte_of]
 
     def _universal(self, key: K) -> bool:
         return False
@@ -83,12 +87,19 @@ class LazyAutomaton(ABC, Generic[K]):
         known = int(self._next[state, column])
         if known != UNKNOWN:
             return known
-        target = self._successor_state(state, column)
-        if self.distance(target) == UNREACHABLE:
-            target = DEAD
+        target = self._completable(self._successor_state(state, column))
         self._next[state, column] = target
-        self._unchecked.pop((state, column), None)
         return target
+
+    def row(self, state: int, /) -> list[int]:
+        row: list[int] = self._next[state].tolist()
+        if UNKNOWN in row:
+            row = [
+                self._completable(target) if known == UNKNOWN else known
+                for known, target in zip(row, self._successor_states(state), strict=True)
+            ]
+            self._next[state] = row
+        return row
 
     def accepts(self, state: int, /) -> bool:
         return bool(self._accepting[state])
@@ -131,19 +142,29 @@ class LazyAutomaton(ABC, Generic[K]):
         self._next = np.concatenate([self._next, np.full_like(self._next, UNKNOWN)])
         self._accepting = np.concatenate([self._accepting, np.zeros(rows, np.bool_)])
 
+    def _completable(self, state: int) -> int:
+        return DEAD if self.distance(state) == UNREACHABLE else state
+
     def _successor_state(self, state: int, column: int) -> int:
         """The successor, not yet known to be completable."""
-        known = int(self._next[state, column])
-        if known != UNKNOWN:
-            return known
-        unchecked = self._unchecked.get((state, column))
-        if unchecked is None:
+        reached = self._reached.get(state)
+        if reached is not None:
+            return reached[column]
+        key = self._keys[state]
+        assert key is not None, "the dead state's row is always known"
+        successor = self._successor(key, self._byte_of[column])
+        return DEAD if successor is None else self._intern(successor)
+
+    def _successor_states(self, state: int) -> list[int]:
+        """By byte class, not yet known to be completable."""
+        reached = self._reached.get(state)
+        if reached is None:
             key = self._keys[state]
             assert key is not None, "the dead state's row is always known"
-            successor = self._successor(key, self._byte_of[column])
-            unchecked = DEAD if successor is None else self._intern(successor)
-            self._unchecked[state, column] = unchecked
-        return unchecked
+            found = self._successors(key)
+            states = {successor: self._intern(successor) for successor in dict.fromkeys(found) if successor is not None}
+            reached = self._reached[state] = [DEAD if k is None else states[k] for k in found]
+        return reached
 
     def _search(self, origin: int) -> int:
         """A* from origin to the nearest accepting state; settles the distances along the way it finds.
@@ -169,8 +190,7 @@ class LazyAutomaton(ABC, Generic[K]):
                     f"after {MAX_SEARCH:,} states it is still unknown whether the rule can be completed",
                     hint="split the rule, or put a smaller bound on its repetitions",
                 )
-            for column in range(len(self._byte_of)):
-                target = self._successor_state(state, column)
+            for target in dict.fromkeys(self._successor_states(state)):
                 if target != DEAD and cost + 1 < best.get(target, UNREACHABLE):
                     best[target] = cost + 1
                     parent[target] = state

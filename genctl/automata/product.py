@@ -12,8 +12,16 @@ import numpy as np
 
 from genctl.automata.base import DEAD, UNREACHABLE, Automaton
 from genctl.automata.lazy import LazyAutomaton
+from genctl.kernels.records import I32, U8
 
 Pair = tuple[int, int]
+
+
+def common_classes(first: Automaton, second: Automaton) -> tuple[I32, U8]:
+    """The byte classes that neither tells apart: (C, 2) those of each automaton, (256,) the class of each byte."""
+    pairs = 256 * first.machine.classes.astype(np.int32) + second.machine.classes
+    found, classes = np.unique(pairs, return_inverse=True)
+    return np.stack([found // 256, found % 256], axis=1), classes.astype(np.uint8)
 
 
 class Product(LazyAutomaton[Pair]):
@@ -23,8 +31,8 @@ class Product(LazyAutomaton[Pair]):
 
     def __init__(self, first: Automaton, second: Automaton, *, difference: bool = False) -> None:
         self._first, self._second, self._difference = first, second, difference
-        both = np.stack([first.machine.classes, second.machine.classes])
-        classes = np.unique(both, axis=1, return_inverse=True)[1].reshape(256).astype(np.uint8)
+        columns, classes = common_classes(first, second)
+        self._columns: list[tuple[int, int]] = [*map(tuple, columns.tolist())]
         super().__init__(classes, self._pair(first.start, second.start))
 
     def _pair(self, a: int, b: int) -> Pair | None:
@@ -35,6 +43,10 @@ class Product(LazyAutomaton[Pair]):
     def _successor(self, key: Pair, byte: int) -> Pair | None:
         a, b = key
         return self._pair(self._first.step(a, byte), self._second.step(b, byte))
+
+    def _successors(self, key: Pair) -> list[Pair | None]:
+        firsts, seconds = self._first.row(key[0]), self._second.row(key[1])
+        return [self._pair(firsts[a], seconds[b]) for a, b in self._columns]
 
     def _accepts(self, key: Pair) -> bool:
         return self._first.accepts(key[0]) and self._second.accepts(key[1]) != self._difference

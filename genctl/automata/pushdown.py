@@ -66,6 +66,9 @@ class GrammarAutomaton:
     def step(self, state: int, byte: int, /) -> int:
         return self._states.step(state, byte)
 
+    def row(self, state: int, /) -> list[int]:
+        return self._states.row(state)
+
     def accepts(self, state: int, /) -> bool:
         return self._states.accepts(state)
 
@@ -102,6 +105,9 @@ class _Trimmed(LazyAutomaton[int]):
 
     def _successor(self, key: int, byte: int) -> int | None:
         return self._engine.step(key, byte) or None
+
+    def _successors(self, key: int) -> list[int | None]:
+        return [target or None for target in self._engine.row(key)]
 
     def _accepts(self, key: int) -> bool:
         return self._engine.accepts(key)

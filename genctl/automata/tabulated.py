@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from genctl.automata.base import DEAD, UNREACHABLE, Automaton
-from genctl.automata.product import Product
+from genctl.automata.product import Product, common_classes
 from genctl.kernels.configurations import CODE, HEAD, NODES
-from genctl.kernels.product import FIRST_LACKS, SECOND_LACKS, product_table, settle_distances
+from genctl.kernels.product import FIRST_LACKS, TOO_LARGE, product_table, settle_distances
 from genctl.kernels.records import I32, U8, Bool, Machine
 
 LIMIT = 4096  # states
@@ -46,6 +46,10 @@ class Tabulated:
     def step(self, state: int, byte: int, /) -> int:
         return int(self.machine.next[state, self.machine.classes[byte]])
 
+    def row(self, state: int, /) -> list[int]:
+        row: list[int] = self.machine.next[state].tolist()
+        return row
+
     def accepts(self, state: int, /) -> bool:
         return bool(self.machine.accepting[state])
 
@@ -78,27 +82,25 @@ def _tabulate(first: Automaton, second: Automaton, difference: bool) -> Tabulate
     """The whole product, None if it is too large."""
     if first.start == DEAD or (second.start == DEAD and not difference):
         return Tabulated(np.zeros((1, 1), np.int32), np.zeros(256, np.uint8), np.zeros(1, np.bool_))
-    both = np.stack([first.machine.classes, second.machine.classes], axis=1)
-    columns, classes = np.unique(both, axis=0, return_inverse=True)
+    columns, classes = common_classes(first, second)
     limit = LAZY_LIMIT if _is_lazy(first) or _is_lazy(second) else LIMIT
     table = np.zeros((limit, len(columns)), np.int32)
     pairs = np.zeros((limit, 2), np.int32)
     pairs[1] = first.start, second.start
     slots = np.zeros(4 * limit, np.int32)
-    progress = np.array([2, 1, 0])
-    while why := product_table(
-        first.machine, second.machine, columns.astype(np.int32), difference, table, pairs, slots, progress
-    ):
-        if why == FIRST_LACKS:
-            first.extend(int(progress[2]))
-        elif why == SECOND_LACKS:
-            second.extend(int(progress[2]))
-        else:
+    progress = np.array([2, 1])
+    while why := product_table(first.machine, second.machine, columns, difference, table, pairs, slots, progress):
+        if why == TOO_LARGE:
             return None
+        a, b = pairs[progress[1]].tolist()
+        if why == FIRST_LACKS:
+            first.row(a)
+        else:
+            second.row(b)
     pairs = pairs[: progress[0]]
     accepting = first.machine.accepting[pairs[:, 0]] & (second.machine.accepting[pairs[:, 1]] != difference)
     accepting[DEAD] = False
-    return Tabulated(table[: progress[0]].copy(), classes.reshape(256).astype(np.uint8), accepting)
+    return Tabulated(table[: progress[0]].copy(), classes, accepting)
 
 
 def _is_lazy(automaton: Automaton) -> bool:

@@ -45,7 +45,7 @@ def product_table(
     """Fill the rows of table (limit, C) for all pairs that can be reached; 0, or why not.
 
     columns (C, 2): the byte class of each automaton. pairs (limit, 2), slots: hash table of pairs. progress: states
-    met (state 0 is dead, 1 the start, both given), states whose rows are filled, what an automaton lacks.
+    met (state 0 is dead, 1 the start, both given), states whose rows are filled.
     """
     while progress[1] < progress[0]:
         state = progress[1]
@@ -53,11 +53,9 @@ def product_table(
         for column in range(columns.shape[0]):
             p = step(first.next, first.accepting, first.code, first.heap, first.head, a, wide(columns[column, 0]))
             if p < 0:
-                progress[2] = p
                 return FIRST_LACKS
             q = step(second.next, second.accepting, second.code, second.heap, second.head, b, wide(columns[column, 1]))
             if q < 0:
-                progress[2] = q
                 return SECOND_LACKS
             target = DEAD
             if p != DEAD and (q != DEAD or difference):

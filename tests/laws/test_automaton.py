@@ -26,6 +26,7 @@ from genctl.automata.expressions import (
 )
 from genctl.automata.product import Product
 from genctl.automata.pushdown import GrammarAutomaton
+from genctl.automata.tabulated import intersection
 from genctl.compilers.json_schema import compile_json_schema
 from genctl.compilers.json_schema.strings import CONTENT
 from genctl.compilers.json_schema.words import Names
@@ -71,6 +72,7 @@ AUTOMATA = {
     "intersection": lambda: Product(GrammarAutomaton(repeat(concat(AB, AB))), ends_with(b"ab")),
     "difference": lambda: Product(GrammarAutomaton(repeat(AB)), ends_with(b"a"), difference=True),
     "empty intersection": lambda: Product(GrammarAutomaton(repeat(A)), GrammarAutomaton(repeat(B, 1))),
+    "table": lambda: intersection(GrammarAutomaton(repeat(concat(AB, AB))), ends_with(b"ab")),
     "words": lambda: GrammarAutomaton(Tracked(CONTENT, Names(["ab", "a", "(", "b\u00e9"]), inside=True)),
     "not the words": lambda: GrammarAutomaton(Tracked(CONTENT, Names(["ab", "a", "", "b\u00e9"]), inside=False)),
     "regex": lambda: compile_regex(r"(?i)a{2,}b?|\bab\b"),
@@ -116,6 +118,16 @@ def test_the_distance_falls_by_at_most_one_with_each_byte(automaton):
 def test_stepping_twice_gives_the_same_state(automaton):
     for state in reachable(automaton):
         assert [automaton.step(state, b) for b in range(256)] == [automaton.step(state, b) for b in range(256)]
+
+
+def test_a_row_is_the_steps_by_a_byte_of_each_class(automaton):
+    classes = automaton.machine.classes.tolist()
+    byte_of = [classes.index(column) for column in range(max(classes) + 1)]
+    states = [automaton.start]
+    for state in states:  # it grows: rows of new states are asked for before any step from them
+        row = automaton.row(state)
+        assert row == [automaton.step(state, byte) for byte in byte_of]
+        states += [target for target in dict.fromkeys(row) if target not in states][: max(0, 100 - len(states))]
 
 
 def test_the_machine_agrees_with_step_wherever_it_is_built(automaton):

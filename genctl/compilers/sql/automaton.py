@@ -172,8 +172,10 @@ class SqlAutomaton(LazyAutomaton[Key]):
         known = int(self._next[state, column])
         if known < 0:
             known = self._next[state, column] = self._successor_state(state, column)
-            self._unchecked.pop((state, column), None)
         return known
+
+    def _completable(self, state: int) -> int:
+        return state
 
     def distance(self, state: int, /) -> int:
         known = self._distances[state]
