@@ -17,7 +17,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from genctl.compilers.json_schema import arrays, objects
 from genctl.compilers.json_schema.context import Facet, Node, Part, Place, Pointer, identity, negations, refuse
@@ -41,6 +41,7 @@ MAX_EXACT_STEPS, FEW_STEPS = 6_000, 200  # for all nodes together, and for each 
 MAX_SIGNS = 6  # alternatives of which every combination is looked at
 MAX_LOOK, LOOK_STEPS = 3, 60  # levels of required properties that are searched for a contradiction, steps at each
 
+T = TypeVar("T")
 Path: TypeAlias = frozenset[Part]
 Owners: TypeAlias = tuple[Part, ...]  # places whose unevaluated... asks what holds here
 Kinds: TypeAlias = Mapping[str, Facet]
@@ -122,7 +123,9 @@ class Expander:
         self._known: dict[Node, Cases] = {}
         self._said: dict[Part, tuple[Kinds, list[Any] | None]] = {}
         self._hopeless_nodes: dict[Node, bool] = {}
-        self._disjoint: dict[tuple[Part, Part], bool] = {}
+        self._disjoint: dict[tuple[Part, Part], bool | None] = {}  # None while it is being looked at
+        self._unsure = 0  # how often that was asked for meanwhile
+        self._kept: dict[Hashable, Any] = {}
 
     def cases(self, node: Node) -> Cases:
         """The cases of a node in order, each once."""
@@ -178,6 +181,16 @@ class Expander:
             self._said[part] = read(place), read_values(place)
         return self._said[part]
 
+    def kept(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What was made before under this key, unless it was made while something that it asked for was not known."""
+        known: T | None = self._kept.get(key)
+        if known is None:
+            before = self._unsure
+            known = make()
+            if self._unsure == before:
+                self._kept[key] = known
+        return known
+
     # -- contradictions that are seen without automata
 
     def hopeless(self, case: Case, depth: int = 0) -> bool:
@@ -205,13 +218,15 @@ class Expander:
         """Is it plain to see that no value obeys both? Where neither needs a look at its alternatives."""
         key = (first, second)
         if key not in self._disjoint:
-            self._disjoint[key] = False  # while it is being looked at
+            self._disjoint[key] = None
             try:
                 found = _Expansion(self, loose=True, limit=LOOK_STEPS, depth=1).run((first, second)).cases
                 self._disjoint[key] = all(self.hopeless(case) for case in found)
             except _TooManyError:
-                pass
-        return self._disjoint[key]
+                self._disjoint[key] = False
+        disjoint = self._disjoint[key]
+        self._unsure += disjoint is None
+        return bool(disjoint)
 
 
 class _Expansion:
@@ -312,25 +327,29 @@ class _Expansion:
         place = self._expander.place(part)
         rests = [word for word in REST if word in place.schema] if whole else []
         inner = (*owners, part) if rests else owners
-        if inner:
-            way = _Way(way.pending, way.kinds, way.values, way.pointer, way.done, (*way.seen, (part, inner)))
-        tasks = [
-            task
-            for word, expand in POSITIVE.items()
-            if word in place.schema
-            for task in expand(self, place, bool(inner))
-        ]
-        way = self._after(way, (Rest(part, word) for word in rests), path, owners)
-        way = self._after(way, tasks, path, inner)
+        key = part, bool(inner), self._loose, self._looks
+        tasks = self._expander.kept(key, lambda: self._combined(place, owned=bool(inner)))
+        pending = way.pending
+        if tasks or rests:
+            behind = ((Rest(part, word), path, owners) for word in rests)
+            pending = (*((task, path, inner) for task in tasks), *behind, *pending)
+        seen = (*way.seen, (part, inner)) if inner else way.seen
+        way = _Way(pending, way.kinds, way.values, way.pointer, way.done, seen)
         return self._meet(way, *self._expander.said(part))
+
+    def _combined(self, place: Place, *, owned: bool) -> list[Task]:
+        """What the combinators and references of a place ask for."""
+        return [task for word in POSITIVE if word in place.schema for task in POSITIVE[word](self, place, owned)]
 
     def _negative(self, way: _Way, part: Part, path: Path) -> list[_Way]:
         """One way of violating the schema each."""
-        place = self._expander.place(part)
         if self._loose:
-            self._leave(place.pointer, "the cases of a schema that must not hold are too many")
+            self._leave(part.pointer, "the cases of a schema that must not hold are too many")
             return [way]
-        positive = part.positive
+        return [self._after(way, tasks, path, ()) for tasks in self._expander.kept(part, lambda: self._violated(part))]
+
+    def _violated(self, part: Part) -> list[tuple[Task, ...]]:
+        place, positive = self._expander.place(part), part.positive
         ways: list[tuple[Task, ...]] = [(Said({kind: facet}),) for kind, facet in violations(place)]
         ways += [(Said(other_types(place)),)] if "type" in place.schema else []
         if "enum" in place.schema or "const" in place.schema:
@@ -342,8 +361,7 @@ class _Expansion:
         for word, expand in NEGATIVE.items():
             if word in place.schema:
                 ways += expand(self, place)
-        ways += [(But(positive), Rest(part, word)) for word in REST if word in place.schema]
-        return [self._after(way, tasks, path, ()) for tasks in ways]
+        return ways + [(But(positive), Rest(part, word)) for word in REST if word in place.schema]
 
     # -- combinators: what must hold, and the ways in which it does not
 

@@ -93,6 +93,8 @@ def shown(pointer: Pointer) -> str:
 
 def meet_nodes(first: Node, second: Node) -> Node:
     """The conjunction of both, each place once, in order."""
+    if not first or not second or first == second:
+        return first or second
     return tuple(dict.fromkeys(first + second))
 
 

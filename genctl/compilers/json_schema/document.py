@@ -309,13 +309,13 @@ def plain_json(value: object) -> Any:
         item, holder, key, path = work.pop()
         if len(path) > MAX_DEPTH:
             refuse(_pointer(path), f"the schema is nested more than {MAX_DEPTH:,} levels deep")
-        if isinstance(item, Mapping):
+        if type(item) is dict or isinstance(item, Mapping):
             _refuse_odd_names(item, path)
-            holder[key] = dict.fromkeys(item)
-            work += [(part, holder[key], name, (*path, name)) for name, part in item.items()]
+            members = holder[key] = dict(item)
+            work += [(part, members, name, (*path, name)) for name, part in members.items() if type(part) is not str]
         elif isinstance(item, list | tuple):
-            holder[key] = [None] * len(item)
-            work += [(part, holder[key], i, (*path, i)) for i, part in enumerate(item)]
+            items = holder[key] = list(item)
+            work += [(part, items, i, (*path, i)) for i, part in enumerate(items) if type(part) is not str]
         else:
             holder[key] = _scalar(item, path)
     return top[0]

@@ -76,10 +76,9 @@ class Objects(Facet):
         return self._hash
 
     def meet(self, other: Objects, /) -> Objects:
-        mine, theirs = dict(self.properties), dict(other.properties)
         most = [bound for bound in (self.most, other.most) if bound is not None]
         return Objects(
-            tuple((n, meet_nodes(mine.get(n, ANYTHING), theirs.get(n, ANYTHING))) for n in mine | theirs),
+            self._met_properties(other),
             tuple(dict.fromkeys(self.patterns + other.patterns)),
             tuple(dict.fromkeys(self.rests + other.rests)),
             meet_nodes(self.names, other.names),
@@ -89,6 +88,15 @@ class Objects(Facet):
             tuple(dict.fromkeys(self.some + other.some)),
             self.pointer or other.pointer,
         )
+
+    def _met_properties(self, other: Objects) -> tuple[tuple[str, Node], ...]:
+        if not self.properties or not other.properties:
+            return self.properties or other.properties
+        mine, theirs = dict(self.properties), dict(other.properties)
+        met = mine | theirs
+        for name in mine.keys() & theirs.keys():
+            met[name] = meet_nodes(mine[name], theirs[name])
+        return tuple(met.items())
 
     def nodes(self) -> NodeOf:
         """What the value of the member with a name obeys, by the name."""
