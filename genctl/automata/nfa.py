@@ -131,6 +131,7 @@ class NFA:
     rules: dict[str, int]  # the bodies of the named rules
     empty_rules: set[str]  # those that have the empty text, which no look-around need let through
     _numbers: dict[Node, int]
+    _steps: dict[int, int]  # nodes where just a byte can be read, by 256 * (the node behind it) + the byte
     _operation_numbers: dict[Operation, int]
     # What became of expressions, by their identity; the expressions themselves are kept so that it stays theirs.
     _unions: dict[tuple[int, Node], tuple[Expression, Node]]
@@ -187,10 +188,7 @@ class NFA:
 
     def reserve(self) -> int:
         """A node of its own, whose content is set later."""
-        self.nodes.append(DEAD_END)
-        if len(self.nodes) > MAX_NODES:
-            raise _too_large()
-        return len(self.nodes) - 1
+        return self._new(DEAD_END)
 
     def settle(self, waiting: Iterable[int]) -> None:
         """Give these nodes the content of those whose content they have too."""
@@ -216,13 +214,25 @@ class NFA:
     def _number(self, node: Node) -> int:
         known = self._numbers.get(node)
         if known is None:
-            known = self._numbers[node] = len(self.nodes)
-            self.nodes.append(node)
-            if node[3]:
-                self._unsettled.append(known)
-            if known >= MAX_NODES:
-                raise _too_large()
+            moves, operations, flags, waits = node
+            if len(moves) == 1 and not (operations or flags or waits) and moves[0][1].bit_count() == 1:
+                key = 256 * moves[0][0] + moves[0][1].bit_length() - 1
+                known = self._steps.get(key)
+                if known is None:
+                    known = self._steps[key] = self._new(node)
+            else:
+                known = self._new(node)
+            self._numbers[node] = known
         return known
+
+    def _new(self, node: Node) -> int:
+        number = len(self.nodes)
+        if number >= MAX_NODES:
+            raise _too_large()
+        self.nodes.append(node)
+        if node[3]:
+            self._unsettled.append(number)
+        return number
 
     def _hub(self) -> tuple[int, Node]:
         """A node to which its own content leads back: its number, and what stands for it until it is closed."""
@@ -253,14 +263,26 @@ class NFA:
         return ((self._number(after), byte_set(expression.ranges)),), (), 0, ()
 
     def _literal(self, expression: Literal, after: Node) -> Node:
-        number = self._number
-        for byte in reversed(expression.text):
-            after = ((number(after), _BYTE[byte]),), (), 0, ()
-        return after
+        return self._spelled(expression.text, after)
+
+    def _spelled(self, text: bytes, after: Node) -> Node:
+        if not text:
+            return after
+        number, steps, nodes = self._number(after), self._steps, self.nodes
+        for byte in text[:0:-1]:
+            key = 256 * number + byte
+            known = steps.get(key)
+            if known is None:
+                known = steps[key] = len(nodes)
+                nodes.append((((number, _BYTE[byte]),), (), 0, ()))
+            number = known
+        if number >= MAX_NODES:
+            raise _too_large()
+        return ((number, _BYTE[text[0]]),), (), 0, ()
 
     def _concat(self, expression: Concat, after: Node) -> Node:
         for part in reversed(expression.parts):
-            after = self._build(part, after)
+            after = _BUILD[type(part)](self, part, after)
         return after
 
     def _union(self, expression: Union, after: Node) -> Node:
@@ -272,13 +294,13 @@ class NFA:
 
     def _new_union(self, expression: Union, after: Node) -> Node:
         texts = [part.text for part in expression.parts if type(part) is Literal]
-        found = [self._build(part, after) for part in expression.parts if type(part) is not Literal]
+        found = [_BUILD[type(part)](self, part, after) for part in expression.parts if type(part) is not Literal]
         return either(*found, *self._texts(texts, after))
 
     def _texts(self, texts: list[bytes], after: Node) -> list[Node]:
         """Alternatives that share their beginnings: 10,000 words cost one node a byte of their prefix tree."""
         if len(texts) <= 1:
-            return [self._literal(Literal(text), after) for text in texts]
+            return [self._spelled(text, after) for text in texts]
         tree: list[dict[int, int]] = [{}]
         ends: set[int] = set()
         for text in texts:
@@ -384,6 +406,7 @@ _BLANK: dict[str, Any] = {
     "rules": {},
     "empty_rules": set(),
     "_numbers": {END: END_NUMBER},
+    "_steps": {},
     "_operation_numbers": {},
     "_unions": {},
     "_loops": {},
@@ -411,6 +434,10 @@ def either(*nodes: Node) -> Node:
     """The node where all can happen that can happen at any of the nodes."""
     if len(nodes) == 1:
         return nodes[0]
+    if len(nodes) == 2 and not (nodes[0][0] and nodes[1][0]):  # most often one of them reads nothing
+        first, second = nodes
+        operations = _sorted(first[1] + second[1])
+        return first[0] or second[0], operations, first[2] | second[2], _sorted(first[3] + second[3])
     all_moves: dict[int, ByteSet] = {}
     all_operations: tuple[int, ...] = ()
     all_flags = 0
@@ -444,8 +471,8 @@ def byte_set(ranges: tuple[tuple[int, int], ...]) -> ByteSet:
 def has_empty(expression: Expression, empty_rules: set[str]) -> bool:
     """Has it the empty text, as far as is known of the rules? (Look-around may let through at most.)"""
     match expression:
-        case Bytes():
-            return False
+        case Call(rule):
+            return rule in empty_rules
         case Literal(text):
             return not text
         case Concat(parts):
@@ -454,8 +481,8 @@ def has_empty(expression: Expression, empty_rules: set[str]) -> bool:
             return any(has_empty(part, empty_rules) for part in parts)
         case Repeat(body, least):
             return least == 0 or has_empty(body, empty_rules)
-        case Call(rule):
-            return rule in empty_rules
+        case Bytes():
+            return False
         case Embedded(automaton):
             return automaton.distance(automaton.start) == 0
         case Tracked(body, words, inside):

@@ -10,8 +10,9 @@ impossible, is rewritten before (recursion.py). What can never be finished is le
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence, Sized
 from functools import lru_cache
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -131,18 +132,27 @@ class _Lists(NamedTuple):
             self.operations.extend(_ROWS[type(op)](op))
 
     def _list(self, new: list[Node]) -> None:
-        moves = [move for node in new for move in node[0]]
-        heads, edge, use = list[int](), len(self.edges) // 2, len(self.uses)
-        for node in new:
-            heads += edge, use, node[2], UNREACHABLE, -1
-            edge += len(node[0])
-            use += len(node[1])
+        moves, operations, flags, _ = zip(*new, strict=True)
+        heads = np.empty((len(new), kernels.NODE_WIDTH), np.int32)
+        heads[:, kernels.EDGES] = _starts(moves, len(self.edges) // 2)
+        heads[:, kernels.OPERATIONS] = _starts(operations, len(self.uses))
+        heads[:, kernels.FLAGS] = flags
+        heads[:, [kernels.LENGTH, kernels.ABSORBS]] = UNREACHABLE, -1
+        targets, read = zip(*chain.from_iterable(moves), strict=True) if any(moves) else ((), ())
         sets = self.sets
-        for bytes_ in dict.fromkeys([bytes_ for _, bytes_ in moves]):
+        for bytes_ in dict.fromkeys(read):
             sets.setdefault(bytes_, len(sets))
-        self.nodes.extend(heads)
-        self.edges.extend([number for target, bytes_ in moves for number in (sets[bytes_], target)])
-        self.uses.extend([use for node in new for use in node[1]])
+        edges = np.empty((len(targets), 2), np.int32)
+        edges[:, 0] = [*map(sets.__getitem__, read)]
+        edges[:, 1] = targets
+        self.nodes.frombytes(heads.tobytes())
+        self.edges.frombytes(edges.tobytes())
+        self.uses.extend(chain.from_iterable(operations))
+
+
+def _starts(lists: Sequence[Sized], first: int) -> I64:
+    """Where each list begins, if they stand end to end from `first` on."""
+    return first + np.cumsum([0, *map(len, lists[:-1])])
 
 
 @lru_cache(32)
