@@ -119,8 +119,8 @@ class _Renaming:
 
     def _renamed(self, expression: Expression) -> Expression:
         match expression:
-            case Call(rule):
-                return Call(self._names.get(rule, rule))
+            case Call(rule, here):
+                return Call(self._names.get(rule, rule), here)
             case Concat(parts):
                 return Concat(tuple(map(self.of, parts)))
             case Union(parts):

@@ -57,9 +57,12 @@ class Repeat:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A text of the rule with this name."""
+    """A text of the rule with this name. here: is the rule rather a part of the one that calls it, where that is the
+    last thing that it does? Then what both begin with is read once.
+    """
 
     rule: str
+    here: bool = False
 
 
 @dataclass(frozen=True, slots=True)

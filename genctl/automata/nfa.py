@@ -44,6 +44,7 @@ INLINE_PARTS = 64  # a counted loop whose rounds have at most so many parts toge
 GUARDED_COPIES = 2_000  # rounds of a body with look-around are always written out: empty ones are not all alike
 MAX_NODES = 2_000_000
 WIDE = 64  # different first bytes
+MAX_OVERLAID = 20  # bytes that alternatives begin with alike
 
 
 class Jump(NamedTuple):
@@ -145,6 +146,8 @@ class NFA:
         begun = _BLANK if self.base is None else vars(self.base.nfa)
         vars(self).update({name: begun[name].copy() for name in _BLANK})
         self._unsettled: list[int] = []
+        self._begun: set[str] = set()  # rules that are being built
+        self._open_hubs: set[int] = set()  # whose content is not known yet
         own = {name: rule for name, rule in rules.items() if name not in self.rules}
         self.rules |= {name: body for body, name in enumerate(own, start=len(self.bodies))}
         self.bodies += [END_NUMBER] * len(own)
@@ -152,8 +155,9 @@ class NFA:
         sys.setrecursionlimit(max(depth, DEPTH))
         try:
             self._find_empty_rules(own)
-            for name, expression in own.items():
-                self.bodies[self.rules[name]] = self._number(self._build(expression, END))
+            self._waiting = own
+            for name in list(own):
+                self._build_rule(name)
             self.bodies[0] = self._number(self._build(start, END))
         except RecursionError:
             raise ConstraintError("the rule is nested too deeply", hint="use fewer groups inside groups") from None
@@ -237,11 +241,13 @@ class NFA:
     def _hub(self) -> tuple[int, Node]:
         """A node to which its own content leads back: its number, and what stands for it until it is closed."""
         number = self.reserve()
+        self._open_hubs.add(number)
         node = (), (), 0, (number,)
         self._numbers[node] = number
         return number, node
 
     def _close(self, hub: int, node: Node) -> Node:
+        self._open_hubs.remove(hub)
         moves, operations, flags, waits = node
         waits = tuple(number for number in waits if number != hub)
         node = self.nodes[hub] = moves, operations, flags, waits
@@ -250,6 +256,13 @@ class NFA:
             return (), (), 0, (hub,)
         self._numbers.setdefault(node, hub)
         return node
+
+    def _build_rule(self, name: str) -> None:
+        expression = self._waiting.pop(name, None)
+        if expression is not None:
+            self._begun.add(name)
+            self.bodies[self.rules[name]] = self._number(self._build(expression, END))
+            self._begun.remove(name)
 
     # -- `_build(expression, after)` is the node that reads the expression and goes on like the node after
 
@@ -295,7 +308,24 @@ class NFA:
     def _new_union(self, expression: Union, after: Node) -> Node:
         texts = [part.text for part in expression.parts if type(part) is Literal]
         found = [_BUILD[type(part)](self, part, after) for part in expression.parts if type(part) is not Literal]
-        return either(*found, *self._texts(texts, after))
+        found += self._texts(texts, after)
+        if any(type(part) is Call and part.here for part in expression.parts):
+            return reduce(self._overlaid, found)
+        return either(*found)
+
+    def _overlaid(self, first: Node, second: Node, depth: int = 0) -> Node:
+        """What can happen at either of the nodes; bytes with which both begin are read once."""
+        if first[3] or second[3] or depth == MAX_OVERLAID:
+            return either(first, second)
+        moves, others = list[tuple[int, ByteSet]](), list(second[0])
+        for target, bytes_ in first[0]:
+            at = next((i for i, other in enumerate(others) if other[1] == bytes_), None)
+            if at is not None and self._open_hubs.isdisjoint((target, others[at][0])):
+                both = self._overlaid(self.nodes[target], self.nodes[others.pop(at)[0]], depth + 1)
+                target = self._number(both)
+            moves.append((target, bytes_))
+        operations = _sorted(first[1] + second[1])
+        return _moving(moves + others), operations, first[2] | second[2], ()
 
     def _texts(self, texts: list[bytes], after: Node) -> list[Node]:
         """Alternatives that share their beginnings: 10,000 words cost one node a byte of their prefix tree."""
@@ -373,6 +403,9 @@ class NFA:
     def _call(self, expression: Call, after: Node) -> Node:
         if expression.rule not in self.rules:
             raise ConstraintError(f"rule {expression.rule!r} is used but not defined")
+        if expression.here and after == END and expression.rule not in self._begun:
+            self._build_rule(expression.rule)
+            return self.nodes[self.bodies[self.rules[expression.rule]]]
         call = self.operation(Jump(self.rules[expression.rule], self._number(after)))
         return either(call, after) if expression.rule in self.empty_rules else call
 
@@ -438,17 +471,24 @@ def either(*nodes: Node) -> Node:
         first, second = nodes
         operations = _sorted(first[1] + second[1])
         return first[0] or second[0], operations, first[2] | second[2], _sorted(first[3] + second[3])
-    all_moves: dict[int, ByteSet] = {}
+    all_moves: list[tuple[int, ByteSet]] = []
     all_operations: tuple[int, ...] = ()
     all_flags = 0
     all_waits: tuple[int, ...] = ()
     for moves, operations, flags, waits in nodes:
-        for target, bytes_ in moves:
-            all_moves[target] = all_moves.get(target, 0) | bytes_
+        all_moves += moves
         all_operations += operations
         all_flags |= flags
         all_waits += waits
-    return tuple(sorted(all_moves.items())), _sorted(all_operations), all_flags, _sorted(all_waits)
+    return _moving(all_moves), _sorted(all_operations), all_flags, _sorted(all_waits)
+
+
+def _moving(moves: list[tuple[int, ByteSet]]) -> tuple[tuple[int, ByteSet], ...]:
+    """In order of their targets, each of which is moved to once."""
+    found: dict[int, ByteSet] = {}
+    for target, bytes_ in moves:
+        found[target] = found.get(target, 0) | bytes_
+    return tuple(sorted(found.items()))
 
 
 def _sorted(numbers: tuple[int, ...]) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ from itertools import groupby
 from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import TYPE_CHECKING, NamedTuple
 
-from genctl.automata.expressions import NOTHING, Expression, Literal, concat, optional, repeat, union
+from genctl.automata.expressions import NOTHING, Call, Expression, Literal, concat, optional, repeat, union
 from genctl.compilers.json_schema.context import ANYTHING, NEVER, Context, Node, meet_nodes
 from genctl.compilers.json_schema.free_names import free_classes
 from genctl.compilers.json_schema.strings import Strings
@@ -176,7 +176,10 @@ class Members:
         block = self._block(i, size, state)
         if i + size == stop and self._row[stop - 1].required:
             return block
-        return union(block, self._next(i + size, state))
+        rest = self._next(i + size, state)
+        if isinstance(rest, Call) and size == 1 and (i + 1) % BLOCK and i + 1 < len(self._row):
+            rest = Call(rest.rule, here=True)
+        return union(block, rest)
 
     def _block(self, i: int, size: int, state: State) -> Expression:
         """One of the members from i on."""
