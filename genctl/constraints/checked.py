@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from genctl.constraints.budget import Budget
 
 REFUSED = -1
+PIECE = 256  # bytes of a text that are kept with each token of it
 
 
 class Judge(Protocol):
@@ -326,9 +327,10 @@ class Marks:
     def effect(self, token: int, where: int, in_array: bool) -> Effect | None:
         """Of a token without brackets, on texts whose values are not kept; None where only reading it tells."""
         key = token, where, in_array
-        if key not in self._effects:
-            self._effects[key] = self._work_out(self.tokens[token], where, in_array)
-        return self._effects[key]
+        try:
+            return self._effects[key]
+        except KeyError:
+            return self._effects.setdefault(key, self._work_out(self.tokens[token], where, in_array))
 
     def _work_out(self, token: bytes, where: int, in_array: bool) -> Effect | None:
         if _BRACKET.search(token) or where == KEY_ESCAPE:
@@ -351,8 +353,8 @@ _FURTHER = re.compile(rb'[{,][ \t\r\n]*"(?:[^"\\]|\\.)*"', re.DOTALL)
 class Memory:
     """What the texts read so far have left behind, numbered. Odd numbers: every token counts, not only one with marks.
 
-    Numbers stand for places; inside a key, or a string that is kept, they stand for (the number before, a token) until
-    the place is asked for.
+    Numbers stand for places; inside a key, or a string that is kept, they stand for (a number before, the text since)
+    until the place is asked for.
     """
 
     def __init__(self, checks: Checks, tokens: Tokens) -> None:
@@ -364,7 +366,7 @@ class Memory:
         harmless[self.marks.telling] = False
         self.harmless = harmless.tobytes() if self.keeps else self.marks.quoteless
         self._places: dict[int, Place] = {}
-        self._lazy: dict[int, tuple[int, int]] = {}
+        self._lazy: dict[int, tuple[int, bytes]] = {}
         self._numbers: dict[tuple[Frame, int, bytes], int] = {}
         self._after: dict[int, int] = {}
         self._refused: dict[int, list[int]] = {}
@@ -384,7 +386,7 @@ class Memory:
             effect = self._effect(place, token)
             if effect is None:
                 return self.after(memory, token) != REFUSED
-            return effect.closes is None or not _holds(place, effect.closes)
+            return effect.closes is None or decoded(place.text + effect.closes) not in (place.frame.keys or ())
         return True
 
     def after(self, memory: int, token: int) -> int:
@@ -400,8 +402,11 @@ class Memory:
             return self.after(memory, first)
         place = None if memory in self._lazy and self.marks.quiet[token] else self.place(memory)
         if self.marks.quiet[token] and (place is None or place.where in (STRING, KEY)):
+            begun, text = self._lazy.get(memory, (memory, b""))
+            if len(text) > PIECE:
+                begun, text = memory, b""
             number = self._new(watchful=True)
-            self._lazy[number] = memory, token
+            self._lazy[number] = begun, text + self.marks.tokens[token]
             return number
         assert place is not None
         effect = self._effect(place, token)
@@ -418,9 +423,10 @@ class Memory:
         (frame, _, before), (closes, where, text) = place, effect
         if closes is None:
             return self._number((frame, where, before + text))
-        if _holds(place, closes):
+        name = decoded(before + closes)
+        if name in (frame.keys or ()):
             return REFUSED
-        return self._number((self.scanner.with_key(frame, decoded(before + closes)), where, text))
+        return self._number((self.scanner.with_key(frame, name), where, text))
 
     def _number(self, place: tuple[Frame, int, bytes]) -> int:
         known = self._numbers.get(place)
@@ -437,13 +443,17 @@ class Memory:
 
     def place(self, memory: int) -> Place:
         """The place that a number stands for."""
-        at, passed = memory, list[bytes]()
-        while (known := self._places.get(at)) is None:
-            at, token = self._lazy[at]
-            passed.append(self.marks.tokens[token])
-        if passed:
-            frame, where, text = known
-            known = self._places[memory] = Place(frame, where, text + b"".join(reversed(passed)))
+        known = self._places.get(memory)
+        if known is None:
+            at, since = self._lazy[memory]
+            if at not in self._places:
+                pieces = [since]
+                while at not in self._places:
+                    at, piece = self._lazy[at]
+                    pieces.append(piece)
+                since = b"".join(reversed(pieces))
+            frame, where, text = self._places[at]
+            known = self._places[memory] = Place(frame, where, text + since)
         return known
 
     def refused(self, memory: int) -> list[int]:
@@ -484,11 +494,6 @@ class Memory:
         if known is None:
             known = self._complete[memory] = self.scanner.complete(self.place(memory))
         return known
-
-
-def _holds(place: Place, closes: bytes) -> bool:
-    """Has the object already the key that ends with these bytes?"""
-    return decoded(place.text + closes) in (place.frame.keys or ())
 
 
 def _written(name: str) -> bytes:
