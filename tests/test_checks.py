@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import random
 from decimal import Decimal
@@ -22,7 +23,7 @@ from genctl.compilers.json_schema.partial import UNKNOWN, OpenArray, OpenObject,
 from genctl.constraints.automaton import AutomatonConstraint
 from genctl.constraints.base import unpack
 from genctl.constraints.budget import within
-from genctl.constraints.checked import Checked, Checks, Scanner
+from genctl.constraints.checked import REFUSED, Checked, Checks, Memory, Place, Scanner
 from genctl.constraints.explain import explain
 from genctl.constraints.forced import forced_tokens
 from genctl.constraints.rules import Language
@@ -65,6 +66,56 @@ def cut(rng: random.Random, text: bytes) -> list[int]:
         tokens.append(rng.choice(fitting[-3:]))
         at += len(JSON.tokens[tokens[-1]])
     return tokens
+
+
+def texts(keys: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    """JSON in which a key may come twice in an object."""
+    blank = st.sampled_from(["", " ", "\n  "])
+
+    def grow(inner):
+        pairs = st.lists(
+            st.tuples(keys, blank, inner).map(lambda kbv: f"{json.dumps(kbv[0])}:{kbv[1]}{kbv[2]}"), max_size=4
+        )
+        joined = st.tuples(st.booleans(), blank, pairs | st.lists(inner, max_size=3).map(lambda v: [None, *v]))
+
+        def written(made):
+            _, gap, parts = made
+            brackets = "[]" if parts[:1] == [None] else "{}"
+            return brackets[0] + gap + f",{gap}".join(part for part in parts if part is not None) + gap + brackets[1]
+
+        return joined.map(written)
+
+    scalars = st.sampled_from(["1", "-2.5e3", "true", "null"]) | st.text('a\\"é{,', max_size=3).map(json.dumps)
+    return st.recursive(scalars, grow, max_leaves=8)
+
+
+def shape(place: Place) -> tuple[Any, ...]:
+    frame, open_ = place.frame, []
+    while frame is not None:
+        open_.append(frame.keys)
+        frame = frame.up
+    return place.where, place.text, open_
+
+
+@given(texts(st.text('ab"\\é', max_size=2)), st.sets(st.integers(1, 80)))
+def test_what_tokens_do_to_a_memory_is_what_reading_them_does(text, cuts):
+    data = text.encode()
+    places = [0, *sorted(at for at in cuts if at < len(data)), len(data)]
+    pieces = list(dict.fromkeys(data[a:b] for a, b in itertools.pairwise(places)))
+    vocabulary = Vocabulary((*pieces, b"\xff", b""), eos=frozenset({len(pieces) + 1}))
+    memory = Memory(Checks(True), AutomatonConstraint(any_json().automaton, vocabulary).tokens)
+    scanner = Scanner(Checks(True))
+    place, number = scanner.start, memory.start
+    for a, b in itertools.pairwise(places):
+        token, after = pieces.index(data[a:b]), scanner.read(place, data[a:b])
+        assert memory.passes(number, token) == (after is not None)
+        if number & 1 or not memory.marks.quiet[token]:  # others leave it as it is
+            number = memory.after(number, token)
+        if after is None:
+            assert number == REFUSED
+            return
+        assert shape(memory.place(number)) == shape(after)
+        place = after
 
 
 def accepts(constraint: Any, tokens: list[int]) -> bool:

@@ -173,12 +173,15 @@ class Scanner:
         if mark == _COMMA:
             return frame, VALUE if frame.keys is None else KEY_NEXT
         if mark == _OPEN_OBJECT:
-            return self._frame(frame, frozenset()), KEY_NEXT
+            return self.opened(frame, False), KEY_NEXT
         if mark == _OPEN_ARRAY:
-            return self._frame(frame, None), VALUE
+            return self.opened(frame, True), VALUE
         if frame.up is None:
             return frame, BEHIND
         return self._with_value(frame.up, _closed(frame) if self.keeps else None), BEHIND
+
+    def opened(self, frame: Frame, is_array: bool) -> Frame:
+        return self._frame(frame, None if is_array else frozenset())
 
     def _frame(self, up: Frame, keys: frozenset[str] | None) -> Frame:
         """Without values there is one frame for the same keys in the same place."""
@@ -271,11 +274,13 @@ def _closed(frame: Frame) -> Any:
 
 
 class Effect(NamedTuple):
-    """What a token that opens and closes no container does to a place: the rest of the key that it closes (None: it
-    closes none), where it leads to, and what it adds to the text there.
+    """What a token does to a place, in this order: the rest of the key that it closes (None: it closes none), how many
+    containers it closes, whether those that it opens are arrays, where it leads to, and what it adds to the text there.
     """
 
     closes: bytes | None
+    ups: int
+    opens: tuple[bool, ...]
     where: int
     text: bytes
 
@@ -308,7 +313,7 @@ class Marks:
         self.telling = np.array([i for i, token in enumerate(tokens) if i in ends or _MARK.search(token)], np.int64)
         self.ending = np.array(self.quoted, np.int64)
         self.further = frozenset(i for i in self.quoted if _FURTHER.search(tokens[i]))
-        self._effects: dict[tuple[int, int, bool], Effect | None] = {}
+        self._effects: dict[tuple[int, int, bool, bool], Effect | None] = {}
         self.inside: dict[bytes, list[int]] = {}
         self.inside_others: list[int] = []
         self.opening: dict[bytes, list[int]] = {}
@@ -324,26 +329,39 @@ class Marks:
             elif found:
                 self.opening_others.append(i)
 
-    def effect(self, token: int, where: int, in_array: bool) -> Effect | None:
-        """Of a token without brackets, on texts whose values are not kept; None where only reading it tells."""
-        key = token, where, in_array
+    def effect(self, token: int, place: Place) -> Effect | None:
+        """Of a token on texts whose values are not kept; None where only reading it tells."""
+        up = place.frame.up
+        key = token, place.where, place.frame.keys is None, up is None or up.keys is None
         try:
             return self._effects[key]
         except KeyError:
-            return self._effects.setdefault(key, self._work_out(self.tokens[token], where, in_array))
+            return self._effects.setdefault(key, self._work_out(self.tokens[token], *key[1:]))
 
-    def _work_out(self, token: bytes, where: int, in_array: bool) -> Effect | None:
-        if _BRACKET.search(token) or where == KEY_ESCAPE:
+    def _work_out(self, token: bytes, where: int, in_array: bool, up_in_array: bool) -> Effect | None:
+        """By reading it three containers deep, where no key is closed that it begins itself."""
+        if where == KEY_ESCAPE or _FURTHER.search(token) or (where == KEY_NEXT and _OPENING.match(token)):
             return None
-        frame = Frame(Frame(None, None), None if in_array else frozenset())
+        outer = Frame(Frame(None, None), None)
+        up = Frame(outer, None if up_in_array else frozenset())
+        frame = Frame(up, None if in_array else frozenset())
         after = Scanner(NO_CHECKS).read(Place(frame, where, b""), token)
-        if after is None or after.frame is frame:
-            return after and Effect(None, after.where, after.text)
-        closes = _KEY_REST.match(token) if where == KEY and len(after.frame.keys or ()) == 1 else None
-        return closes and Effect(closes[1], after.where, after.text)
+        if after is None:
+            return None
+        at, opens = after.frame, list[bool]()
+        while at not in (frame, up, outer) and not at.keys and at.up is not None:
+            opens.insert(0, at.keys is None)
+            at = at.up
+        if where == KEY and b'"' in token:
+            rest = _KEY_REST.match(token)
+            closed = rest is not None and at.up is up and at.keys is not None and len(at.keys) == 1
+            return Effect(rest[1], 0, tuple(opens), after.where, after.text) if rest and closed else None
+        ups = {id(frame): 0, id(up): 1, id(outer): 2}.get(id(at))
+        if ups is None or (ups == 2 and (opens or after.where != BEHIND)):
+            return None
+        return Effect(None, ups, tuple(opens), after.where, after.text)
 
 
-_BRACKET = re.compile(rb"[{}\[\]]")
 _KEY_REST = re.compile(rb'((?:[^"\\]|\\.)*)"', re.DOTALL)
 _ANY_MARK = re.compile(rb'["\\{}\[\],]')
 _OPENING = re.compile(rb'[ \t\r\n]*"((?:[^"\\]|\\.)*)"', re.DOTALL)
@@ -367,7 +385,7 @@ class Memory:
         self.harmless = harmless.tobytes() if self.keeps else self.marks.quoteless
         self._places: dict[int, Place] = {}
         self._lazy: dict[int, tuple[int, bytes]] = {}
-        self._numbers: dict[tuple[Frame, int, bytes], int] = {}
+        self._numbers: dict[Place, int] = {}
         self._after: dict[int, int] = {}
         self._refused: dict[int, list[int]] = {}
         self._complete: dict[int, bool] = {}
@@ -383,7 +401,7 @@ class Memory:
             return self.after(memory, token) != REFUSED
         place = self.place(memory)
         if place.where in (KEY_NEXT, KEY, KEY_ESCAPE) or token in self.marks.further:
-            effect = self._effect(place, token)
+            effect = self.marks.effect(token, place)
             if effect is None:
                 return self.after(memory, token) != REFUSED
             return effect.closes is None or decoded(place.text + effect.closes) not in (place.frame.keys or ())
@@ -409,31 +427,32 @@ class Memory:
             self._lazy[number] = begun, text + self.marks.tokens[token]
             return number
         assert place is not None
-        effect = self._effect(place, token)
+        effect = None if self.keeps else self.marks.effect(token, place)
         if effect is not None:
             return self._affect(place, effect)
         after = self.scanner.read(place, self.marks.tokens[token])
         return REFUSED if after is None else self._number(after)
 
-    def _effect(self, place: Place, token: int) -> Effect | None:
-        return None if self.keeps else self.marks.effect(token, place.where, place.frame.keys is None)
-
     def _affect(self, place: Place, effect: Effect) -> int:
         """The number after an effect, without reading."""
-        (frame, _, before), (closes, where, text) = place, effect
-        if closes is None:
-            return self._number((frame, where, before + text))
-        name = decoded(before + closes)
-        if name in (frame.keys or ()):
-            return REFUSED
-        return self._number((self.scanner.with_key(frame, name), where, text))
+        (frame, _, before), (closes, ups, opens, where, text) = place, effect
+        if closes is not None:
+            name, before = decoded(before + closes), b""
+            if name in (frame.keys or ()):
+                return REFUSED
+            frame = self.scanner.with_key(frame, name)
+        for _ in range(ups):
+            frame = frame.up or frame
+        for is_array in opens:
+            frame = self.scanner.opened(frame, is_array)
+        return self._number(Place(frame, where, before + text))
 
-    def _number(self, place: tuple[Frame, int, bytes]) -> int:
+    def _number(self, place: Place) -> int:
         known = self._numbers.get(place)
         if known is None:
-            watchful = self.keeps or place[1] in (KEY, ESCAPE, KEY_ESCAPE)
+            watchful = self.keeps or place.where in (KEY, ESCAPE, KEY_ESCAPE)
             known = self._numbers[place] = self._new(watchful)
-            self._places[known] = Place(*place)
+            self._places[known] = place
         return known
 
     def _new(self, watchful: bool) -> int:
