@@ -63,13 +63,11 @@ def language(start: Expression, rules: Mapping[str, Expression], text: bytes) ->
         return found
 
     while True:
-        changed = False
         result = len(text) in ends(start, 0)
-        for rule, at in list(known):
-            more = ends(rules[rule], at)
-            changed = changed or more != known[rule, at]
-            known[rule, at] = more
-        if not changed:
+        before = known.copy()
+        for rule, at in before:
+            known[rule, at] = ends(rules[rule], at)
+        if known == before:  # nor was anything else asked for
             return result
 
 

@@ -158,7 +158,7 @@ def expressions(rules: list[str]) -> st.SearchStrategy:
             st.tuples(inner, inner).map(lambda p: concat(*p)),
             st.tuples(inner, inner).map(lambda p: union(*p)),
             st.tuples(inner, counts).map(lambda p: repeat(p[0], *p[1])),
-            st.sampled_from(rules).map(Call) if rules else inner,
+            st.builds(Call, st.sampled_from(rules), st.booleans()) if rules else inner,
         )
 
     return st.recursive(leaves, grow, max_leaves=6)
