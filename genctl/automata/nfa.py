@@ -155,7 +155,7 @@ class NFA:
         sys.setrecursionlimit(max(depth, DEPTH))
         try:
             self._find_empty_rules(own)
-            self._waiting = own
+            self._waiting = own  # rules that are not begun yet
             for name in list(own):
                 self._build_rule(name)
             self.bodies[0] = self._number(self._build(start, END))
@@ -287,10 +287,10 @@ class NFA:
             known = steps.get(key)
             if known is None:
                 known = steps[key] = len(nodes)
+                if known >= MAX_NODES:
+                    raise _too_large()
                 nodes.append((((number, _BYTE[byte]),), (), 0, ()))
             number = known
-        if number >= MAX_NODES:
-            raise _too_large()
         return ((number, _BYTE[text[0]]),), (), 0, ()
 
     def _concat(self, expression: Concat, after: Node) -> Node:

@@ -176,7 +176,7 @@ class Members:
         block = self._block(i, size, state)
         if i + size == stop and self._row[stop - 1].required:
             return block
-        rest = self._next(i + size, state)
+        rest = self._next(i + size, state)  # up to the next block of 16 all names are read at once
         if isinstance(rest, Call) and size == 1 and (i + 1) % BLOCK and i + 1 < len(self._row):
             rest = Call(rest.rule, here=True)
         return union(block, rest)
