@@ -4,7 +4,7 @@
 
 Numbers are exact decimals: 0.1 is one tenth. Which spellings of a number are produced is said in decimals.py; multiples
 and numbers that must not be multiples have those of multiples.py. An integer is plain digits and, where the draft
-counts 1.0 as an integer, perhaps `.0` behind them, or what `json.dumps` writes for large floats (1.5e+300).
+counts 1.0 as an integer, perhaps `.0` behind them; it has no exponent, as `json.dumps` writes for large floats.
 """
 
 from __future__ import annotations
