@@ -76,14 +76,13 @@ def texts(keys: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         pairs = st.lists(
             st.tuples(keys, blank, inner).map(lambda kbv: f"{json.dumps(kbv[0])}:{kbv[1]}{kbv[2]}"), max_size=4
         )
-        joined = st.tuples(st.booleans(), blank, pairs | st.lists(inner, max_size=3).map(lambda v: [None, *v]))
+        containers = st.tuples(st.just("{}"), pairs) | st.tuples(st.just("[]"), st.lists(inner, max_size=3))
 
-        def written(made):
-            _, gap, parts = made
-            brackets = "[]" if parts[:1] == [None] else "{}"
-            return brackets[0] + gap + f",{gap}".join(part for part in parts if part is not None) + gap + brackets[1]
+        def written(container, gap):
+            (opening, closing), parts = container
+            return gap.join([opening, f",{gap}".join(parts), closing])
 
-        return joined.map(written)
+        return st.builds(written, containers, blank)
 
     scalars = st.sampled_from(["1", "-2.5e3", "true", "null"]) | st.text('a\\"é{,', max_size=3).map(json.dumps)
     return st.recursive(scalars, grow, max_leaves=8)

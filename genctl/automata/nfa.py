@@ -132,7 +132,6 @@ class NFA:
     rules: dict[str, int]  # the bodies of the named rules
     empty_rules: set[str]  # those that have the empty text, which no look-around need let through
     _numbers: dict[Node, int]
-    _steps: dict[int, int]  # nodes where just a byte can be read, by 256 * (the node behind it) + the byte
     _operation_numbers: dict[Operation, int]
     # What became of expressions, by their identity; the expressions themselves are kept so that it stays theirs.
     _unions: dict[tuple[int, Node], tuple[Expression, Node]]
@@ -218,15 +217,7 @@ class NFA:
     def _number(self, node: Node) -> int:
         known = self._numbers.get(node)
         if known is None:
-            moves, operations, flags, waits = node
-            if len(moves) == 1 and not (operations or flags or waits) and moves[0][1].bit_count() == 1:
-                key = 256 * moves[0][0] + moves[0][1].bit_length() - 1
-                known = self._steps.get(key)
-                if known is None:
-                    known = self._steps[key] = self._new(node)
-            else:
-                known = self._new(node)
-            self._numbers[node] = known
+            known = self._numbers[node] = self._new(node)
         return known
 
     def _new(self, node: Node) -> int:
@@ -276,26 +267,14 @@ class NFA:
         return ((self._number(after), byte_set(expression.ranges)),), (), 0, ()
 
     def _literal(self, expression: Literal, after: Node) -> Node:
-        return self._spelled(expression.text, after)
-
-    def _spelled(self, text: bytes, after: Node) -> Node:
-        if not text:
-            return after
-        number, steps, nodes = self._number(after), self._steps, self.nodes
-        for byte in text[:0:-1]:
-            key = 256 * number + byte
-            known = steps.get(key)
-            if known is None:
-                known = steps[key] = len(nodes)
-                if known >= MAX_NODES:
-                    raise _too_large()
-                nodes.append((((number, _BYTE[byte]),), (), 0, ()))
-            number = known
-        return ((number, _BYTE[text[0]]),), (), 0, ()
+        number = self._number
+        for byte in reversed(expression.text):
+            after = ((number(after), _BYTE[byte]),), (), 0, ()
+        return after
 
     def _concat(self, expression: Concat, after: Node) -> Node:
         for part in reversed(expression.parts):
-            after = _BUILD[type(part)](self, part, after)
+            after = self._build(part, after)
         return after
 
     def _union(self, expression: Union, after: Node) -> Node:
@@ -307,7 +286,7 @@ class NFA:
 
     def _new_union(self, expression: Union, after: Node) -> Node:
         texts = [part.text for part in expression.parts if type(part) is Literal]
-        found = [_BUILD[type(part)](self, part, after) for part in expression.parts if type(part) is not Literal]
+        found = [self._build(part, after) for part in expression.parts if type(part) is not Literal]
         found += self._texts(texts, after)
         if any(type(part) is Call and part.here for part in expression.parts):
             return reduce(self._overlaid, found)
@@ -330,7 +309,7 @@ class NFA:
     def _texts(self, texts: list[bytes], after: Node) -> list[Node]:
         """Alternatives that share their beginnings: 10,000 words cost one node a byte of their prefix tree."""
         if len(texts) <= 1:
-            return [self._spelled(text, after) for text in texts]
+            return [self._literal(Literal(text), after) for text in texts]
         tree: list[dict[int, int]] = [{}]
         ends: set[int] = set()
         for text in texts:
@@ -439,7 +418,6 @@ _BLANK: dict[str, Any] = {
     "rules": {},
     "empty_rules": set(),
     "_numbers": {END: END_NUMBER},
-    "_steps": {},
     "_operation_numbers": {},
     "_unions": {},
     "_loops": {},

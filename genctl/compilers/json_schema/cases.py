@@ -327,7 +327,7 @@ class _Expansion:
         place = self._expander.place(part)
         rests = [word for word in REST if word in place.schema] if whole else []
         inner = (*owners, part) if rests else owners
-        key = part, bool(inner), self._loose, self._looks
+        key = part, bool(inner), self._loose, self._looks  # a look leaves things to nobody's check
         tasks = self._expander.kept(key, lambda: self._combined(place, owned=bool(inner)))
         pending = way.pending
         if tasks or rests:

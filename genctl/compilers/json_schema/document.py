@@ -309,7 +309,7 @@ def plain_json(value: object) -> Any:
         item, holder, key, path = work.pop()
         if len(path) > MAX_DEPTH:
             refuse(_pointer(path), f"the schema is nested more than {MAX_DEPTH:,} levels deep")
-        if type(item) is dict or isinstance(item, Mapping):
+        if isinstance(item, Mapping):
             _refuse_odd_names(item, path)
             members = holder[key] = dict(item)
             work += [(part, members, name, (*path, name)) for name, part in members.items() if type(part) is not str]

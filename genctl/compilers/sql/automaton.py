@@ -167,13 +167,6 @@ class SqlAutomaton(LazyAutomaton[Key]):
 
     # -- as LazyAutomaton has it; states are trim, and distances are found when they are asked for
 
-    def step(self, state: int, byte: int, /) -> int:
-        column = int(self._classes[byte])
-        known = int(self._next[state, column])
-        if known < 0:
-            known = self._next[state, column] = self._successor_state(state, column)
-        return known
-
     def _completable(self, state: int) -> int:
         return state
 
