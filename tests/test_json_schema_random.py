@@ -38,7 +38,9 @@ def test_a_rule_accepts_exactly_the_valid_instances(draft: int, data: Any) -> No
         wanted = validator.is_valid(value)
         for marks in ((",", ":"), (", ", ": ")):
             texts = [json.dumps(v, ensure_ascii=False, separators=marks) for v in (value, without_exponents(value))]
-            assert (rule is not None and any(map(rule.accepts, texts))) == wanted, (schema, texts)
+            accepted = [rule is not None and rule.accepts(text) for text in texts]
+            every = wanted and '"integer"' not in json.dumps(schema)  # integers have no exponent (docs/json-schema.md)
+            assert (all if every else any)(accepted) == wanted, (schema, texts)
 
 
 def without_exponents(value: Any) -> Any:
