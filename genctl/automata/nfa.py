@@ -296,15 +296,17 @@ class NFA:
         """What can happen at either of the nodes; bytes with which both begin are read once."""
         if first[3] or second[3] or depth == MAX_OVERLAID:
             return either(first, second)
-        moves, others = list[tuple[int, ByteSet]](), list(second[0])
-        for target, bytes_ in first[0]:
-            at = next((i for i, other in enumerate(others) if other[1] == bytes_), None)
-            if at is not None and self._open_hubs.isdisjoint((target, others[at][0])):
-                both = self._overlaid(self.nodes[target], self.nodes[others.pop(at)[0]], depth + 1)
-                target = self._number(both)
-            moves.append((target, bytes_))
-        operations = _sorted(first[1] + second[1])
-        return _moving(moves + others), operations, first[2] | second[2], ()
+        moves = list(second[0])
+        for move in first[0]:
+            target, bytes_ = move
+            for at, (other, read) in enumerate(moves):
+                if read == bytes_ and self._open_hubs.isdisjoint((target, other)):
+                    both = self._overlaid(self.nodes[target], self.nodes[other], depth + 1)
+                    moves[at] = self._number(both), bytes_
+                    break
+            else:
+                moves.append(move)
+        return _moving(moves), _sorted(first[1] + second[1]), first[2] | second[2], ()
 
     def _texts(self, texts: list[bytes], after: Node) -> list[Node]:
         """Alternatives that share their beginnings: 10,000 words cost one node a byte of their prefix tree."""
@@ -463,6 +465,8 @@ def either(*nodes: Node) -> Node:
 
 def _moving(moves: list[tuple[int, ByteSet]]) -> tuple[tuple[int, ByteSet], ...]:
     """In order of their targets, each of which is moved to once."""
+    if len(moves) == 1:
+        return (moves[0],)
     found: dict[int, ByteSet] = {}
     for target, bytes_ in moves:
         found[target] = found.get(target, 0) | bytes_

@@ -12,7 +12,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Mapping, Sequence, Sized
 from functools import lru_cache
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -85,7 +85,7 @@ class _Tables(NamedTuple):
 def _finished(nfa: NFA) -> _Tables:
     """The tables with the lengths of the nodes; what can never be finished is taken out of the automaton."""
     code, sets = _written(nfa, nfa.base)
-    own = np.array([_own_length(op) for op in nfa.operations], np.int64)
+    own = np.array([_own_length(op) if type(op) in _INNER else 0 for op in nfa.operations], np.int64)
     nodes, edges = int(code[kernels.NODES]), (code[kernels.USE_AT] - code[kernels.EDGE_AT]) // 2
     uses = code[kernels.OPERATION_AT] - code[kernels.USE_AT]
     settle_lengths(
@@ -133,26 +133,24 @@ class _Lists(NamedTuple):
 
     def _list(self, new: list[Node]) -> None:
         moves, operations, flags, _ = zip(*new, strict=True)
-        heads = np.empty((len(new), kernels.NODE_WIDTH), np.int32)
-        heads[:, kernels.EDGES] = _starts(moves, len(self.edges) // 2)
-        heads[:, kernels.OPERATIONS] = _starts(operations, len(self.uses))
-        heads[:, kernels.FLAGS] = flags
-        heads[:, [kernels.LENGTH, kernels.ABSORBS]] = UNREACHABLE, -1
-        targets, read = zip(*chain.from_iterable(moves), strict=True) if any(moves) else ((), ())
-        sets = self.sets
-        for bytes_ in dict.fromkeys(read):
-            sets.setdefault(bytes_, len(sets))
-        edges = np.empty((len(targets), 2), np.int32)
-        edges[:, 0] = [*map(sets.__getitem__, read)]
-        edges[:, 1] = targets
-        self.nodes.frombytes(heads.tobytes())
-        self.edges.frombytes(edges.tobytes())
+        width = kernels.NODE_WIDTH
+        heads = array("i", (UNREACHABLE,)) * (width * len(new))
+        heads[kernels.EDGES :: width] = _starts(moves, len(self.edges) // 2)
+        heads[kernels.OPERATIONS :: width] = _starts(operations, len(self.uses))
+        heads[kernels.FLAGS :: width] = array("i", flags)
+        heads[kernels.ABSORBS :: width] = array("i", (-1,)) * len(new)
+        self.nodes.extend(heads)
         self.uses.extend(chain.from_iterable(operations))
+        if any(moves):
+            targets, read = zip(*chain.from_iterable(moves), strict=True)
+            for bytes_ in dict.fromkeys(read):
+                self.sets.setdefault(bytes_, len(self.sets))
+            self.edges.extend(chain.from_iterable(zip(map(self.sets.__getitem__, read), targets, strict=True)))
 
 
-def _starts(lists: Sequence[Sized], first: int) -> I64:
+def _starts(lists: Sequence[Sized], first: int) -> array[int]:
     """Where each list begins, if they stand end to end from `first` on."""
-    return first + np.cumsum([0, *map(len, lists[:-1])])
+    return array("i", [*accumulate(map(len, lists[:-1]), initial=first)])
 
 
 @lru_cache(32)
@@ -203,6 +201,9 @@ def _number_guards(nfa: NFA, code: I32) -> int:
     for column, number in enumerate(guards):
         code[code[kernels.OPERATION_AT] + kernels.OPERATION_WIDTH * number + 1] = column
     return len(guards)
+
+
+_INNER = Run, Guard, Track
 
 
 def _own_length(op: Operation) -> int:
@@ -258,9 +259,7 @@ def _byte_classes(nfa: NFA, sets: list[ByteSet]) -> tuple[U8, list[int], U8]:
         if isinstance(op, Track):
             alone[op.words.alphabet] = 1
     classes, ids = np.empty(256, np.uint8), np.empty(512, np.int64)
-    columns = tell_apart(alone, np.concatenate([packed, *planes]), classes, ids)
-    first = np.empty(columns, np.int64)
-    first[classes[::-1]] = np.arange(255, -1, -1)
+    first = ids[: tell_apart(alone, np.concatenate([packed, *planes]) if planes else packed, classes, ids)]
     return classes, first.tolist(), np.unpackbits(packed, axis=1, bitorder="little")[:, first]
 
 

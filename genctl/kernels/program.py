@@ -136,7 +136,8 @@ def tell_apart(alone: U8, sets: U8, classes: U8, ids: I64) -> int:
     """Fill in the class of each byte (256,), the coarsest partition that tells the sets' members from the others; how
     many classes there are.
 
-    alone: (256,) bytes that are in a class of their own whatever the sets say. sets: (R, 32) bits. ids: (512,) scratch.
+    alone: (256,) bytes that are in a class of their own whatever the sets say. sets: (R, 32) bits. ids: (512,) scratch;
+    then the lowest byte of each class.
     """
     count, shared = 0, -1
     for byte in range(256):
@@ -158,4 +159,6 @@ def tell_apart(alone: U8, sets: U8, classes: U8, ids: I64) -> int:
                 ids[key] = count
                 count += 1
             classes[byte] = ids[key]
+    for byte in range(255, -1, -1):
+        ids[classes[byte]] = byte
     return count

@@ -26,6 +26,7 @@ from genctl.compilers.json_schema.rules import meet_kinds, read, violations
 from genctl.compilers.json_schema.strings import Pattern
 from genctl.compilers.json_schema.values import (
     KINDS,
+    TYPES,
     all_but,
     common,
     other_types,
@@ -66,6 +67,14 @@ class Case:
 class Cases(NamedTuple):
     cases: tuple[Case, ...]
     dropped: tuple[Pointer, str] | None  # where and why a way led nowhere
+
+
+# What a schema says that names one of these types and nothing else, as most of those that are in no other place do.
+SCALARS = {
+    name: Cases((Case("", {kind: facet}, None),), None)
+    for name, (kind, facet) in TYPES.items()
+    if kind not in ("array", "object")
+}
 
 
 class Said(NamedTuple):
@@ -151,7 +160,10 @@ class Expander:
         """The only case of a schema without combinators and references, as most are."""
         if len(node) != 1 or node[0].negated or isinstance(self.schema(node[0]), bool):
             return None
-        if not COMBINING.isdisjoint(self.place(node[0]).schema):
+        schema = self.place(node[0]).schema
+        if len(schema) == 1 and isinstance(schema.get("type"), str) and schema["type"] in SCALARS:
+            return SCALARS[schema["type"]]
+        if not COMBINING.isdisjoint(schema):
             return None
         kinds, values = self.said(node[0])
         return Cases((Case(node[0].pointer, kinds, values),), None) if kinds else None

@@ -20,7 +20,7 @@ from genctl.automata.base import DEAD, UNREACHABLE
 from genctl.automata.expressions import EMPTY, Call, Expression, Literal, Union, union
 from genctl.automata.nfa import Base, LayeredRules
 from genctl.automata.pushdown import GrammarAutomaton
-from genctl.compilers.json_schema.cases import Case, Expander
+from genctl.compilers.json_schema.cases import SCALARS, Case, Expander
 from genctl.compilers.json_schema.context import (
     ANYTHING,
     Draft,
@@ -37,7 +37,7 @@ from genctl.compilers.json_schema.context import (
 from genctl.compilers.json_schema.document import MAX_DEPTH, Documents, plain_json
 from genctl.compilers.json_schema.numbers import Numbers
 from genctl.compilers.json_schema.strings import Strings
-from genctl.compilers.json_schema.values import TYPES, common, spellings
+from genctl.compilers.json_schema.values import common, spellings
 from genctl.compilers.json_schema.whitespace import style
 from genctl.errors import ConstraintError, UnsatisfiableError
 
@@ -199,20 +199,22 @@ class Compiler:
 
     def _call(self, case: Case) -> Call:
         """Cases that say the same have one rule."""
-        call = self._calls.get(case.key)
+        call = self._calls.get(case)
         if call is None:
-            scalar = case.values is None and case.kinds.keys().isdisjoint(("array", "object"))
-            key: Hashable = ("scalar", *case.kinds.values()) if scalar else ("case", case.key)
-            call = self._calls[case.key] = self.rule(key, partial(self._case, case))
+            call = self._calls.get(case.key)
+            if call is None:
+                scalar = case.values is None and case.kinds.keys().isdisjoint(("array", "object"))
+                key: Hashable = ("scalar", *case.kinds.values()) if scalar else ("case", case.key)
+                call = self.rule(key, partial(self._case, case))
+            self._calls[case] = self._calls[case.key] = call
         return call
 
     def shared(self) -> _Shared:
         """What all schemas have in common: scalar values and whatever comes where anything may come."""
         anything = self.expression(ANYTHING)
         assert isinstance(anything, Call)
-        for kind, facet in TYPES.values():
-            if kind not in ("array", "object"):
-                self.rule(("scalar", facet), partial(facet.expression, self))
+        for found in SCALARS.values():
+            self._call(*found.cases)
         return _Shared(Base(self.rules()), self._calls, self._names, frozenset((anything.rule,)))
 
     def cases(self, node: Node) -> tuple[Case, ...]:

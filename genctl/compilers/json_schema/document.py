@@ -26,7 +26,7 @@ from genctl.compilers.json_schema.context import (
     escaped,
     refuse,
 )
-from genctl.compilers.json_schema.rules import check, says_nothing, subschemas
+from genctl.compilers.json_schema.rules import check, subschemas, telling
 
 MAX_DEPTH = 1_000
 DIALECTS = {
@@ -98,7 +98,8 @@ class Documents:
             if part.pointer not in self._warned:
                 self._warned.add(part.pointer)
                 check(part.pointer, schema, resource.draft)
-            known = {word: value for word, value in schema.items() if not says_nothing(word, schema, resource.draft)}
+            words = telling(schema, resource.draft)
+            known = {word: value for word, value in schema.items() if word in words}
             scope = part.scope
             if resource.draft.year >= 2019:
                 self._scan_main()

@@ -8,7 +8,7 @@ A word that is in no draft is an annotation, as the specification says; if it lo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -120,12 +120,24 @@ FAMILIES: Mapping[str, tuple[frozenset[str], Reader, Violations]] = {
 
 def says_nothing(word: str, schema: Mapping[str, Any], draft: Draft) -> bool:
     """Is a word of a schema no keyword of its draft, or hidden: up to draft 7 by a "$ref" beside it?"""
-    rule = RULES.get(word)
-    if rule is None or rule.handling in ("annotation", "container") or not rule.since <= draft.year <= rule.until:
-        return True
-    if "$ref" in schema and draft.year <= 7:
-        return word != "$ref"
-    return rule.validates and not draft.validates
+    return word not in telling(schema, draft)
+
+
+def telling(schema: Mapping[str, Any], draft: Draft) -> Collection[str]:
+    """The words that say something where they stand in a schema: the others are hidden, or no keywords of its draft."""
+    return ("$ref",) if "$ref" in schema and draft.year <= 7 else _telling(draft)
+
+
+@lru_cache(32)
+def _telling(draft: Draft) -> frozenset[str]:
+    said = (word for word, rule in RULES.items() if rule.handling not in ("annotation", "container"))
+    known = (word for word in said if RULES[word].since <= draft.year <= RULES[word].until)
+    return frozenset(word for word in known if draft.validates or not RULES[word].validates)
+
+
+@lru_cache(32)
+def _known(draft: Draft) -> frozenset[str]:
+    return frozenset(word for word, rule in RULES.items() if rule.since <= draft.year <= rule.until)
 
 
 def subschemas(schema: Mapping[str, Any]) -> Iterator[tuple[Pointer, Any]]:
@@ -144,7 +156,7 @@ def subschemas(schema: Mapping[str, Any]) -> Iterator[tuple[Pointer, Any]]:
 
 def check(pointer: Pointer, schema: Mapping[str, Any], draft: Draft) -> None:
     """Warn of words that look like misspelt keywords, and of keywords of other drafts."""
-    if "$ref" in schema and draft.year <= 7:
+    if schema.keys() <= _known(draft) or ("$ref" in schema and draft.year <= 7):
         return
     for word in schema:
         rule = RULES.get(word)
