@@ -96,6 +96,7 @@ class GenctlWarning(UserWarning):
 
 
 _heard: ContextVar[list[str] | None] = ContextVar("_heard", default=None)
+_told: ContextVar[bool] = ContextVar("_told", default=True)
 
 
 def warn(message: str) -> None:
@@ -103,15 +104,17 @@ def warn(message: str) -> None:
     heard = _heard.get()
     if heard is not None:
         heard.append(message)
-    warnings.warn(message, GenctlWarning, stacklevel=3)
+    if _told.get():
+        warnings.warn(message, GenctlWarning, stacklevel=3)
 
 
 @contextmanager
-def hearing() -> Iterator[list[str]]:
-    """The messages that compilers warn of inside the block."""
+def hearing(*, told: bool = True) -> Iterator[list[str]]:
+    """The messages that compilers warn of inside the block. told: is the user told of them too?"""
     heard: list[str] = []
-    token = _heard.set(heard)
+    tokens = _heard.set(heard), _told.set(told)
     try:
         yield heard
     finally:
-        _heard.reset(token)
+        _heard.reset(tokens[0])
+        _told.reset(tokens[1])

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from threading import Thread
+from types import FunctionType, ModuleType
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from numpy.testing import assert_array_equal
 
 import genctl
 from genctl.automata.base import Automaton, accepts
-from genctl.automata.expressions import Expression
+from genctl.automata.expressions import Call, Expression
 from genctl.automata.pushdown import GrammarAutomaton
 from genctl.automata.stored import pack, unpack
 from genctl.compilers.grammar import compile_gbnf, compile_lark
@@ -159,6 +160,39 @@ def test_the_grammar_is_made_again_where_a_rule_becomes_a_part_of_another():
     both = Language(again, "sums") + "=" + Language(made, "sums")
     assert both.accepts("1+2*3=(7)")
     assert not both.accepts("1+=2")
+
+
+def expressions_of(automaton: Automaton) -> int:
+    """How many calls of rules an automaton keeps."""
+    work, seen, count = list[object]([vars(automaton)]), set[int](), 0
+    while work:
+        item = work.pop()
+        if id(item) not in seen and not isinstance(item, type | ModuleType):
+            seen.add(id(item))
+            count += isinstance(item, Call)
+            work += (item.__closure__ or ()) if isinstance(item, FunctionType) else gc.get_referents(item)
+    return count
+
+
+@pytest.mark.parametrize(
+    ("schema", "text"),
+    [(PEOPLE, '{"name":"x"}'), (json.dumps(PEOPLE), '{"name":"x"}'), (dict[str, list[int]], '{"a":[1]}')],
+    ids=["object", "text", "type"],
+)
+def test_a_schema_lets_go_of_its_grammar_and_becomes_a_part_of_another_all_the_same(schema, text):
+    rule = genctl.json(schema)
+    assert 10 * expressions_of(rule.automaton) < expressions_of(MAKERS["people"]())  # what loops repeat is kept
+    both = rule + "!" + rule
+    assert both.accepts(f"{text}!{text}")
+    assert not both.accepts(f"{text}!{text}!")
+
+
+def test_what_was_warned_of_is_not_told_again_where_the_grammar_is_made_again():
+    with pytest.warns(GenctlWarning, match="maxLenght"):
+        rule = genctl.json({"type": "string", "maxLenght": 3})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert (rule + "!").accepts('"abcd"!')
 
 
 # -- on disk
@@ -358,6 +392,20 @@ def test_what_has_no_canonical_text_is_compiled_every_time():
     rules = [genctl.json({"const": Decimal("1.5")}) for _ in range(2)]
     assert rules[0].automaton is not rules[1].automaton
     assert rules[0].accepts("1.5")
+
+
+@pytest.mark.parametrize("schema", [{"minimum": 10**5_000}, {"const": {"a": [10**5_000]}}])
+def test_numbers_that_python_does_not_write_are_refused_with_their_place(schema):
+    with pytest.raises(genctl.ConstraintError, match="digits"):
+        genctl.json(schema)
+
+
+def test_a_schema_that_is_nested_too_deep_is_refused():
+    schema: dict[str, object] = {"type": "integer"}
+    for _ in range(5_000):
+        schema = {"type": "array", "items": schema}
+    with pytest.raises(genctl.ConstraintError, match="levels deep"):
+        genctl.json(schema)
 
 
 def test_flags_beside_a_compiled_pattern_are_refused_also_when_the_pattern_is_known():

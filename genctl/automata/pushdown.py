@@ -52,6 +52,11 @@ class GrammarAutomaton:
     def grammar(self) -> Grammar:
         return self._grammar()
 
+    def forget_grammar(self, grammar: Callable[[], Grammar]) -> None:
+        """Let go of the grammar, most of what an automaton keeps, until it is asked for; then it is made anew."""
+        vars(self).pop("grammar", None)
+        self._grammar = grammar
+
     @property
     def generation(self) -> int:
         return self._states.generation

@@ -19,8 +19,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, overload
 
+from genctl.automata.expressions import Grammar
 from genctl.automata.pushdown import GrammarAutomaton
-from genctl.compilers.json_schema import PropertyOrder, compile_schema
+from genctl.compilers.json_schema import PropertyOrder, compile_schema, schema_grammar
 from genctl.compilers.json_schema.document import plain_json
 from genctl.compilers.json_schema.formats import STANDARD
 from genctl.compilers.json_schema.partial import WholeValues
@@ -90,8 +91,7 @@ def json(
     if isinstance(schema, Path):
         schema = schema.read_text("utf-8")
     if isinstance(schema, Mapping | bool | str):
-        source = schema if isinstance(schema, str) else json_module.dumps(schema, default=str)
-        return _of_schema(schema, source, json_module.loads, options)
+        return _of_schema(schema, None, json_module.loads, options)
     return _of_type(schema_of(schema), getattr(schema, "__name__", str(schema)), options)
 
 
@@ -134,13 +134,28 @@ class Options(NamedTuple):
 
 
 def _of_schema(
-    schema: Mapping[str, Any] | bool | str, source: str, parse: Callable[[str], Any], options: Options
+    schema: Mapping[str, Any] | bool | str, source: str | None, parse: Callable[[str], Any], options: Options
 ) -> Language:
-    """The schema is copied: what is kept must not change when the user's own does."""
-    plain = schema if isinstance(schema, str) else plain_json(schema)
-    known = key("text" if isinstance(schema, str) else "schema", plain, *options)
-    automaton = compiled(known, lambda: compile_schema(plain, **options._asdict()))
+    """source: for messages, if not the schema. It is copied: what is kept must not change when the user's own does."""
+    plain, form = (schema, "text") if isinstance(schema, str) else (plain_json(schema), "schema")
+    text = schema if isinstance(schema, str) else _written(plain)
+    known = None if text is None else key(form, text, *options)
+
+    def grammar() -> Grammar:
+        assert text is not None, "what has no text has no key"
+        return schema_grammar(text if form == "text" else json_module.loads(text), **options._asdict())
+
+    automaton = compiled(known, lambda: compile_schema(plain, **options._asdict()), grammar)
+    source = source or text or str(plain)
     return Language(automaton, source, parse, _checks(plain, getattr(automaton, "notes", {}), options))
+
+
+def _written(plain: Any) -> str | None:
+    """A schema as JSON text; None if there are things in it that Python does not write, such as Decimal numbers."""
+    try:
+        return json_module.dumps(plain)
+    except (TypeError, ValueError, RecursionError):
+        return None
 
 
 def _checks(schema: Any, notes: Mapping[str, Any], options: Options) -> Checks:

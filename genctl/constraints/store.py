@@ -22,7 +22,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -31,6 +31,7 @@ from time import perf_counter
 from typing import Any
 
 from genctl.automata.base import Automaton
+from genctl.automata.expressions import Grammar
 from genctl.automata.pushdown import GrammarAutomaton
 from genctl.automata.stored import FORMAT, WORDS, pack, share, unpack
 from genctl.compilers.characters import ALL, json_string, utf8
@@ -49,10 +50,13 @@ for encode in (json_string, utf8):
     share(encode(ALL))
 
 
-def compiled(key: str | None, make: Callable[[], GrammarAutomaton]) -> Automaton:
+def compiled(
+    key: str | None, make: Callable[[], GrammarAutomaton], grammar: Callable[[], Grammar] | None = None
+) -> Automaton:
     """What `make` returns, or what it returned for the same key (see `key`) before: then the states are shared.
 
-    What `make` warns of is told every time, and there is no file of such a rule. Raises what `make` raises.
+    grammar: makes the grammar of the automaton, which is not kept then. What `make` warns of is told every time, and
+    there is no file of such a rule. Raises what `make` raises.
     """
     if key is None:
         with _uncollected():
@@ -62,15 +66,23 @@ def compiled(key: str | None, make: Callable[[], GrammarAutomaton]) -> Automaton
         for message in entry.warned:
             warn(message)
         return entry.automaton
-    automaton, warned = _read(key, make), list[str]()
+    automaton, warned = _read(key, grammar or (lambda: make().grammar)), list[str]()
     if automaton is None:
         began = perf_counter()
         with hearing() as warned, _uncollected():
             automaton = make()
+        if grammar is not None:
+            automaton.forget_grammar(partial(_unheard, grammar))
         if not warned and perf_counter() - began > SLOW:
             _write(key, automaton)
     _memory.put(key, automaton, warned)
     return automaton
+
+
+def _unheard(grammar: Callable[[], Grammar]) -> Grammar:
+    """What it warns of has been told."""
+    with hearing(told=False), _uncollected():
+        return grammar()
 
 
 @contextmanager
@@ -228,14 +240,14 @@ def clear() -> int:
     return freed
 
 
-def _read(key: str, make: Callable[[], GrammarAutomaton]) -> Automaton | None:
+def _read(key: str, grammar: Callable[[], Grammar]) -> Automaton | None:
     """None if there is no file, or not the whole file that was written for this key."""
     try:
         data = (folder() / key).read_bytes()
     except OSError:
         return None
     payload = data[_SEAL:]
-    return unpack(payload, lambda: make().grammar) if data[:_SEAL] == _seal(key, payload) else None
+    return unpack(payload, grammar) if data[:_SEAL] == _seal(key, payload) else None
 
 
 def _write(key: str, automaton: Automaton) -> None:

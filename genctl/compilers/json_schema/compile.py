@@ -17,7 +17,7 @@ from functools import lru_cache, partial
 from typing import Any, NamedTuple, get_args
 
 from genctl.automata.base import DEAD, UNREACHABLE
-from genctl.automata.expressions import EMPTY, Call, Expression, Literal, Union, union
+from genctl.automata.expressions import EMPTY, Call, Expression, Grammar, Literal, Union, union
 from genctl.automata.nfa import Base, LayeredRules
 from genctl.automata.pushdown import GrammarAutomaton
 from genctl.compilers.json_schema.cases import SCALARS, Case, Expander
@@ -77,14 +77,9 @@ def compile_schema(
     Raises ConstraintError, with a JSON pointer, for what is no schema and for keywords that cannot be enforced;
     UnsatisfiableError for a schema that no finite value obeys; warns of words that look like misspelt keywords.
     """
-    if property_order not in get_args(PropertyOrder):
-        raise ConstraintError(f'property_order must be "declared" or "any", not {property_order!r}')
-    documents, space = Documents(_parsed(schema), formats=formats, registry=registry), style(whitespace)
-    shared = _shared(space, documents.draft, property_order)
-    compiler = Compiler(documents, space, property_order, shared)
-    start = compiler.expression(ROOT)
+    compiler, grammar = _expanded(schema, whitespace, property_order, formats, registry)
     try:
-        automaton = GrammarAutomaton(start, LayeredRules(shared.base, compiler.rules()))
+        automaton = GrammarAutomaton(grammar.start, grammar.rules)
     except RecursionError as error:
         raise ConstraintError("a listed value is nested too deep", pointer="") from error
     if automaton.start == DEAD:
@@ -92,6 +87,30 @@ def compile_schema(
         raise UnsatisfiableError(reason, pointer=shown(pointer))
     automaton.notes = compiler.notes()
     return automaton
+
+
+def schema_grammar(schema: Mapping[str, Any] | bool | str, **options: Any) -> Grammar:
+    """What `compile_schema` makes the automaton of."""
+    return _expanded(schema, **options)[1]
+
+
+def _expanded(
+    schema: Mapping[str, Any] | bool | str,
+    whitespace: str | int = "bounded",
+    property_order: PropertyOrder = "declared",
+    formats: bool = True,
+    registry: Mapping[str, Any] | None = None,
+) -> tuple[Compiler, Grammar]:
+    if property_order not in get_args(PropertyOrder):
+        raise ConstraintError(f'property_order must be "declared" or "any", not {property_order!r}')
+    documents, space = Documents(_parsed(schema), formats=formats, registry=registry), style(whitespace)
+    shared = _shared(space, documents.draft, property_order)
+    compiler = Compiler(documents, space, property_order, shared)
+    start = compiler.expression(ROOT)
+    try:
+        return compiler, Grammar(start, LayeredRules(shared.base, compiler.rules()))
+    except RecursionError as error:
+        raise ConstraintError("a listed value is nested too deep", pointer="") from error
 
 
 def _parsed(schema: object) -> object:
