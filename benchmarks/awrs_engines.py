@@ -12,6 +12,7 @@ import json
 import math
 import sys
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -138,7 +139,8 @@ class Genctl:
 
         if task.notation == "json":
             return genctl.json(task.rule, property_order="any")  # as the peer's rule
-        return {"regex": genctl.regex, "predicate": genctl.predicate}[task.notation](task.rule)
+        makers = {"regex": genctl.regex, "predicate": partial(genctl.predicate, sees=bytes)}
+        return makers[task.notation](task.rule)
 
 
 class Genlm:
@@ -265,7 +267,7 @@ class Genlm:
         from genlm.control.potential import Potential
 
         class Predicate(Potential):
-            """A function (text, done) -> bool, as genctl takes it."""
+            """A function (bytes, done) -> bool, as genctl takes it."""
 
             async def prefix(self, context: Any) -> float:
                 return self._score(context, False)
@@ -274,10 +276,7 @@ class Genlm:
                 return self._score(context, True)
 
             def _score(self, context: Any, done: bool) -> float:
-                try:
-                    return 0.0 if task.rule(bytes(context).decode(), done) else -math.inf
-                except UnicodeDecodeError:
-                    return -math.inf
+                return 0.0 if task.rule(bytes(context), done) else -math.inf
 
         makers = {
             "regex": BoolFSA.from_regex,

@@ -49,8 +49,9 @@ class Asked:
         self.seed, self.bias = seed, bias
         self.calls: list[list[tuple[str, bool]]] = []
 
-    def answer(self, text: str, done: bool) -> bool | float:
-        rng = np.random.default_rng([self.seed, done, *text.encode()])
+    def answer(self, text: str | bytes, done: bool) -> bool | float:
+        shown = text if isinstance(text, bytes) else text.encode()
+        rng = np.random.default_rng([self.seed, done, *shown])
         if rng.random() > self.bias:
             return False
         return True if rng.random() < 0.5 else float(rng.normal())
@@ -107,7 +108,9 @@ SEEN: dict[str, Callable[[str], str | None]] = {
 }
 
 
-def naive_weight(function: Callable[[str, bool], bool | float], judges: str, text: bytes, done: bool) -> float:
+def naive_weight(
+    function: Callable[[str | bytes, bool], bool | float], judges: str, text: bytes, done: bool, sees: type = str
+) -> float:
     try:
         readable = text.decode()
     except UnicodeDecodeError as error:
@@ -115,9 +118,11 @@ def naive_weight(function: Callable[[str, bool], bool | float], judges: str, tex
         if done or not begun:
             return -math.inf
         readable = text[: error.start].decode()
-    seen = readable if done else SEEN[judges](readable)
+    seen: str | bytes | None = readable if done else SEEN[judges](readable)
     if seen is None:
         return 0.0
+    if sees is bytes:
+        seen = text if done or judges == "prefix" else seen.encode()
     answer = function(seen, done)
     return (0.0 if answer else -math.inf) if isinstance(answer, bool) else answer
 
@@ -143,21 +148,21 @@ def test_what_is_seen_only_grows_with_the_text(text, more, judges):
     assert text.startswith(before)
 
 
-@given(st.integers(0, 10**6), st.sampled_from(sorted(JUDGES)), PATHS)
-def test_weights_along_a_path_are_those_of_the_definition(seed, judges, path):
+@given(st.integers(0, 10**6), st.sampled_from(sorted(JUDGES)), st.sampled_from([str, bytes]), PATHS)
+def test_weights_along_a_path_are_those_of_the_definition(seed, judges, sees, path):
     function = Asked(seed, bias=0.95)
-    constraint = PredicateConstraint(function, VOCABULARY, Manner(judges))
+    constraint = PredicateConstraint(function, VOCABULARY, Manner(judges, sees=sees))
     state, text = constraint.start(), b""
-    assert (state != 0) == (naive_weight(function.answer, judges, b"", False) > -math.inf)
+    assert (state != 0) == (naive_weight(function.answer, judges, b"", False, sees) > -math.inf)
     for token in path:
         if state == 0:
             break
         for done in (False, True):
-            expected = naive_weight(function.answer, judges, text, done)
+            expected = naive_weight(function.answer, judges, text, done, sees)
             assert constraint.log_potential(state, done=done) == expected
-        assert constraint.complete(state) == (naive_weight(function.answer, judges, text, True) > -math.inf)
+        assert constraint.complete(state) == (naive_weight(function.answer, judges, text, True, sees) > -math.inf)
         text += VOCABULARY.tokens[token]
-        allowed = naive_weight(function.answer, judges, text, False) > -math.inf
+        allowed = naive_weight(function.answer, judges, text, False, sees) > -math.inf
         assert constraint.allows(state, token) == allowed
         state = constraint.advance(state, token)
         assert (state != 0) == allowed
@@ -170,6 +175,29 @@ def test_a_rule_accepts_a_text_whose_prefixes_and_whole_pass(seed, judges, text)
     expected = all(w > -math.inf for w in (*prefixes, naive_weight(function.answer, judges, text.encode(), True)))
     assert genctl.predicate(function, judges=judges).accepts(text) == expected
     assert genctl.predicate(function.each, judges=judges, batch=True).accepts(text) == expected
+
+
+@given(st.integers(0, 10**6), st.sampled_from(sorted(JUDGES)), TEXTS)
+def test_a_rule_that_sees_bytes_accepts_a_text_whose_bytes_pass(seed, judges, text):
+    function, whole = Asked(seed, bias=0.9), text.encode()
+    prefixes = (naive_weight(function.answer, judges, whole[:end], False, bytes) for end in range(len(whole) + 1))
+    expected = all(w > -math.inf for w in (*prefixes, naive_weight(function.answer, judges, whole, True, bytes)))
+    assert genctl.predicate(function, judges=judges, sees=bytes).accepts(text) == expected
+    assert genctl.predicate(function.each, judges=judges, batch=True, sees=bytes).accepts(text) == expected
+
+
+def test_a_function_that_sees_bytes_can_refuse_half_a_character():
+    def plain(text: str | bytes, done: bool) -> bool:
+        return text.isascii()
+
+    half = BYTES.index(b"\xe3\x80")
+    seen = {sees: PredicateConstraint(plain, VOCABULARY, Manner(sees=sees)) for sees in (str, bytes)}
+    assert {sees: rule.allows(rule.start(), half) for sees, rule in seen.items()} == {str: True, bytes: False}
+
+
+@pytest.mark.parametrize("sees", [str, bytes])
+def test_a_text_that_has_no_utf_8_is_no_text(sees):
+    assert not genctl.predicate(lambda text, done: True, sees=sees).accepts("a\ud800")
 
 
 # -- the way of asking changes nothing
@@ -528,6 +556,7 @@ WRONG_ARGUMENTS = {
     "no thread": ({"threads": 0}, "threads is 0, it must be an integer of at least 1"),
     "half a thread": ({"threads": 0.5}, "threads is 0.5"),
     "true threads": ({"threads": True}, "threads is True"),
+    "a name for bytes": ({"sees": "bytes"}, "sees is 'bytes', it must be str or bytes"),
     "both": ({"threads": 2, "batch": True}, "batch and threads exclude each other"),
 }
 

@@ -28,7 +28,7 @@ from genctl.compilers.json_schema.partial import WholeValues
 from genctl.compilers.regex import compile_regex
 from genctl.compilers.types import TypedSchema, schema_of, schema_of_tools
 from genctl.constraints.checked import Checks
-from genctl.constraints.predicate import JUDGES, BatchFunction, Judges, Manner, PredicateFunction
+from genctl.constraints.predicate import JUDGES, BatchFunction, Judges, Manner, PredicateFunction, Shown
 from genctl.constraints.rules import Language, Predicate, Rule
 from genctl.constraints.store import compiled, fingerprint, key
 from genctl.errors import ArgumentError, ConstraintError
@@ -111,7 +111,7 @@ def _of_type(typed: TypedSchema, source: str, options: Options) -> Rule:
     return language & _parses(typed.parse, typed.checked) if typed.checked else language
 
 
-def _parses(parse: Callable[[str], Any], checked: Sequence[str]) -> PredicateFunction:
+def _parses(parse: Callable[[str], Any], checked: Sequence[str]) -> PredicateFunction[str]:
     """Whether a whole text is read into its type."""
 
     def parses(text: str, done: bool) -> bool:
@@ -221,23 +221,33 @@ def gbnf(grammar: str | Path, *, root: str = "root") -> Language:
 
 
 @overload
-def predicate(function: BatchFunction, *, judges: Judges = ..., batch: Literal[True]) -> Predicate: ...
-@overload
 def predicate(
-    function: PredicateFunction, *, judges: Judges = ..., batch: Literal[False] = ..., threads: int | None = ...
+    function: BatchFunction[Shown], *, judges: Judges = ..., batch: Literal[True], sees: type[Shown] = ...
 ) -> Predicate: ...
 @overload
-def predicate(*, judges: Judges = ..., batch: Literal[True]) -> Callable[[BatchFunction], Predicate]: ...
+def predicate(
+    function: PredicateFunction[Shown],
+    *,
+    judges: Judges = ...,
+    batch: Literal[False] = ...,
+    threads: int | None = ...,
+    sees: type[Shown] = ...,
+) -> Predicate: ...
 @overload
 def predicate(
-    *, judges: Judges = ..., batch: Literal[False] = ..., threads: int | None = ...
-) -> Callable[[PredicateFunction], Predicate]: ...
+    *, judges: Judges = ..., batch: Literal[True], sees: type[Shown] = ...
+) -> Callable[[BatchFunction[Shown]], Predicate]: ...
+@overload
 def predicate(
-    function: PredicateFunction | BatchFunction | None = None,
+    *, judges: Judges = ..., batch: Literal[False] = ..., threads: int | None = ..., sees: type[Shown] = ...
+) -> Callable[[PredicateFunction[Shown]], Predicate]: ...
+def predicate(
+    function: PredicateFunction[Any] | BatchFunction[Any] | None = None,
     *,
     judges: Judges = "prefix",
     batch: bool = False,
     threads: int | None = None,
+    sees: type[Any] = str,
 ) -> Predicate | Callable[..., Predicate]:
     """A rule from a function (text, done) -> bool | float; a decorator, with arguments or without.
 
@@ -260,6 +270,8 @@ def predicate(
     batch: the function takes lists, the texts and whether each is done, and returns one answer for each: a list or an
         array. It is called once for all texts that are new at a time, with each of them once.
     threads: of several new texts as many are asked about at the same time, for functions that wait (for a server, say).
+    sees: `str`, or `bytes`: the UTF-8 of what it would see, and of a prefix that ends inside a character these first
+        bytes too ("prefix"). A function that sees text cannot say no to half a character, only to what it becomes.
 
     Raises ArgumentError for an unknown value.
     """
@@ -271,13 +283,15 @@ def predicate(
         raise ArgumentError(f"threads is {threads!r}, it must be an integer of at least 1, or None")
     if batch and threads is not None:
         raise ArgumentError("batch and threads exclude each other: with batch=True one call asks about all texts")
-    manner = Manner(judges, bool(batch), threads)
+    if sees is not str and sees is not bytes:
+        raise ArgumentError(f"sees is {sees!r}, it must be str or bytes")
+    manner = Manner(judges, bool(batch), threads, sees)
     if function is None:
         return lambda function: _predicate(function, manner)
     return _predicate(function, manner)
 
 
-def _predicate(function: PredicateFunction | BatchFunction, manner: Manner) -> Predicate:
+def _predicate(function: PredicateFunction[Any] | BatchFunction[Any], manner: Manner) -> Predicate:
     if not callable(function):
         raise ConstraintError(
             f"{function!r} is no function",

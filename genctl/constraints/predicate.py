@@ -7,9 +7,10 @@
 
 The function is asked about prefixes (done=False) and about whole texts (done=True). True lets pass, False rules
 the text and all that goes on from it out; a float is a log-weight in nats (-inf: ruled out). A prefix that ends
-inside a character is shown without that character's first bytes.
+inside a character is shown without that character's first bytes; a function that sees bytes is shown them too.
 
-A *manner* says about which prefixes the function is asked (JUDGES), and whether one by one, by threads or by batch.
+A *manner* says about which prefixes the function is asked (JUDGES), what it is shown of them, and whether it is asked
+one by one, by threads or by batch.
 Answers are remembered; the ones that were not used for longest are forgotten, and asked for again where needed.
 """
 
@@ -23,7 +24,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -32,11 +33,12 @@ from genctl.errors import ConstraintError
 from genctl.kernels.records import I64, U32, Bool
 from genctl.vocabulary import Vocabulary
 
-PredicateFunction: TypeAlias = Callable[[str, bool], bool | float]
-BatchFunction: TypeAlias = Callable[[list[str], list[bool]], Collection[Any]]
+Shown = TypeVar("Shown", str, bytes)
+PredicateFunction: TypeAlias = Callable[[Shown, bool], bool | float]
+BatchFunction: TypeAlias = Callable[[list[Shown], list[bool]], Collection[Any]]
 Judges: TypeAlias = Literal["prefix", "words", "lines", "text"]
 
-Question: TypeAlias = tuple[str, bool]  # what is shown of a text; is it finished?
+Question: TypeAlias = tuple[str | bytes, bool]  # what is shown of a text; is it finished?
 
 MEMORY = 2**23  # characters of the texts whose answers a constraint remembers, where each text
 OVERHEAD = 128  # counts as so many more
@@ -68,26 +70,36 @@ JUDGES: dict[str, Callable[[str], str | None]] = {
 
 
 class Manner(NamedTuple):
-    """How a function is asked: about which prefixes, all new questions in one call, or by so many threads."""
+    """How a function is asked: about which prefixes, all new questions in one call, or by so many threads; is it shown
+    text or bytes?
+    """
 
     judges: Judges = "prefix"
     batch: bool = False
     threads: int | None = None
+    sees: type[str] | type[bytes] = str
 
-    def question(self, text: str, done: bool) -> Question | None:
-        """What is asked about a text; None if it passes unasked."""
-        shown = text if done else JUDGES[self.judges](text)
-        return None if shown is None else (shown, done)
+    def question(self, text: bytes, done: bool) -> Question | float:
+        """What is asked about a text, or its log-weight if nothing is. A finished text must be whole characters."""
+        readable = _readable(text, done)
+        if readable is None:
+            return -math.inf
+        shown = readable if done else JUDGES[self.judges](readable)
+        if shown is None:
+            return 0.0
+        if self.sees is str:
+            return shown, done
+        return text if done or self.judges == "prefix" else shown.encode(), done
 
-    def questions(self, text: str) -> Iterator[Question]:
-        """What is asked about the prefixes of a finished text, and then about the text."""
-        last = None
-        for end in range(len(text) + 1):
-            question = self.question(text[:end], False)
-            if question is not None and question != last:
+    def questions(self, text: str) -> Iterator[Question | float]:
+        """What is asked about the prefixes of a finished text, and then about the text (see `question`)."""
+        last, whole = None, text.encode(errors="surrogatepass")
+        for end in range(len(whole) + 1):
+            question = self.question(whole[:end], False)
+            if question != last:
                 yield question
                 last = question
-        yield text, True
+        yield self.question(whole, True)
 
     def ask(self, function: Callable[..., Any], questions: Sequence[Question]) -> list[float]:
         """The log-weight of each question, in nats."""
@@ -102,7 +114,7 @@ class Manner(NamedTuple):
 ONE_BY_ONE = Manner()
 
 
-def _ask_at_once(function: BatchFunction, questions: Sequence[Question]) -> list[float]:
+def _ask_at_once(function: BatchFunction[Any], questions: Sequence[Question]) -> list[float]:
     answers = function([text for text, _ in questions], [done for _, done in questions])
     if hasattr(answers, "tolist"):  # an array or a tensor
         answers = answers.tolist()
@@ -116,7 +128,7 @@ def _ask_at_once(function: BatchFunction, questions: Sequence[Question]) -> list
     return [_in_nats(answer, function, *question) for answer, question in zip(answers, questions, strict=True)]
 
 
-def _ask_by_threads(function: PredicateFunction, questions: Sequence[Question], threads: int) -> list[float]:
+def _ask_by_threads(function: PredicateFunction[Any], questions: Sequence[Question], threads: int) -> list[float]:
     """The first question that fails, in their order, fails them all; those that no thread has begun are dropped then.
 
     An interrupt does not wait for the threads. Each question sees the context variables of the caller.
@@ -130,7 +142,7 @@ def _ask_by_threads(function: PredicateFunction, questions: Sequence[Question], 
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def log_weight(function: PredicateFunction, text: str, done: bool) -> float:
+def log_weight(function: PredicateFunction[Any], text: str | bytes, done: bool) -> float:
     """The function's answer in nats; ConstraintError where it is neither a truth value nor a log-weight."""
     try:
         answer = function(text, done)
@@ -140,7 +152,7 @@ def log_weight(function: PredicateFunction, text: str, done: bool) -> float:
     return _in_nats(answer, function, text, done)
 
 
-def _in_nats(answer: object, function: Callable[..., Any], text: str, done: bool) -> float:
+def _in_nats(answer: object, function: Callable[..., Any], text: str | bytes, done: bool) -> float:
     if isinstance(answer, bool | np.bool_):
         return 0.0 if answer else -math.inf
     if isinstance(answer, float | np.floating) and not math.isnan(answer) and answer != math.inf:
@@ -202,7 +214,7 @@ class PredicateConstraint:
     """One generation's view of a predicate: a state is a text, hash-consed."""
 
     def __init__(
-        self, function: PredicateFunction | BatchFunction, vocabulary: Vocabulary, manner: Manner = ONE_BY_ONE
+        self, function: PredicateFunction[Any] | BatchFunction[Any], vocabulary: Vocabulary, manner: Manner = ONE_BY_ONE
     ) -> None:
         self._vocabulary, self._manner = vocabulary, manner
         self._texts: list[bytes] = [b"", b""]  # state 0 is dead, state 1 the empty text
@@ -245,7 +257,7 @@ class PredicateConstraint:
         return None
 
     def log_potential(self, state: int, /, *, done: bool) -> float:
-        return self._weight(self._question(self._texts[state], done)) if state else -math.inf
+        return self._weight(self._manner.question(self._texts[state], done)) if state else -math.inf
 
     def _weight(self, asked: Question | float) -> float:
         return self._answers.to(asked) if isinstance(asked, tuple) else asked
@@ -255,17 +267,9 @@ class PredicateConstraint:
         if state == 0:
             return -math.inf
         if token in self._vocabulary.eos:
-            return self._question(self._texts[state], True)
+            return self._manner.question(self._texts[state], True)
         more = self._vocabulary.tokens[token]
-        return self._question(self._texts[state] + more, False) if more else -math.inf
-
-    def _question(self, text: bytes, done: bool) -> Question | float:
-        """A finished text must be whole characters."""
-        readable = _readable(text, done)
-        if readable is None:
-            return -math.inf
-        question = self._manner.question(readable, done)
-        return 0.0 if question is None else question
+        return self._manner.question(self._texts[state] + more, False) if more else -math.inf
 
 
 def _readable(text: bytes, done: bool) -> str | None:

@@ -57,11 +57,11 @@ class Rule(ABC):
         """What a text that obeys stands for: the text itself unless the rule knows better."""
         return text
 
-    def __and__(self, other: Rule | PredicateFunction) -> Rule:
+    def __and__(self, other: Rule | PredicateFunction[str]) -> Rule:
         """Texts that obey both; the value is that of the first that has another value than the text."""
         return join(self, as_part(other))
 
-    def __rand__(self, other: PredicateFunction) -> Rule:
+    def __rand__(self, other: PredicateFunction[str]) -> Rule:
         return join(as_part(other), self)
 
     def __or__(self, other: Rule | str) -> Language:
@@ -127,7 +127,7 @@ class Language(Rule):
 class Predicate(Rule):
     """A function of (text, done), or of many, and how it is asked; see constraints/predicate.py."""
 
-    def __init__(self, function: PredicateFunction | BatchFunction, manner: Manner = ONE_BY_ONE) -> None:
+    def __init__(self, function: PredicateFunction[Any] | BatchFunction[Any], manner: Manner = ONE_BY_ONE) -> None:
         self.function, self.manner = function, manner
 
     def bind(self, vocabulary: Vocabulary) -> Constraint:
@@ -135,12 +135,16 @@ class Predicate(Rule):
 
     def accepts(self, text: str) -> bool:
         """Prefixes are asked about too, in turn: one that is ruled out rules out all that goes on from it."""
-        questions = self.manner.questions(text)
-        return all(self.manner.ask(self.function, [question])[0] > -math.inf for question in questions)
+        for asked in self.manner.questions(text):
+            weight = asked if isinstance(asked, float) else self.manner.ask(self.function, [asked])[0]
+            if weight == -math.inf:
+                return False
+        return True
 
     def __repr__(self) -> str:
         manner = zip(Manner._fields, self.manner, ONE_BY_ONE, strict=True)
-        return f"Predicate({name_of(self.function)}{''.join(f', {n}={v!r}' for n, v, plain in manner if v != plain)})"
+        said = [f"{name}={getattr(value, '__name__', repr(value))}" for name, value, plain in manner if value != plain]
+        return f"Predicate({', '.join([name_of(self.function), *said])})"
 
 
 class Conjunction(Rule):
@@ -178,7 +182,7 @@ def as_part(other: object) -> Rule:
     )
 
 
-def _is_function(operand: object) -> TypeGuard[PredicateFunction]:
+def _is_function(operand: object) -> TypeGuard[PredicateFunction[str]]:
     """Something to call that is no type: generic aliases such as list[int] can be called too."""
     return callable(operand) and not isinstance(operand, type) and not hasattr(operand, "__origin__")
 

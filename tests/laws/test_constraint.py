@@ -77,6 +77,10 @@ def short_words(text: str, done: bool) -> bool:
     return all(len(word) < 3 for word in text.split())
 
 
+def even_bytes(text: bytes, done: bool) -> bool:
+    return not text.endswith(b"\xc3\xa9") and (not done or len(text) % 2 == 0)
+
+
 def asked(function, *manner) -> PredicateConstraint:
     return PredicateConstraint(function, VOCABULARY, Manner(*manner))
 
@@ -136,6 +140,7 @@ CONSTRAINTS = {
     "checked values in time": lambda: within(by_checks({"uniqueItems": True, "required": ["a"]}), 4)[0],
     "checks & predicate": lambda: Both([by_checks({"uniqueItems": True}), PredicateConstraint(even, VOCABULARY)]),
     "predicate by batch": lambda: spaced(asked(even_each, "prefix", True)),
+    "predicate of bytes": lambda: spaced(asked(even_bytes, "prefix", False, None, bytes)),
     "predicate by threads": lambda: spaced(asked(even, "prefix", False, 3)),
     "two predicates by batch": lambda: spaced(asked(few_bs_each, "prefix", True), asked(even_each, "text", True)),
     "predicate of words": lambda: spaced(asked(short_words, "words")),
