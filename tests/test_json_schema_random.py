@@ -28,6 +28,30 @@ def test_a_rule_accepts_exactly_the_valid_instances(draft: int, data: Any) -> No
     schema = data.draw(schemas(draft))
     if isinstance(schema, dict):
         schema = {"$schema": DIALECTS[draft], **schema}
+    agree(schema, draft, data)
+
+
+@pytest.mark.filterwarnings("ignore::genctl.errors.GenctlWarning")
+@pytest.mark.parametrize("draft", [2020, 7])
+@given(st.data())
+def test_so_it_does_where_a_schema_says_the_same_at_several_places(draft: int, data: Any) -> None:
+    schema = data.draw(schemas(draft, size=2))
+    document = {word: schema.pop(word) for word in ("$schema", "$defs", "definitions") if word in schema}
+    again = {**schema, "title": "again"}
+    other = data.draw(st.sampled_from([{"type": "string"}, {"minimum": 1}, {"required": ["a"]}, True]))
+    words = {
+        "listed": {data.draw(st.sampled_from(["anyOf", "oneOf", "allOf"])): [schema, other, again]},
+        "properties": {"properties": {"a": schema, "b": again, "c": other}, "additionalProperties": again},
+        "items": {"items": schema, "contains": {"title": "again", **schema}},
+        "condition": {"if": schema, "then": other, "else": {"not": again}},
+        "dependencies": {"dependencies": {"a": schema, "b": again}},
+        "not": {"not": {"anyOf": [schema, {"allOf": [again, other]}]}},
+    }
+    agree({**document, **words[data.draw(st.sampled_from(sorted(words)))]}, draft, data)
+
+
+def agree(schema: Any, draft: int, data: Any) -> None:
+    """The rule and the validator about random instances."""
     try:
         rule = genctl.json(schema, property_order="any")
     except genctl.UnsatisfiableError:

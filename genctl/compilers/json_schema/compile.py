@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from functools import lru_cache, partial
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple, TypeVar, get_args
 
 from genctl.automata.base import DEAD, UNREACHABLE
 from genctl.automata.expressions import EMPTY, Call, Expression, Grammar, Literal, Union, union
@@ -39,10 +39,12 @@ from genctl.compilers.json_schema.numbers import Numbers
 from genctl.compilers.json_schema.strings import Strings
 from genctl.compilers.json_schema.values import common, spellings
 from genctl.compilers.json_schema.whitespace import style
-from genctl.errors import ConstraintError, UnsatisfiableError
+from genctl.errors import ConstraintError, UnsatisfiableError, hearing
 
+T = TypeVar("T")
 ENDLESS = "the schema cannot end: every value would have to contain another one of the same kind"
 TOGETHER = "no value obeys all of these keywords together"
+TOO_DEEP = "a listed value is nested too deep"
 MAX_RULES = 200_000
 ROOT: Node = (Part(""),)
 
@@ -77,11 +79,54 @@ def compile_schema(
     Raises ConstraintError, with a JSON pointer, for what is no schema and for keywords that cannot be enforced;
     UnsatisfiableError for a schema that no finite value obeys; warns of words that look like misspelt keywords.
     """
-    compiler, grammar = _expanded(schema, whitespace, property_order, formats, registry)
+    _check_order(property_order)
+    space = style(whitespace)
+    return _each_once(lambda documents: _compiled(documents, space, property_order), schema, formats, registry)
+
+
+def schema_grammar(
+    schema: Mapping[str, Any] | bool | str,
+    whitespace: str | int = "bounded",
+    property_order: PropertyOrder = "declared",
+    formats: bool = True,
+    registry: Mapping[str, Any] | None = None,
+) -> Grammar:
+    """What `compile_schema` makes the automaton of."""
+    space = style(whitespace)
+    return _each_once(lambda documents: _expanded(documents, space, property_order)[1], schema, formats, registry)
+
+
+def _check_order(property_order: str) -> None:
+    if property_order not in get_args(PropertyOrder):
+        raise ConstraintError(f'property_order must be "declared" or "any", not {property_order!r}')
+
+
+def _each_once(
+    make: Callable[[Documents], T],
+    schema: Mapping[str, Any] | bool | str,
+    formats: bool,
+    registry: Mapping[str, Any] | None,
+) -> T:
+    """What is made of a schema in which places that say the same stand for each other. Where that is refused, each
+    stands for itself, so that the one that is named is the one that is meant.
+    """
+    plain = _parsed(schema)
+    documents = Documents(plain, formats=formats, registry=registry)
+    try:
+        return make(documents)
+    except ConstraintError:
+        if not documents.merged:
+            raise
+    with hearing(told=False):
+        return make(Documents(plain, formats=formats, registry=registry, merged=False))
+
+
+def _compiled(documents: Documents, space: Space, property_order: PropertyOrder) -> GrammarAutomaton:
+    compiler, grammar = _expanded(documents, space, property_order)
     try:
         automaton = GrammarAutomaton(grammar.start, grammar.rules)
     except RecursionError as error:
-        raise ConstraintError("a listed value is nested too deep", pointer="") from error
+        raise ConstraintError(TOO_DEEP, pointer="") from error
     if automaton.start == DEAD:
         pointer, reason = compiler.explain(ROOT, automaton.lengths)
         raise UnsatisfiableError(reason, pointer=shown(pointer))
@@ -89,28 +134,14 @@ def compile_schema(
     return automaton
 
 
-def schema_grammar(schema: Mapping[str, Any] | bool | str, **options: Any) -> Grammar:
-    """What `compile_schema` makes the automaton of."""
-    return _expanded(schema, **options)[1]
-
-
-def _expanded(
-    schema: Mapping[str, Any] | bool | str,
-    whitespace: str | int = "bounded",
-    property_order: PropertyOrder = "declared",
-    formats: bool = True,
-    registry: Mapping[str, Any] | None = None,
-) -> tuple[Compiler, Grammar]:
-    if property_order not in get_args(PropertyOrder):
-        raise ConstraintError(f'property_order must be "declared" or "any", not {property_order!r}')
-    documents, space = Documents(_parsed(schema), formats=formats, registry=registry), style(whitespace)
+def _expanded(documents: Documents, space: Space, property_order: PropertyOrder) -> tuple[Compiler, Grammar]:
     shared = _shared(space, documents.draft, property_order)
     compiler = Compiler(documents, space, property_order, shared)
     start = compiler.expression(ROOT)
     try:
         return compiler, Grammar(start, LayeredRules(shared.base, compiler.rules()))
     except RecursionError as error:
-        raise ConstraintError("a listed value is nested too deep", pointer="") from error
+        raise ConstraintError(TOO_DEEP, pointer="") from error
 
 
 def _parsed(schema: object) -> object:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, NamedTuple, NoReturn, Protocol, Self, TypeAlias, TypeVar
 
@@ -105,20 +105,24 @@ def negations(node: Node) -> tuple[Node, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A schema (an object, not a boolean) and where it stands. formats: is `format` enforced, or an annotation?"""
+    """A schema (an object, not a boolean) and where it stands. formats: is `format` enforced, or an annotation? equal:
+    the places that stand for others.
+    """
 
     pointer: Pointer
     schema: Mapping[str, Any]
     draft: Draft
     scope: tuple[str, ...] = ()
     formats: bool = True
+    equal: Mapping[Pointer, Pointer] = field(default_factory=dict)
 
     def at(self, *steps: str | int) -> Pointer:
         return "/".join([self.pointer, *map(escaped, steps)])
 
     def child(self, *steps: str | int) -> Node:
         """The schema below this place, as a node."""
-        return (Part(self.at(*steps), scope=self.scope),)
+        pointer = self.at(*steps)
+        return (Part(self.equal.get(pointer, pointer), scope=self.scope),)
 
     def wrong(self, keyword: str, expected: str, hint: str | None = None) -> NoReturn:
         value = repr(self.schema[keyword])

@@ -26,6 +26,7 @@ from genctl.compilers.json_schema.context import (
     escaped,
     refuse,
 )
+from genctl.compilers.json_schema.equal import equal_places
 from genctl.compilers.json_schema.rules import check, subschemas, telling
 
 MAX_DEPTH = 1_000
@@ -58,9 +59,16 @@ class Documents:
         *,
         formats: bool = True,
         registry: Mapping[str, Any] | None = None,
+        merged: bool = True,
     ) -> None:
-        """schema: plain JSON; draft: in place of what it says; registry: documents by absolute URI."""
+        """schema: plain JSON; draft: in place of what it says; registry: documents by absolute URI. merged: do places
+        that say the same stand for each other?
+        """
         self._roots: dict[str, Any] = {"": schema}
+        self._equal = equal_places(schema) if merged else {}
+        self._others: dict[Pointer, list[Pointer]] = {}  # that a place stands for
+        for pointer, first in self._equal.items():
+            self._others.setdefault(first, []).append(pointer)
         self._registry = {urldefrag(uri).url: document for uri, document in (registry or {}).items()}
         self._formats = formats
         self._found: dict[Pointer, bool | dict[str, Any]] = {FALSE: False}
@@ -75,6 +83,11 @@ class Documents:
         uri = self._identifier(schema, self.draft)
         self._main = Resource(urldefrag(uri).url, "", self.draft)
         self._add(self._main)
+
+    @property
+    def merged(self) -> bool:
+        """Does a place stand for another?"""
+        return bool(self._equal)
 
     # -- places
 
@@ -97,7 +110,8 @@ class Documents:
             resource = self._resource(part.pointer)
             if part.pointer not in self._warned:
                 self._warned.add(part.pointer)
-                check(part.pointer, schema, resource.draft)
+                for pointer in (part.pointer, *self._others.get(part.pointer, ())):
+                    check(pointer, self._value(pointer), resource.draft)
             words = telling(schema, resource.draft)
             known = {word: value for word, value in schema.items() if word in words}
             scope = part.scope
@@ -105,7 +119,7 @@ class Documents:
                 self._scan_main()
             if resource.uri not in scope and self._is_dynamic(resource):
                 scope = (*scope, resource.uri)
-            place = self._places[part] = Place(part.pointer, known, resource.draft, scope, self._formats)
+            place = self._places[part] = Place(part.pointer, known, resource.draft, scope, self._formats, self._equal)
         return place
 
     def synthetic(self, origin: Pointer, schema: dict[str, Any]) -> Pointer:
@@ -136,7 +150,8 @@ class Documents:
         """What the "$ref" of a place refers to."""
         reference = place.get("$ref", str, "a string")
         assert reference is not None
-        return Part(self._resolve(place, "$ref", reference)[0], scope=place.scope)
+        pointer = self._resolve(place, "$ref", reference)[0]
+        return Part(self._equal.get(pointer, pointer), scope=place.scope)
 
     def dynamic_target(self, place: Place) -> Part:
         """What the "$dynamicRef" or "$recursiveRef" of a place refers to: the outermost namesake on the way here."""
