@@ -14,8 +14,8 @@ genctl.json(schema)  # a mapping, JSON text, a path, or a type
 genctl.json(schema, property_order="any", formats=False, registry={"https://example.com/a.json": {...}})
 ```
 
-Drafts 2020-12 (default), 2019-09, 7, 6 and 4, by `$schema`; a metaschema in the registry may choose vocabularies. Every
-keyword is enforced, or the schema is refused with the keyword's JSON pointer. How:
+Drafts 2020-12 (default), 2019-09, 7, 6 and 4, by `$schema`, also by that of a part; a metaschema in the registry may
+choose vocabularies. Every keyword is enforced, or the schema is refused with the keyword's JSON pointer. How:
 
 - **automaton**: a byte that cannot be continued to a valid value is never allowed.
 - **cases**: a schema is resolved into cases that together are exactly what it says: `not` becomes the union of the ways

@@ -13,6 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -332,6 +333,28 @@ def test_lengths_count_code_points_and_patterns_are_searched_for() -> None:
     assert [accepts(automaton, f'"{text}"'.encode()) for text in good + bad] == [True] * 5 + [False] * 5
 
 
+LONG = {
+    "a pattern": ({"pattern": "^[a-z]+$", "minLength": 3_000}, "a" * 3_000, "a" * 2_999),
+    "not a pattern": ({"not": {"pattern": "a"}, "minLength": 3_000}, "b" * 3_000, "b" * 2_999 + "a"),
+    "two patterns": ({"allOf": [{"pattern": "a.*b"}, {"pattern": "b.*c"}], "minLength": 900}, "abc" * 300, "abb" * 300),
+    "both bounds": ({"pattern": "^(ab)*$", "minLength": 1_001, "maxLength": 1_003}, "ab" * 501, "ab" * 500),
+}
+
+
+@pytest.mark.parametrize("case", LONG)
+def test_patterns_of_long_strings_are_no_search_without_end(case: str) -> None:
+    schema, good, bad = LONG[case]
+    automaton = compile_json_schema({"type": "string", **schema})
+    assert accepts(automaton, f'"{good}"'.encode())
+    assert not accepts(automaton, f'"{bad}"'.encode())
+    assert automaton.distance(automaton.start) == len(good) + 2
+
+
+def test_a_pattern_that_no_length_goes_with_is_found_out() -> None:
+    with pytest.raises(UnsatisfiableError, match=r"1001 to 1001 characters long, matches `\^\(ab\)\*\$`"):
+        compile_json_schema({"type": "string", "pattern": "^(ab)*$", "minLength": 1_001, "maxLength": 1_001})
+
+
 # -- objects, arrays, white space
 
 
@@ -467,6 +490,36 @@ def test_siblings_of_a_reference_count_since_2019_and_not_before() -> None:
 def test_a_list_of_items_is_read_in_the_drafts_that_have_it() -> None:
     schema = {"$schema": DRAFT_7, "type": "array", "items": [{"type": "null"}], "additionalItems": {"type": "string"}}
     assert [accepted(schema, text) for text in ("[]", '[null,"a"]', "[1]", "[null,1]")] == [True, True, False, False]
+
+
+DRAFT_2020 = "https://json-schema.org/draft/2020-12/schema"
+OF_ANOTHER_DRAFT: dict[str, tuple[Any, Any, list[str], list[str]]] = {
+    "an old bound": (None, {"$schema": DRAFT_4, "minimum": 1, "exclusiveMinimum": True}, ["2"], ["1"]),
+    "a new word": (DRAFT_7, {"$schema": DRAFT_2020, "prefixItems": [{"const": 1}]}, ["[1]"], ["[2]"]),
+    "a new word, not known": (DRAFT_7, {"items": {"prefixItems": [{"const": 1}]}}, ["[[2]]"], []),
+    "inside it": (DRAFT_2020, {"$schema": DRAFT_7, "not": {"items": [{"const": 1}]}}, ["[2]"], ["[1]", "1"]),
+    "its references": (None, {"$schema": DRAFT_7, "items": [{"$ref": "#/$defs/a"}]}, ["[1]"], ["[2]"]),
+    "no version": (DRAFT_7, {"$schema": "http://example.com/mine", "const": 1}, ["1"], ["2"]),
+}
+
+
+@pytest.mark.filterwarnings("ignore::genctl.errors.GenctlWarning")
+@pytest.mark.parametrize("case", OF_ANOTHER_DRAFT)
+def test_a_part_may_be_of_another_draft(case: str) -> None:
+    draft, part, good, bad = OF_ANOTHER_DRAFT[case]
+    schema = {"type": "array", "items": part, "$defs": {"a": {"const": 1}}} | ({"$schema": draft} if draft else {})
+    validator = jsonschema.validators.validator_for(schema, jsonschema.Draft202012Validator)(schema)
+    for text in good + bad:
+        assert accepted(schema, f"[{text}]") == validator.is_valid([json.loads(text)]) == (text in good), text
+
+
+def test_a_version_that_is_not_known_is_warned_of_inside_and_refused_where_a_resource_begins() -> None:
+    part = {"$schema": "http://example.com/mine", "const": 1}
+    with pytest.warns(GenctlWarning, match="at /items/.schema: 'http://example.com/mine' is no known version"):
+        compile_json_schema({"items": part})
+    with pytest.raises(ConstraintError) as caught:
+        compile_json_schema({"items": {"$id": "http://example.com/part", **part}})
+    assert caught.value.pointer == "/items/$schema"
 
 
 # -- refusals

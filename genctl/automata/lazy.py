@@ -24,16 +24,17 @@ from genctl.kernels.records import U8, Machine
 K = TypeVar("K", bound=Hashable)
 
 MAX_STATES = 1_000_000
-MAX_SEARCH = 10_000  # states visited to prove that a state can be completed
 
 
 class LazyAutomaton(ABC, Generic[K]):
     """An Automaton whose states are configurations of type K. C byte classes; the table grows by doubling.
 
-    `exact_bound` says that `_bound` is the distance itself; otherwise distances are searched for (A*).
+    `exact_bound` says that `_bound` is the distance itself; otherwise distances are searched for (A*), at most
+    `max_search` states far.
     """
 
     exact_bound = True
+    max_search = 10_000
     generation = 0
 
     def __init__(self, classes: U8, start: K | None) -> None:
@@ -173,10 +174,11 @@ class LazyAutomaton(ABC, Generic[K]):
         """
         best = {origin: 0}
         parent: dict[int, int] = {}
-        heap = [(self._estimate(origin), True, 0, origin)]  # of equal estimates the settled ones first
+        heap = [(self._estimate(origin), True, 0, origin)]  # of equal estimates the settled ones first, then far ones
         done: set[int] = set()
         while heap:
             _, _, cost, state = heappop(heap)
+            cost = -cost
             if state in done:
                 continue
             known = self._distances[state]
@@ -185,9 +187,9 @@ class LazyAutomaton(ABC, Generic[K]):
                     continue
                 return self._settle(origin, state, parent, cost + known, best)
             done.add(state)
-            if len(done) > MAX_SEARCH:
+            if len(done) > self.max_search:
                 raise ConstraintError(
-                    f"after {MAX_SEARCH:,} states it is still unknown whether the rule can be completed",
+                    f"after {self.max_search:,} states it is still unknown whether the rule can be completed",
                     hint="split the rule, or put a smaller bound on its repetitions",
                 )
             for target in dict.fromkeys(self._successor_states(state)):
@@ -195,7 +197,7 @@ class LazyAutomaton(ABC, Generic[K]):
                     best[target] = cost + 1
                     parent[target] = state
                     open_ = self._distances[target] is None
-                    heappush(heap, (cost + 1 + self._estimate(target), open_, cost + 1, target))
+                    heappush(heap, (cost + 1 + self._estimate(target), open_, -cost - 1, target))
         for state in done:
             self._distances[state] = UNREACHABLE
         return UNREACHABLE

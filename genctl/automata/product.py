@@ -28,6 +28,7 @@ class Product(LazyAutomaton[Pair]):
     """The intersection of two languages, or (difference=True) the first without the second."""
 
     exact_bound = False
+    max_search = 50_000  # a state takes some ten microseconds
 
     def __init__(self, first: Automaton, second: Automaton, *, difference: bool = False) -> None:
         self._first, self._second, self._difference = first, second, difference

@@ -71,8 +71,8 @@ def compiled(
         began = perf_counter()
         with hearing() as warned, _uncollected():
             automaton = make()
-        if grammar is not None:
-            automaton.forget_grammar(partial(_unheard, grammar))
+            if grammar is not None:
+                automaton.forget_grammar(partial(_unheard, grammar))
         if not warned and perf_counter() - began > SLOW:
             _write(key, automaton)
     _memory.put(key, automaton, warned)

@@ -25,9 +25,11 @@ from genctl.compilers.json_schema.context import (
     decimal,
     escaped,
     refuse,
+    shown,
 )
-from genctl.compilers.json_schema.equal import equal_places
+from genctl.compilers.json_schema.equal import NAMES, equal_places
 from genctl.compilers.json_schema.rules import check, subschemas, telling
+from genctl.errors import warn
 
 MAX_DEPTH = 1_000
 DIALECTS = {
@@ -42,7 +44,7 @@ VALIDATION = tuple(f"https://json-schema.org/draft/{year}/vocab/validation" for 
 
 
 class Resource(NamedTuple):
-    """A schema with an identifier of its own, or a whole document."""
+    """A schema with an identifier of its own, or a whole document; a part of it may be of another draft."""
 
     uri: str
     pointer: Pointer
@@ -107,6 +109,7 @@ class Documents:
         if place is None:
             schema = self.schema(part.pointer)
             assert isinstance(schema, dict), "boolean schemas have no keywords"
+            self._scan_main()
             resource = self._resource(part.pointer)
             if part.pointer not in self._warned:
                 self._warned.add(part.pointer)
@@ -115,8 +118,6 @@ class Documents:
             words = telling(schema, resource.draft)
             known = {word: value for word, value in schema.items() if word in words}
             scope = part.scope
-            if resource.draft.year >= 2019:
-                self._scan_main()
             if resource.uri not in scope and self._is_dynamic(resource):
                 scope = (*scope, resource.uri)
             place = self._places[part] = Place(part.pointer, known, resource.draft, scope, self._formats, self._equal)
@@ -245,7 +246,8 @@ class Documents:
             if not isinstance(schema, dict):
                 continue
             self._found[pointer] = schema
-            resource = self._note(pointer, schema, resource)
+            if not NAMES.isdisjoint(schema):
+                resource = self._note(pointer, schema, resource)
             if not ("$ref" in schema and resource.draft.year <= 7):
                 work += [(f"{pointer}{steps}", part, resource) for steps, part in subschemas(schema)]
             else:
@@ -259,12 +261,14 @@ class Documents:
         """The resource that a schema is in; its identifier and anchors are remembered."""
         draft = resource.draft
         if pointer != resource.pointer and "$schema" in schema:
-            draft = self._draft_of(schema, pointer) or draft
+            draft = self._inner_draft(schema, pointer, draft)
         identifier = self._identifier(schema, draft)
         name, fragment = urldefrag(identifier) if identifier else ("", "")
         if name and (pointer != resource.pointer or resource.uri != name):
             resource = Resource(urljoin(resource.uri, name), pointer, draft)
             self._add(resource)
+        elif draft is not resource.draft:
+            resource = self._by_pointer[pointer] = resource._replace(draft=draft)
         if fragment and draft.year <= 7:
             self._anchors[resource.uri, fragment] = pointer
         for word, tables in (
@@ -283,12 +287,27 @@ class Documents:
         dialect = schema.get("$schema") if isinstance(schema, dict) else None
         if dialect is None:
             return None
-        name = urldefrag(dialect).url if isinstance(dialect, str) else ""
-        draft = DIALECTS.get(name) or self._dialect(name, frozenset())
+        draft = self._known_draft(dialect)
         if draft is None:
             known = "draft-04, draft-06, draft-07, 2019-09 and 2020-12, and metaschemas in the registry"
             refuse(f"{pointer}/$schema", f"{dialect!r} is no known version of JSON Schema", f"known are {known}")
         return draft
+
+    def _inner_draft(self, schema: dict[str, Any], pointer: Pointer, draft: Draft) -> Draft:
+        """The draft of a schema inside one of this draft. Versions are only named where a resource begins, by the
+        specification: elsewhere one that is not known says nothing.
+        """
+        if self._identifier(schema, draft) or not isinstance(schema["$schema"], str):
+            return self._draft_of(schema, pointer) or draft
+        inner = self._known_draft(schema["$schema"])
+        if inner is None:
+            at = shown(f"{pointer}/$schema")
+            warn(f"at {at}: {schema['$schema']!r} is no known version of JSON Schema; it is read as {draft.name}")
+        return inner or draft
+
+    def _known_draft(self, dialect: object) -> Draft | None:
+        name = urldefrag(dialect).url if isinstance(dialect, str) else ""
+        return DIALECTS.get(name) or self._dialect(name, frozenset())
 
     def _dialect(self, name: str, seen: frozenset[str]) -> Draft | None:
         """A version of JSON Schema that a metaschema in the registry describes."""

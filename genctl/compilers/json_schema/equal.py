@@ -15,12 +15,14 @@ from typing import Any
 from genctl.compilers.json_schema.context import Pointer
 from genctl.compilers.json_schema.rules import RULES, subschemas
 
-NAMES = ("$id", "id", "$schema", "$anchor", "$dynamicAnchor", "$recursiveAnchor", "$dynamicRef", "$recursiveRef")
+# Words by which a schema names itself or its version, and those that refer to what was named on the way.
+NAMES = frozenset(("$id", "id", "$schema", "$anchor", "$dynamicAnchor", "$recursiveAnchor"))
+MET = frozenset(("$dynamicRef", "$recursiveRef"))
 
 # How the words that count are compared: by their value, by the schemas inside them, or never equal.
 VALUE, INSIDE, NEVER = range(3)
 COMPARED = {word: INSIDE if rule.holds else VALUE for word, rule in RULES.items() if rule.handling != "annotation"}
-COMPARED |= dict.fromkeys(NAMES, NEVER)
+COMPARED |= dict.fromkeys(NAMES | MET, NEVER)
 
 
 def equal_places(schema: Any) -> dict[Pointer, Pointer]:

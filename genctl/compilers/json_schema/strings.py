@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial, reduce
+from functools import lru_cache, reduce
 from typing import Any, TypeAlias, cast
 
 from genctl.automata.base import DEAD, Automaton, accepts
@@ -181,15 +181,24 @@ class Strings(Facet):
         return NOTHING if automaton.start == DEAD else Embedded(automaton)
 
     def _product(self) -> Automaton:
-        """All in one. Of a shape that is not known exactly the opposite says nothing."""
+        """All in one. Of a shape that is not known exactly the opposite says nothing.
+
+        What is without a shape knows where it can no longer be completed, and what counts characters has by far the
+        most states: it comes last.
+        """
         parts: list[Automaton] = [shape.automaton() for shape in self.patterns]
-        if self._sized or not parts:
-            parts.append(GrammarAutomaton(repeat(json_string(ALL), self.least, self.most)))
+        parts += [_without(shape) for shape in self.without if shape.more is None]
         if self.excluded:
             parts.append(GrammarAutomaton(Tracked(CONTENT, Names(self.excluded), inside=False)))
-        both = reduce(intersection, parts)
-        unwanted = [shape.automaton() for shape in self.without if shape.more is None]
-        return reduce(partial(intersection, difference=True), unwanted, both)
+        if self._sized or not parts:
+            parts.append(GrammarAutomaton(repeat(json_string(ALL), self.least, self.most)))
+        return reduce(intersection, parts)
+
+
+@lru_cache(1024)
+def _without(shape: Shape) -> Automaton:
+    """The strings that have not the shape."""
+    return intersection(GrammarAutomaton(CONTENT), shape.automaton(), difference=True)
 
 
 def strings_of(names: Iterable[str]) -> Expression:
