@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import string
@@ -125,19 +126,19 @@ RANDOM = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, Heal
 
 
 @settings(max_examples=150, **RANDOM)
-@given(cases())
-def test_a_random_pattern_accepts_what_fullmatch_does(case: tuple[str, int, list[str]]) -> None:
+@given(cases(), st.booleans())
+def test_a_random_pattern_accepts_what_fullmatch_does(case: tuple[str, int, list[str]], alone: bool) -> None:
     pattern, flags, texts = case
-    automaton = compiled(pattern, flags)
+    automaton = compiled(pattern, flags, alone=alone)
     for text in texts if automaton else []:
         assert accepts(automaton, text.encode()) == bool(re.fullmatch(pattern, text, flags)), (pattern, flags, text)
 
 
 @settings(max_examples=75, **RANDOM)
-@given(cases())
-def test_a_random_pattern_accepts_what_search_does(case: tuple[str, int, list[str]]) -> None:
+@given(cases(), st.booleans())
+def test_a_random_pattern_accepts_what_search_does(case: tuple[str, int, list[str]], alone: bool) -> None:
     pattern, flags, texts = case
-    automaton = compiled(pattern, flags, search=True)
+    automaton = compiled(pattern, flags, search=True, alone=alone)
     for text in texts if automaton else []:
         assert accepts(automaton, text.encode()) == bool(re.search(pattern, text, flags)), (pattern, flags, text)
 
@@ -440,7 +441,17 @@ def test_a_dialect_takes_its_own_flags_only() -> None:
 
 # -- laws of the automata
 
-SMALL = [r"ab|c", r"a{2,3}b?", r"\d\b.?", r"(?=.*1)\w{2,3}", r"(?<!a)b|aé", r"(?i)k", r"x*+y", r"(?m)^a$\n?"]
+SMALL = [
+    r"ab|c",
+    r"a{2,3}b?",
+    r"\d\b.?",
+    r"(?=.*1)\w{2,3}",
+    r"(?<!a)b|aé",
+    r"(?i)k",
+    r"x*+y",
+    r"(?m)^a$\n?",
+    r"(?!.*aa)[ab]{1,4}(?<!b)",
+]
 
 
 @pytest.mark.parametrize("pattern", SMALL)
@@ -459,6 +470,38 @@ def test_the_distance_is_one_more_than_the_nearest_successors(pattern: str) -> N
 def test_an_anchor_at_the_edge_costs_no_look_around() -> None:
     for pattern in (r"^abc$", r"^(a|b)$", r"^a|b$"):
         assert "automaton=" not in repr(pattern_expression(pattern, search=True))
+
+
+EDGES = [
+    r"(?=.*[a-z])(?=.*\d)(?!.*--)[\w-]{3,6}",
+    r"(?!ab|ba)[ab]{2,4}(?<!b)(?<=.a)",
+    r"(?=a)a+|(?!a)[ab]+|b(?<=b)",
+    r"^(?=[^@]{1,4}@)[a-z]+@[a-z]+$",
+    r"(?s:(?!.*\n\n).*)(?<!\n)",
+]
+
+
+@pytest.mark.parametrize("pattern", EDGES)
+def test_look_around_at_the_edges_of_a_pattern_becomes_a_table(pattern: str) -> None:
+    automaton = compile_regex(pattern)
+    assert automaton.engine is not None, "states are searched for"
+    letters = "ab1-@\n" if "@" in pattern or "s:" in pattern else "ab1-"
+    for size in range(6):
+        for text in map("".join, itertools.product(letters, repeat=size)):
+            assert accepts(automaton, text.encode()) == (re.fullmatch(pattern, text) is not None), text
+
+
+def test_look_around_that_leaves_nothing_is_no_text() -> None:
+    for pattern in (r"(?=a)(?!b)", r"(?!a)a", r"(?=.{5})a{2,4}", r"a+(?<!a)"):
+        with pytest.raises(UnsatisfiableError):
+            compile_regex(pattern)
+
+
+def test_look_around_that_is_too_large_for_a_table_is_honoured_all_the_same() -> None:
+    pattern = r"(?!^[\+\w-]{5,96}$)(?:\d+h)?(?:\d+m)?(?:\d+s)?(?:\d+ms)?"
+    automaton = compile_regex(pattern)
+    for text in ("1h", "1h2m3s", "1" * 97 + "h", "12345", "1" * 4, ""):
+        assert accepts(automaton, text.encode()) == (re.fullmatch(pattern, text) is not None), text
 
 
 # -- size: what takes long, and the most it may take in seconds (generous: the machine may be busy)

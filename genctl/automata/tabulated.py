@@ -15,8 +15,8 @@ from genctl.kernels.configurations import CODE, HEAD, NODES
 from genctl.kernels.product import FIRST_LACKS, TOO_LARGE, product_table, settle_distances
 from genctl.kernels.records import I32, U8, Bool, Machine
 
-LIMIT = 4096  # states
-LAZY_LIMIT = 128  # where an automaton is built in Python
+LIMIT = 2**18  # transitions
+LAZY_LIMIT = 2**13  # where an automaton is built in Python
 
 
 class Tabulated:
@@ -70,24 +70,24 @@ class Tabulated:
 
 def tabulated(automaton: Automaton) -> Automaton:
     """The automaton as a whole table where it is small."""
-    return _tabulate(automaton, automaton, False) or automaton
+    return _tabulate(automaton, automaton, False, LIMIT) or automaton
 
 
-def intersection(first: Automaton, second: Automaton, *, difference: bool = False) -> Automaton:
-    """The texts of both (difference: of the first and not of the second)."""
-    return _tabulate(first, second, difference) or Product(first, second, difference=difference)
+def intersection(first: Automaton, second: Automaton, *, difference: bool = False, limit: int = LIMIT) -> Automaton:
+    """The texts of both (difference: of the first and not of the second). limit: transitions of a table."""
+    return _tabulate(first, second, difference, limit) or Product(first, second, difference=difference)
 
 
-def _tabulate(first: Automaton, second: Automaton, difference: bool) -> Tabulated | None:
+def _tabulate(first: Automaton, second: Automaton, difference: bool, limit: int) -> Tabulated | None:
     """The whole product, None if it is too large."""
     if first.start == DEAD or (second.start == DEAD and not difference):
         return Tabulated(np.zeros((1, 1), np.int32), np.zeros(256, np.uint8), np.zeros(1, np.bool_))
     columns, classes = common_classes(first, second)
-    limit = LAZY_LIMIT if _is_lazy(first) or _is_lazy(second) else LIMIT
-    table = np.zeros((limit, len(columns)), np.int32)
-    pairs = np.zeros((limit, 2), np.int32)
+    most = (LAZY_LIMIT if _is_lazy(first) or _is_lazy(second) else limit) // len(columns)
+    table = np.zeros((most, len(columns)), np.int32)
+    pairs = np.zeros((most, 2), np.int32)
     pairs[1] = first.start, second.start
-    slots = np.zeros(4 * limit, np.int32)
+    slots = np.zeros(2 << (2 * most).bit_length(), np.int32)  # a power of two, a quarter full at most
     progress = np.array([2, 1])
     while why := product_table(first.machine, second.machine, columns, difference, table, pairs, slots, progress):
         if why == TOO_LARGE:

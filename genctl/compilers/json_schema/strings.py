@@ -56,7 +56,7 @@ class Pattern:
 
 @lru_cache(1024)
 def _searching(pattern: str, encode: Any) -> GrammarAutomaton:
-    return GrammarAutomaton(pattern_expression(pattern, encode=encode, search=True, dialect="ecma"))
+    return GrammarAutomaton(pattern_expression(pattern, encode=encode, search=True, dialect="ecma", alone=True))
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,22 +25,26 @@ from re import _parser  # type: ignore[attr-defined]
 from typing import Any, NamedTuple
 from typing import Literal as Choice
 
-from genctl.automata.base import DEAD
+from genctl.automata.base import DEAD, Automaton
 from genctl.automata.expressions import (
     EMPTY,
     NOTHING,
     Ahead,
     Behind,
     Concat,
+    Embedded,
     Everything,
     Expression,
     Literal,
+    Union,
     concat,
+    is_plain,
     optional,
     repeat,
     union,
 )
 from genctl.automata.pushdown import GrammarAutomaton
+from genctl.automata.tabulated import intersection
 from genctl.compilers.characters import ALL, Encoder, utf8
 from genctl.compilers.regex import ecma
 from genctl.compilers.regex.classes import NEWLINE, WORD_NODE, Node, characters_of
@@ -71,6 +75,7 @@ from genctl.errors import ArgumentError, ConstraintError, UnsatisfiableError
 
 NO_NODE: Node = (None, None)
 
+MAX_MET = 2**20  # transitions of a table of what look-around at the edges leaves
 MAX_FACTS = 6  # things beyond one look-around's edge that may matter: each doubles the cases
 _IGNORED_FLAGS = re.DEBUG | getattr(re, "TEMPLATE", 0)
 _TOO_DEEP = ("the pattern is nested too deeply", None, "use fewer groups inside groups")
@@ -85,7 +90,7 @@ def compile_regex(pattern: str | re.Pattern[str], flags: int = 0) -> GrammarAuto
         if flags:
             raise ArgumentError("a compiled pattern has its own flags: give flags to re.compile instead")
         flags, pattern = pattern.flags, pattern.pattern
-    expression = pattern_expression(pattern, flags)
+    expression = pattern_expression(pattern, flags, alone=True)
     try:
         automaton = GrammarAutomaton(expression)
     except ConstraintError as error:  # too large or too deep; the automaton knows no places
@@ -108,10 +113,12 @@ def pattern_expression(
     encode: Encoder = utf8,
     search: bool = False,
     dialect: Choice["python", "ecma"] = "python",
+    alone: bool = False,
 ) -> Expression:
     """The texts that match all of the pattern (search: that contain a match), each character written by `encode`.
 
-    flags: those of `re`; none with the dialect "ecma" (ECMA-262 with the u flag, as in JSON Schema).
+    alone: does its look-around see nothing beyond these texts, whatever they become a part of? flags: those of `re`;
+    none with the dialect "ecma" (ECMA-262 with the u flag, as in JSON Schema).
     Raises ConstraintError with the span in `pattern` for what is malformed or cannot be honoured exactly.
     """
     source = _source(pattern, flags, dialect)
@@ -119,11 +126,34 @@ def pattern_expression(
         tree = _parse(source)
         translator = _Translator(encode, source.ecma, tree.state)
         rest = translator.anything if search else None
-        return translator.framed(tree, Scope(tree.state.flags, TEXT, TEXT), translator.frame(rest, rest))
+        whole = translator.framed(tree, Scope(tree.state.flags, TEXT, TEXT), translator.frame(rest, rest))
     except Refusal as refusal:
         raise _located(refusal, source, tree) from None
     except RecursionError:
         raise source.error(*_TOO_DEEP) from None
+    try:
+        return _met_at_once(whole) if alone else whole
+    except ConstraintError as error:  # automata know no places
+        raise source.error(error.reason, None, error.hint or "") from None
+
+
+def _met_at_once(whole: Expression) -> Expression:
+    """The same, where look-ahead at the very beginning and look-behind at the very end are demands on all of the text:
+    intersections, which know where they can no longer be completed.
+    """
+    if isinstance(whole, Union):
+        return union(*map(_met_at_once, whole.parts))
+    parts = whole.parts if isinstance(whole, Concat) else (whole,)
+    first = next((i for i, part in enumerate(parts) if not isinstance(part, Ahead)), len(parts))
+    last = next((i for i in range(len(parts), first, -1) if not isinstance(parts[i - 1], Behind)), first)
+    inside, around = concat(*parts[first:last]), (*parts[:first], *parts[last:])
+    if not around or not is_plain(inside):
+        return whole
+    met: Automaton = GrammarAutomaton(inside)
+    for part in around:
+        assert isinstance(part, Ahead | Behind)
+        met = intersection(met, part.automaton, difference=part.negated, limit=MAX_MET)
+    return NOTHING if met.start == DEAD else Embedded(met)
 
 
 # -- source text
