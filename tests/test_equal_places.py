@@ -72,7 +72,37 @@ def test_what_is_no_schema_harms_nothing(value):
         equal_places({"allOf": [{word: value}, {word: value}]})
 
 
+@pytest.mark.parametrize("word", ["$id", "$schema", "id"])
+def test_places_in_parts_that_name_themselves_equal_only_those_in_the_same_part(word):
+    inside = {"properties": {"a": {"$ref": "#/$defs/x"}, "b": {"$ref": "#/$defs/x"}}}
+    equal = equal_places({"items": {word: "http://example.com/part", **inside}, "contains": inside})
+    assert equal == {
+        "/items/properties/b": "/items/properties/a",
+        "/contains/properties/b": "/contains/properties/a",
+    }
+
+
 # -- what a user sees
+
+
+def test_equal_references_of_other_resources_lead_elsewhere():
+    part = {"properties": {"a": {"$ref": "#/$defs/x"}}}
+    inner = {"$id": "http://example.com/part", **part, "$defs": {"x": {"type": "string"}}}
+    rule = genctl.json({**part, "$defs": {"x": {"type": "null"}, "part": inner}, "required": ["a"]})
+    assert rule.accepts('{"a":null}')
+    assert not rule.accepts('{"a":""}')
+    rule = genctl.json({"items": inner, "contains": part, "$defs": {"x": {"type": "null"}}})
+    assert rule.accepts('[{"a":""},{}]')
+    assert not rule.accepts('[{"a":null},{}]')
+
+
+def test_equal_words_of_another_draft_say_something_else():
+    listed = {"properties": {"a": {"prefixItems": [{"type": "null"}]}}}
+    part = {"$schema": "http://json-schema.org/draft-07/schema#", **listed}
+    with pytest.warns(GenctlWarning, match="at /properties/y/properties/a/prefixItems: .* constrains nothing"):
+        rule = genctl.json({"properties": {"x": listed, "y": part}})
+    assert rule.accepts('{"y":{"a":[1]}}')
+    assert not rule.accepts('{"x":{"a":[1]}}')
 
 
 def test_two_equal_alternatives_of_which_one_must_hold_admit_nothing():

@@ -4,7 +4,8 @@
     # {"/properties/b": "/properties/a"}
 
 Schemas are equal if their keywords are, in order, annotations aside. References are compared as they stand there, so
-a schema that names itself or a version, or that refers to what is met on the way, has no equal.
+schemas are only compared inside the same part that names itself or a version, and a schema that does so, or that refers
+to what is met on the way, has no equal.
 """
 
 from __future__ import annotations
@@ -27,12 +28,14 @@ COMPARED |= dict.fromkeys(NAMES | MET, NEVER)
 
 def equal_places(schema: Any) -> dict[Pointer, Pointer]:
     """For each place that says what an earlier one says: the first such place."""
-    places: list[tuple[Pointer, Any]] = [("", schema)]
+    places: list[tuple[Pointer, Any, int]] = [("", schema, 0)]  # and the part that it is in, by a number
     said: list[tuple[list[Hashable], int, int]] = []  # by each place itself; the numbers of the places inside
-    for pointer, found in places:  # it grows
-        says, begin = list[Hashable](), len(places)
+    for pointer, found, part in places:  # it grows
+        says, begin = list[Hashable]((part,)), len(places)
         if isinstance(found, dict):
             holding = False
+            if not NAMES.isdisjoint(found):
+                part = len(said)
             for word, value in found.items():
                 compared = COMPARED.get(word)
                 if compared == VALUE:
@@ -43,7 +46,7 @@ def equal_places(schema: Any) -> dict[Pointer, Pointer]:
                 elif compared == NEVER:
                     says.append(object())
             if holding:
-                places += [(pointer + steps, part) for steps, part in subschemas(found)]
+                places += [(pointer + steps, inner, part) for steps, inner in subschemas(found)]
         else:
             says.append(_content(found))
         said.append((says, begin, len(places)))
@@ -54,8 +57,8 @@ def equal_places(schema: Any) -> dict[Pointer, Pointer]:
     if len(known) == len(places):
         return {}
     first: dict[int, Pointer] = {}
-    equal = [first.setdefault(kind, pointer) for kind, (pointer, _) in zip(kinds, places, strict=True)]
-    return {pointer: other for (pointer, _), other in zip(places, equal, strict=True) if pointer != other}
+    equal = [first.setdefault(kind, pointer) for kind, (pointer, _, _) in zip(kinds, places, strict=True)]
+    return {pointer: other for (pointer, _, _), other in zip(places, equal, strict=True) if pointer != other}
 
 
 def _content(value: object) -> Hashable:
