@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import genctl
-from genctl.compilers.json_schema.equal import MET, NAMES, equal_places
-from genctl.compilers.json_schema.rules import RULES
+from genctl.compilers.json_schema.equal import MET, equal_places
+from genctl.compilers.json_schema.rules import NAMES, RULES
 from genctl.errors import GenctlWarning
 
 POINT = {"type": "object", "properties": {"x": {"type": "number"}, "y": {"type": "number", "title": "ordinate"}}}

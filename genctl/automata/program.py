@@ -85,7 +85,7 @@ class _Tables(NamedTuple):
 def _finished(nfa: NFA) -> _Tables:
     """The tables with the lengths of the nodes; what can never be finished is taken out of the automaton."""
     code, sets = _written(nfa, nfa.base)
-    own = np.array([_own_length(op) if type(op) in _INNER else 0 for op in nfa.operations], np.int64)
+    own = np.array([_own_length(op) for op in nfa.operations], np.int64)
     nodes, edges = int(code[kernels.NODES]), (code[kernels.USE_AT] - code[kernels.EDGE_AT]) // 2
     uses = code[kernels.OPERATION_AT] - code[kernels.USE_AT]
     settle_lengths(
@@ -201,9 +201,6 @@ def _number_guards(nfa: NFA, code: I32) -> int:
     for column, number in enumerate(guards):
         code[code[kernels.OPERATION_AT] + kernels.OPERATION_WIDTH * number + 1] = column
     return len(guards)
-
-
-_INNER = Run, Guard, Track
 
 
 def _own_length(op: Operation) -> int:

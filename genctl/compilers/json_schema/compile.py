@@ -79,7 +79,8 @@ def compile_schema(
     Raises ConstraintError, with a JSON pointer, for what is no schema and for keywords that cannot be enforced;
     UnsatisfiableError for a schema that no finite value obeys; warns of words that look like misspelt keywords.
     """
-    _check_order(property_order)
+    if property_order not in get_args(PropertyOrder):
+        raise ConstraintError(f'property_order must be "declared" or "any", not {property_order!r}')
     space = style(whitespace)
     return _each_once(lambda documents: _compiled(documents, space, property_order), schema, formats, registry)
 
@@ -94,11 +95,6 @@ def schema_grammar(
     """What `compile_schema` makes the automaton of."""
     space = style(whitespace)
     return _each_once(lambda documents: _expanded(documents, space, property_order)[1], schema, formats, registry)
-
-
-def _check_order(property_order: str) -> None:
-    if property_order not in get_args(PropertyOrder):
-        raise ConstraintError(f'property_order must be "declared" or "any", not {property_order!r}')
 
 
 def _each_once(

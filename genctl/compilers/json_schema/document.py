@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from functools import cached_property
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urldefrag, urljoin
 
@@ -27,8 +28,8 @@ from genctl.compilers.json_schema.context import (
     refuse,
     shown,
 )
-from genctl.compilers.json_schema.equal import NAMES, equal_places
-from genctl.compilers.json_schema.rules import check, subschemas, telling
+from genctl.compilers.json_schema.equal import equal_places
+from genctl.compilers.json_schema.rules import NAMES, check, subschemas, telling
 from genctl.errors import warn
 
 MAX_DEPTH = 1_000
@@ -67,10 +68,7 @@ class Documents:
         that say the same stand for each other?
         """
         self._roots: dict[str, Any] = {"": schema}
-        self._equal = equal_places(schema) if merged else {}
-        self._others: dict[Pointer, list[Pointer]] = {}  # that a place stands for
-        for pointer, first in self._equal.items():
-            self._others.setdefault(first, []).append(pointer)
+        self._merges = merged
         self._registry = {urldefrag(uri).url: document for uri, document in (registry or {}).items()}
         self._formats = formats
         self._found: dict[Pointer, bool | dict[str, Any]] = {FALSE: False}
@@ -85,6 +83,19 @@ class Documents:
         uri = self._identifier(schema, self.draft)
         self._main = Resource(urldefrag(uri).url, "", self.draft)
         self._add(self._main)
+
+    @cached_property
+    def _equal(self) -> Mapping[Pointer, Pointer]:
+        """The places that stand for others. Who asks for the draft alone does without."""
+        return equal_places(self._roots[""]) if self._merges else {}
+
+    @cached_property
+    def _others(self) -> Mapping[Pointer, list[Pointer]]:
+        """What a place stands for."""
+        others: dict[Pointer, list[Pointer]] = {}
+        for pointer, first in self._equal.items():
+            others.setdefault(first, []).append(pointer)
+        return others
 
     @property
     def merged(self) -> bool:

@@ -14,11 +14,9 @@ from collections.abc import Hashable
 from typing import Any
 
 from genctl.compilers.json_schema.context import Pointer
-from genctl.compilers.json_schema.rules import RULES, subschemas
+from genctl.compilers.json_schema.rules import NAMES, RULES, subschemas
 
-# Words by which a schema names itself or its version, and those that refer to what was named on the way.
-NAMES = frozenset(("$id", "id", "$schema", "$anchor", "$dynamicAnchor", "$recursiveAnchor"))
-MET = frozenset(("$dynamicRef", "$recursiveRef"))
+MET = frozenset(("$dynamicRef", "$recursiveRef"))  # words that refer to what was named on the way
 
 # How the words that count are compared: by their value, by the schemas inside them, or never equal.
 VALUE, INSIDE, NEVER = range(3)

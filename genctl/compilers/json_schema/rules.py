@@ -109,6 +109,10 @@ RULES: Mapping[str, Rule] = {
                  "contentEncoding", "contentMediaType")
 }  # fmt: skip
 
+NAMES = frozenset(
+    ("$id", "id", "$schema", "$anchor", "$dynamicAnchor", "$recursiveAnchor")
+)  # of a schema or its version
+
 # How the keywords of each kind of value are read, and in which ways they can be violated.
 Reader: TypeAlias = Callable[[Place], Facet]
 Violations: TypeAlias = Callable[[Place], Iterable[Facet]]
