@@ -16,6 +16,7 @@ from genctl.automata.expressions import (
     Expression,
     Literal,
     Repeat,
+    Row,
     Union,
 )
 from genctl.constraints.base import Constraint, unpack, words
@@ -47,6 +48,13 @@ def language(start: Expression, rules: Mapping[str, Expression], text: bytes) ->
                 return frozenset().union(*(ends(one, at) for one in parts))
             case Repeat(body, least, most):
                 return repeated(body, least, most, at)
+            case Row(()):
+                return ends(part.rest, at)
+            case Row(((words, value, may_end, required), *others), between, apart, rest):
+                later = Row(tuple(others), between, apart, rest)
+                here = ends(Concat((Union(tuple(map(Literal, words))), between, value)), at)
+                found = frozenset().union(*(ends(Concat((apart, later)), middle) for middle in here))
+                return found | (here if may_end else frozenset()) | (frozenset() if required else ends(later, at))
             case Call(rule):
                 return known.setdefault((rule, at), frozenset())
         raise TypeError(part)

@@ -23,6 +23,7 @@ from genctl.automata.expressions import (
     Expression,
     Grammar,
     Repeat,
+    Row,
     Union,
     concat,
     repeat,
@@ -99,6 +100,8 @@ def _looks_around(grammar: Grammar) -> bool:
                 work.extend(parts)
             case Repeat(body):
                 work.append(body)
+            case Row(items, between, apart, rest):
+                work += [between, apart, rest, *(item.value for item in items)]
     return False
 
 
@@ -127,4 +130,7 @@ class _Renaming:
                 return Union(tuple(map(self.of, parts)))
             case Repeat(body, least, most):
                 return Repeat(self.of(body), least, most)
+            case Row(items, between, apart, rest):
+                items = tuple(item._replace(value=self.of(item.value)) for item in items)
+                return Row(items, self.of(between), self.of(apart), self.of(rest))
         return expression

@@ -72,6 +72,27 @@ class Embedded:
     automaton: Automaton
 
 
+class Item(NamedTuple):
+    """One of the texts, and a value. ends: may the row end with it? required: may it not be left out?"""
+
+    texts: tuple[bytes, ...]
+    value: Expression
+    ends: bool
+    required: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Some of the items in their order, `between` their text and their value, then the rest; `apart` before all but the
+    first. What items begin with is read once, as if it were one word.
+    """
+
+    items: tuple[Item, ...]
+    between: Expression
+    apart: Expression
+    rest: Expression
+
+
 class Letters(NamedTuple):
     """The code points of words in sorted order, end to end; where each word begins, and where the last one ends."""
 
@@ -131,7 +152,7 @@ class Everything:
 
 
 Expression: TypeAlias = (
-    Bytes | Literal | Concat | Union | Repeat | Call | Embedded | Tracked | Ahead | Behind | Everything
+    Bytes | Literal | Concat | Union | Repeat | Call | Row | Embedded | Tracked | Ahead | Behind | Everything
 )
 
 

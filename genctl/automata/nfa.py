@@ -22,6 +22,7 @@ from genctl.automata.base import Automaton
 from genctl.automata.expressions import (
     ANY_BYTE,
     EMPTY,
+    NOTHING,
     Ahead,
     Behind,
     Bytes,
@@ -32,6 +33,7 @@ from genctl.automata.expressions import (
     Expression,
     Literal,
     Repeat,
+    Row,
     Tracked,
     Union,
     Words,
@@ -390,6 +392,18 @@ class NFA:
         call = self.operation(Jump(self.rules[expression.rule], self._number(after)))
         return either(call, after) if expression.rule in self.empty_rules else call
 
+    def _row(self, expression: Row, after: Node) -> Node:
+        """From the last item to the first: what can come in the place of each."""
+        here = None if expression.rest == NOTHING else self._build(expression.rest, after)
+        for texts, value, ends, required in reversed(expression.items):
+            ways = [after] if ends else []
+            if here is not None:
+                ways.append(self._build(expression.apart, here))
+            inside = self._build(expression.between, self._build(value, either(*ways)))
+            item = either(*(self._literal(Literal(text), inside) for text in texts))
+            here = item if required or here is None else self._overlaid(item, here)
+        return DEAD_END if here is None else here
+
     def _embedded(self, expression: Embedded, after: Node) -> Node:
         run = self.operation(Run(expression.automaton, self._number(after)))
         return either(run, after) if has_empty(expression, self.empty_rules) else run
@@ -434,6 +448,7 @@ _BUILD = cast(
         Union: NFA._union,
         Repeat: NFA._repeat,
         Call: NFA._call,
+        Row: NFA._row,
         Embedded: NFA._embedded,
         Tracked: NFA._tracked,
         Ahead: NFA._ahead,
@@ -503,6 +518,8 @@ def has_empty(expression: Expression, empty_rules: set[str]) -> bool:
             return any(has_empty(part, empty_rules) for part in parts)
         case Repeat(body, least):
             return least == 0 or has_empty(body, empty_rules)
+        case Row(items, _, _, rest):
+            return not any(item.required for item in items) and has_empty(rest, empty_rules)
         case Bytes():
             return False
         case Embedded(automaton):
@@ -550,6 +567,8 @@ def _parts(expression: Expression, limit: int) -> bool:
                 seen += max(least, most or 0)
             case Literal(text):
                 seen += len(text)
+            case Row(items):
+                seen += sum(len(text) for item in items for text in item.texts)
             case _:
                 seen += 1
     return seen <= limit

@@ -17,7 +17,9 @@ from genctl.automata.expressions import (
     Call,
     Embedded,
     Everything,
+    Item,
     Literal,
+    Row,
     Tracked,
     concat,
     optional,
@@ -149,6 +151,11 @@ def test_a_universal_state_accepts_every_text(automaton):
 # -- the one construction all languages come from, against its definition
 
 
+def items(values: st.SearchStrategy) -> st.SearchStrategy:
+    texts = st.lists(st.sampled_from([b"a", b"b", b"ab", b"aab", b""]), min_size=1, max_size=2, unique=True).map(tuple)
+    return st.builds(Item, texts, values, st.booleans(), st.booleans())
+
+
 def expressions(rules: list[str]) -> st.SearchStrategy:
     leaves = st.sampled_from([EMPTY, A, B, AB, Literal(b"ab"), Literal(b"ba"), union()])
 
@@ -159,6 +166,7 @@ def expressions(rules: list[str]) -> st.SearchStrategy:
             st.tuples(inner, inner).map(lambda p: union(*p)),
             st.tuples(inner, counts).map(lambda p: repeat(p[0], *p[1])),
             st.builds(Call, st.sampled_from(rules), st.booleans()) if rules else inner,
+            st.builds(Row, st.lists(items(inner), max_size=4).map(tuple), inner, inner, inner),
         )
 
     return st.recursive(leaves, grow, max_leaves=6)

@@ -20,7 +20,18 @@ from itertools import groupby
 from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import TYPE_CHECKING, NamedTuple
 
-from genctl.automata.expressions import NOTHING, Call, Expression, Literal, concat, optional, repeat, union
+from genctl.automata.expressions import (
+    NOTHING,
+    Call,
+    Expression,
+    Item,
+    Literal,
+    Row,
+    concat,
+    optional,
+    repeat,
+    union,
+)
 from genctl.compilers.json_schema.context import ANYTHING, NEVER, Context, Node, meet_nodes
 from genctl.compilers.json_schema.free_names import free_classes
 from genctl.compilers.json_schema.strings import Strings
@@ -28,6 +39,7 @@ from genctl.compilers.json_schema.strings import Strings
 if TYPE_CHECKING:
     from genctl.compilers.json_schema.objects import Demand, Objects
 
+MAX_RUN = 64  # optional members one behind the other, before they are offered in blocks
 BLOCK = 16
 MAX_SPLITS = 20  # expressions are nested no deeper than this by common beginnings
 MAX_CROWD = 6  # names that come once, in any order
@@ -128,8 +140,26 @@ class Members:
         empty = concat(OPEN, CLOSE) if self._may_end(0, begun) else NOTHING
         if self._full(begun):
             return empty
-        inside = concat(OPEN, self._context.space.opened, self._next(0, begun), self._context.space.closing, CLOSE)
+        members = self._whole_row() if self._is_plain() else self._next(0, begun)
+        inside = concat(OPEN, self._context.space.opened, members, self._context.space.closing, CLOSE)
         return union(empty, inside)
+
+    def _is_plain(self) -> bool:
+        """Is all that matters which members may come behind which, and these are not many?"""
+        counted = self._demands or self._least or self._most is not None
+        longest = max((stop - i for i, stop in enumerate(self._stops)), default=0)
+        return bool(self._row) and longest <= MAX_RUN and not counted
+
+    def _whole_row(self) -> Expression:
+        begun, items = State(), list[Item]()
+        for i, member in enumerate(self._row, start=1):
+            value = self._context.expression(member.node)
+            if value != NOTHING or member.required:
+                texts = tuple(sorted(key_texts(member.name)))
+                items.append(Item(texts, value, self._may_end(i, begun), member.required))
+        return Row(
+            tuple(items), self._context.space.colon, self._context.space.comma, self._next(len(self._row), begun)
+        )
 
     # -- states
 
@@ -343,6 +373,8 @@ def _common_length(first: bytes, second: bytes) -> int:
 
 def key_texts(name: str) -> set[bytes]:
     """A property name with its quotes, as `json.dumps` spells it."""
+    if name.isascii() and name.isprintable():
+        return {encode_basestring(name).encode()}
     return {encode_basestring(name).encode(), encode_basestring_ascii(name).encode()}
 
 
