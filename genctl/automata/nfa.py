@@ -42,6 +42,7 @@ from genctl.errors import ConstraintError
 from genctl.kernels.configurations import EVERYTHING, FINAL
 
 DEPTH = 4_000  # Python calls: a group inside a group takes a few
+PIECE = 16  # bytes of a literal that are built at once
 INLINE_PARTS = 64  # a counted loop whose rounds have at most so many parts together is written out
 GUARDED_COPIES = 2_000  # rounds of a body with look-around are always written out: empty ones are not all alike
 MAX_NODES = 2_000_000
@@ -137,6 +138,7 @@ class NFA:
     _operation_numbers: dict[Operation, int]
     # What became of expressions, by their identity; the expressions themselves are kept so that it stays theirs.
     _unions: dict[tuple[int, Node], tuple[Expression, Node]]
+    _pieces: dict[tuple[bytes, int], int]
     _loops: dict[int, tuple[Expression, int]]
     _traits: dict[int, tuple[Expression, bool, bool]]
 
@@ -269,10 +271,25 @@ class NFA:
         return ((self._number(after), byte_set(expression.ranges)),), (), 0, ()
 
     def _literal(self, expression: Literal, after: Node) -> Node:
-        number = self._number
-        for byte in reversed(expression.text):
-            after = ((number(after), _BYTE[byte]),), (), 0, ()
-        return after
+        """Texts that end alike share the nodes of whole pieces."""
+        text = expression.text
+        if not text:
+            return after
+        target, end = self._number(after), len(text)
+        while end > 1:
+            begin = max(end - PIECE, 1)
+            piece = text[begin:end], target
+            known = self._pieces.get(piece)
+            if known is None:
+                known = self._pieces[piece] = self._piece(*piece)
+            target, end = known, begin
+        return ((target, _BYTE[text[0]]),), (), 0, ()
+
+    def _piece(self, text: bytes, target: int) -> int:
+        """The node that reads the text and goes on at target."""
+        for byte in reversed(text):
+            target = self._new((((target, _BYTE[byte]),), (), 0, ()))
+        return target
 
     def _concat(self, expression: Concat, after: Node) -> Node:
         for part in reversed(expression.parts):
@@ -436,6 +453,7 @@ _BLANK: dict[str, Any] = {
     "_numbers": {END: END_NUMBER},
     "_operation_numbers": {},
     "_unions": {},
+    "_pieces": {},
     "_loops": {},
     "_traits": {},
 }

@@ -10,6 +10,7 @@ too many cases for an expression, few that a text ever meets.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 import numpy as np
 
@@ -40,32 +41,46 @@ class LeapSeconds(LazyAutomaton[tuple[str, bytes]]):
         super().__init__(classes, ("", b""))
 
     def _successor(self, key: tuple[str, bytes], byte: int) -> tuple[str, bytes] | None:
-        text, begun = key[0], key[1] + bytes([byte])
+        return self._following(key).get(byte)
+
+    def _successors(self, key: tuple[str, bytes]) -> list[tuple[str, bytes] | None]:
+        return [*map(self._following(key).get, self._byte_of)]
+
+    def _following(self, key: tuple[str, bytes]) -> dict[int, tuple[str, bytes]]:
+        """What follows by the next byte."""
+        (text, begun), found = key, dict[int, tuple[str, bytes]]()
         for character in _next(text):
             for spelling in _spellings(character):
-                if spelling == begun:
-                    return _shortened(text + character), b""
-                if spelling.startswith(begun):
-                    return text, begun
-        return None
+                if len(spelling) > len(begun) and spelling.startswith(begun):
+                    read = spelling[: len(begun) + 1]
+                    found[read[-1]] = (_shortened(text + character), b"") if read == spelling else (text, read)
+        return found
 
     def _accepts(self, key: tuple[str, bytes]) -> bool:
-        text, begun = key
-        return not begun and (text[-1:] in ("Z", "z") or len(text) - _sign(text) == len("+hh:mm"))
+        return not key[1] and _left(key[0]) == 0
 
     def _bound(self, key: tuple[str, bytes]) -> int:
         text, begun = key
-        if self._accepts(key):
-            return 0
         if not begun:
-            return min(1 + self._bound((_shortened(text + character), b"")) for character in _nearest(text))
+            return _left(text)
         ways = (
-            len(spelling) - len(begun) + self._bound((_shortened(text + character), b""))
+            len(spelling) - len(begun) + _left(_shortened(text + character))
             for character in _next(text)
             for spelling in _spellings(character)
             if spelling.startswith(begun)
         )
         return min(ways, default=UNREACHABLE)
+
+
+def _left(text: str) -> int:
+    """Fewest characters to the end."""
+    sign = _sign(text)
+    if sign < len(text):
+        return len("+hh:mm") - (len(text) - sign)
+    if text[-1:] in ("Z", "z"):
+        return 0
+    zone = "Z" if UTC.startswith(text[:LENGTH]) else "+hh:mm"
+    return max(LENGTH - len(text), 0) + (text[-1:] == ".") + len(zone)
 
 
 def _sign(text: str) -> int:
@@ -88,14 +103,6 @@ def _next(text: str) -> str:
     return ("." if place == LENGTH else DIGITS) + "+-" + ("Zz" if text.startswith(UTC) else "")
 
 
-def _nearest(text: str) -> str:
-    """Some of the characters that may follow, a shortest way to the end among them."""
-    if len(text) < LENGTH:
-        following = _next(text)
-        return UTC[len(text)] if UTC.startswith(text) else following[0]
-    return _next(text).replace(".", "")[-1:]
-
-
 def _shortened(text: str) -> str:
     """Without the digits of a fraction but one: they mean nothing for what follows."""
     fraction = len(text) > LENGTH + 2 and text[LENGTH] == "." and text[-1] in DIGITS and _sign(text) == len(text)
@@ -109,7 +116,8 @@ def _offset(local: str, sign: str) -> str:
     return f"{sign}{minutes // 60:02}:{minutes % 60:02}"
 
 
-def _spellings(character: str) -> set[bytes]:
+@lru_cache(32)
+def _spellings(character: str) -> frozenset[bytes]:
     """A character of a time as JSON writes it."""
     code = f"{ord(character):04x}"
-    return {character.encode(), f"\\u{code}".encode(), f"\\u{code.upper()}".encode()}
+    return frozenset({character.encode(), f"\\u{code}".encode(), f"\\u{code.upper()}".encode()})
