@@ -30,6 +30,9 @@ LANGUAGES = {
     "loops in loops": lambda: compile_regex('(?:[^"b]{2,5}b?){1,3}"'),
     "names": lambda: compile_json_schema(OBJECT),
     "names alone": lambda: compile_json_schema(OBJECT | {"additionalProperties": False}),
+    "names of a pattern": lambda: compile_json_schema(OBJECT | {"patternProperties": {"a.?b": {"type": "string"}}}),
+    "an end somewhere": lambda: compile_regex('(?:[^"b]|b[^"a])*ba"?'),
+    "a word that must not come": lambda: compile_json_schema({"type": "string", "not": {"enum": ["ab", "aé"]}}),
     "a pattern somewhere": lambda: compile_json_schema({"type": "string", "pattern": "ab|a.c"}),
 }
 PIECES = ["a", "b", "c", '"', "é", "漢", "\\", "\\u", "0061", "\\n", '":', '","', "{", "}", " ", "ab", "aaaa", "\n"]

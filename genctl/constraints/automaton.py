@@ -22,10 +22,10 @@ from genctl.automata.base import DEAD, Automaton
 from genctl.automata.pushdown import GrammarAutomaton
 from genctl.constraints.base import words
 from genctl.constraints.fewest import FewestTokens
-from genctl.constraints.loops import LoopSummaries, LoopSummary
+from genctl.constraints.loops import LoopSummaries, LoopSummary, Stays
 from genctl.kernels.automaton import BYTE, mark_again, mark_from, run_known, run_one
 from genctl.kernels.configurations import FULL
-from genctl.kernels.loops import mark_leaving, mark_loop, mark_plain, next_loop
+from genctl.kernels.loops import IN_LOOP, SETTLED, clear_tokens, mark_leaving, mark_loop, mark_plain, next_loop
 from genctl.kernels.masks import digest, equal
 from genctl.kernels.records import I64, U32, Bool, Plain, TokenBytes, TokenTrie
 from genctl.kernels.rejection import ALLOWED, check_tokens
@@ -182,19 +182,32 @@ class AutomatonConstraint:
         """False, and nothing marked, if the state has an item in a loop."""
         shared = self._shared
         machine: Plain = tuple(self._builder.machine)
-        byte: int = mark_plain(shared.trie, machine, state, shared.nothing, out, *shared.scratch, shared.found)
-        if 0 <= byte < 256:
+        byte: int = mark_plain(
+            shared.trie, machine, state, shared.nothing, out, *shared.scratch, shared.found, *shared.settled
+        )
+        if byte == SETTLED:
+            self._mark_settled(state, out)
+        elif 0 <= byte < 256:
             self._builder.extend(FULL)
             self._mark_from(shared.tokens.trie, state, byte, out)
         elif shared.count[0]:
             self._mark_missed(shared.tokens.trie, out)
-        return byte >= 0
+        return byte != IN_LOOP
 
-    def _mark_from(self, trie: TokenTrie, state: int, byte: int, out: U32) -> None:
-        """Mark the tokens of the trie that begin with a byte or a larger one."""
-        nothing, scratch, builder = self._shared.nothing, self._shared.scratch, self._builder
-        plain = tuple(trie)
-        while (byte := mark_from(plain, tuple(builder.machine), state, byte, nothing, out, *scratch)) < 256:
+    def _mark_settled(self, state: int, out: U32) -> None:
+        """The mask of a state behind which many texts are in one state, and stay there by many bytes."""
+        shared, (enters, stays) = self._shared, self._shared.settled
+        staying, trie, inside = shared.stays.of(stays), shared.tokens.trie, enters & stays
+        out[:] = staying.inside
+        clear_tokens(trie, stays & ~enters, out)
+        self._mark_from(trie, state, 0, out, skipped=inside)
+        self._mark_from(staying.others, state, 0, out, skipped=~inside)
+
+    def _mark_from(self, trie: TokenTrie, state: int, byte: int, out: U32, skipped: Bool | None = None) -> None:
+        """Mark the tokens of the trie that begin with a byte or a larger one that is not skipped."""
+        scratch, builder = self._shared.scratch, self._builder
+        plain, skipped = tuple(trie), self._shared.nothing if skipped is None else skipped
+        while (byte := mark_from(plain, tuple(builder.machine), state, byte, skipped, out, *scratch)) < 256:
             builder.extend(FULL)
         if scratch[2][0]:
             self._mark_missed(trie, out)
@@ -309,6 +322,8 @@ class _Shared:
         self.silent = frozenset(np.flatnonzero((lengths == 0) | self.tokens.bytes.eos).tolist())
         self.found = np.empty(6, np.int64)
         self.nothing = np.zeros(256, np.bool_)
+        self.settled = np.zeros((2, 256), np.bool_)
+        self.stays = Stays(self.tokens)
         self.words = words(len(vocabulary))
         self.ends = np.zeros(self.words, np.uint32)
         for token in vocabulary.eos:

@@ -10,20 +10,22 @@ in different places need one walk together; see kernels/loops.py.
 from __future__ import annotations
 
 from collections import OrderedDict
-from functools import cached_property
+from functools import cached_property, reduce
+from typing import NamedTuple
 
 import numpy as np
 
 from genctl.automata.base import DEAD, Automaton
 from genctl.automata.expressions import Expression, is_plain
 from genctl.automata.pushdown import GrammarAutomaton
-from genctl.constraints.base import words
+from genctl.constraints.base import pack, words
 from genctl.kernels.automaton import BYTE, DEPTH, END, TOKEN, build_trie
-from genctl.kernels.loops import set_bits, survey
-from genctl.kernels.records import I32, U8, U32, Bool, TokenTrie
+from genctl.kernels.loops import note_bytes, set_bits, survey
+from genctl.kernels.records import I32, U8, U32, U64, Bool, TokenTrie
 from genctl.trie import Tokens, trie_of
 
 SUMMARIES = 32  # kept for each vocabulary
+STAYS = 32
 MANY_ROUNDS = 255  # more of them in one token are not counted
 WIDE = 16  # a loop is worth it where at least a 16th of the tokens can stay inside
 
@@ -82,6 +84,50 @@ class LoopSummary:
                     token = int(same[token])
         rests.sort()
         return _trie_of_rests(rests, len(same))
+
+
+class Staying(NamedTuple):
+    """inside: the tokens all of whose bytes stay, (ceil(V/32),); others: those of which a byte does not, the first one
+    aside.
+    """
+
+    inside: U32
+    others: TokenTrie
+
+
+class Stays:
+    """What tokens do in a state that is the same again behind some bytes, by these bytes: kept for those used last."""
+
+    def __init__(self, tokens: Tokens) -> None:
+        self._tokens = tokens
+        self._known: OrderedDict[bytes, Staying] = OrderedDict()
+
+    def of(self, stays: Bool) -> Staying:
+        """stays: (256,) the bytes."""
+        key = stays.tobytes()
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = self._worked_out(stays)
+            if len(self._known) > STAYS:
+                self._known.popitem(last=False)
+        self._known.move_to_end(key)
+        return known
+
+    @cached_property
+    def _sets(self) -> tuple[U8, U64]:
+        """Of the tokens in the trie, in its order: the first byte; the set of the others, a word for every 64 bytes."""
+        (data, offset, _), order = self._tokens.bytes, self._tokens.order
+        sets = np.zeros((4, len(order)), np.uint64)
+        note_bytes(data, offset, order, sets)
+        return data[offset[order]], sets
+
+    def _worked_out(self, stays: Bool) -> Staying:
+        (first, sets), order, same = self._sets, self._tokens.order, self._tokens.trie.same
+        outside = np.packbits(~stays, bitorder="little").view(np.uint64)
+        leaving = reduce(np.bitwise_or, map(np.bitwise_and, sets, outside)) != 0
+        allowed = np.zeros(len(same), np.bool_)
+        allowed[order] = stays[first] & ~leaving
+        return Staying(pack(allowed), trie_of(self._tokens.bytes, order[leaving])._replace(same=same))
 
 
 def _trie_of_rests(rests: list[tuple[bytes, int]], size: int) -> TokenTrie:
