@@ -25,7 +25,7 @@ from genctl.kernels.records import I32, U8, U32, U64, Bool, TokenTrie
 from genctl.trie import Tokens, trie_of
 
 SUMMARIES = 32  # kept for each vocabulary
-STAYS = 32
+STAYS_BYTES = 8 * 2**20
 MANY_ROUNDS = 255  # more of them in one token are not counted
 WIDE = 16  # a loop is worth it where at least a 16th of the tokens can stay inside
 
@@ -108,7 +108,7 @@ class Stays:
         known = self._known.get(key)
         if known is None:
             known = self._known[key] = self._worked_out(stays)
-            if len(self._known) > STAYS:
+            while len(self._known) > 1 and sum(kept.others.node.nbytes for kept in self._known.values()) > STAYS_BYTES:
                 self._known.popitem(last=False)
         self._known.move_to_end(key)
         return known
