@@ -58,14 +58,14 @@ class Weights(NamedTuple):
 def weigh(logits: F32) -> Weights:
     """One pass for the largest logits, one for exponentials and sums. Raises ModelError for NaN or +inf."""
     top = logits.max(axis=1)
-    if not np.isfinite(top).all():
+    if not all(map(math.isfinite, top.tolist())):
         if not (top < np.inf).all():
             raise ModelError("the model's logits contain NaN or +inf; load it in float32 or bfloat16")
         top[top == -np.inf] = 0.0
-    values = np.empty_like(logits)
+    values, total = np.empty_like(logits), np.empty(len(logits))
     blocks = np.empty((len(logits), -(-logits.shape[1] // BLOCK)))
-    weigh_rows(logits, top, values, blocks)
-    return Weights(values, blocks, top.astype(np.float64), blocks.sum(axis=1))
+    weigh_rows(logits, top, values, blocks, total)
+    return Weights(values, blocks, top.astype(np.float64), total)
 
 
 def unconstrained(streams: Streams, logits: F32) -> Draws:

@@ -70,8 +70,7 @@ def packed_mask(constraint: Constraint, state: int, size: int) -> U32:
 def allowed_mass(weights: Weights, row: int, mask: U32) -> tuple[float, F64]:
     """The weights of the allowed tokens of a row: their sum, and the sums of their blocks."""
     blocks = np.empty(weights.blocks.shape[1])
-    masked_sums(weights.values[row], mask, blocks)
-    return float(blocks.sum()), blocks
+    return masked_sums(weights.values[row], mask, blocks), blocks
 
 
 def draw_allowed(logits: F32, weights: Weights, row: int, mask: U32, uniform: float) -> tuple[int, float]:

@@ -84,7 +84,7 @@ class AWRS:
     def _variances(self, run: _Run) -> F64:
         """The relative variance of each weight, with the share of allowed tokens among those tested."""
         work, mass = run.work, run.mass
-        if run.exact.all():
+        if all(run.exact.tolist()):
             return np.zeros(len(work))
         share = (work[:, rejection.ACCEPTED] + 1) / (work[:, rejection.CHECKS] + 2)
         if self.estimator == "geometric":
@@ -123,11 +123,9 @@ class _Run:
     def finish(self) -> tuple[I64, F64]:
         """(tokens, log-weights)."""
         tokens, log_weights = self.work[:, rejection.CHOSEN], self.mass[:, rejection.LOG_WEIGHT]
-        while True:
+        while any(self._status.tolist()):  # until all are DONE
             self._run_kernel()
             statuses = self._status.tolist()
-            if not any(statuses):  # all are DONE
-                return tokens.copy(), log_weights.copy()
             if rejection.ASKS in statuses:
                 self._ask()
             for n, status in enumerate(statuses):
@@ -137,6 +135,7 @@ class _Run:
                 elif status == rejection.CUT and not self._keep_candidates(n):
                     tokens[n], log_weights[n] = self._by_mask(n)
                     self._status[n] = rejection.DONE
+        return tokens.copy(), log_weights.copy()
 
     def _run_kernel(self) -> None:
         """The kernel stops where the automaton is not built yet, and goes on after."""
