@@ -25,11 +25,19 @@ def run_known(next_: I32, classes: U8, data: U8, offset: I64, state: int, token:
 
 
 @inlined
+def after(machine: Machine, state: int, column: int) -> int:
+    """`step`, which is only called where the state is not known: that takes longer than to look it up."""
+    target = wide(machine.next[state, column])
+    if target == UNKNOWN:
+        target = step(machine.next, machine.accepting, machine.code, machine.heap, machine.head, state, column)
+    return target
+
+
+@inlined
 def run_token(machine: Machine, tokens: TokenBytes, state: int, token: int) -> int:
     """The state after the token; MISS or FULL where the automaton cannot be built further by itself."""
     for i in range(tokens.offset[token], tokens.offset[token + 1]):
-        column = wide(machine.classes[tokens.data[i]])
-        state = step(machine.next, machine.accepting, machine.code, machine.heap, machine.head, state, column)
+        state = after(machine, state, wide(machine.classes[tokens.data[i]]))
         if state <= DEAD:
             break
     return state
@@ -70,16 +78,14 @@ def mark_subtree(
         depth = trie.node[node, DEPTH]
         column = wide(machine.classes[trie.node[node, BYTE]])
         before = wide(path[depth - 1])
-        state = wide(machine.next[before, column])
-        if state == UNKNOWN:
-            state = step(machine.next, machine.accepting, machine.code, machine.heap, machine.head, before, column)
-            if state == FULL:
-                count[0] = waiting
-                return False
-            if state < 0:
-                missed[count[0], 0] = node
-                missed[count[0], 1] = before
-                count[0] += 1
+        state = after(machine, before, column)
+        if state == FULL:
+            count[0] = waiting
+            return False
+        if state < 0:
+            missed[count[0], 0] = node
+            missed[count[0], 1] = before
+            count[0] += 1
         if state <= DEAD:
             node = wide(trie.node[node, END])
             continue

@@ -9,9 +9,8 @@ statuses are those of `step`, and UNKNOWN for a distance that was not asked for 
 
 from __future__ import annotations
 
-from genctl.kernels.automaton import BYTE, DEPTH, END, TOKEN
+from genctl.kernels.automaton import BYTE, DEPTH, END, TOKEN, after
 from genctl.kernels.compiled import kernel, wide
-from genctl.kernels.configurations import step
 from genctl.kernels.records import DEAD, I32, U32, UNKNOWN, Bool, Machine, TokenTrie
 
 DONE, CLOSES = 0, 1
@@ -34,7 +33,7 @@ def next_states(trie: TokenTrie, machine: Machine, node: int, path: I32, seen: B
         depth = trie.node[node, DEPTH]
         column = wide(machine.classes[trie.node[node, BYTE]])
         before = wide(path[depth - 1])
-        state = step(machine.next, machine.accepting, machine.code, machine.heap, machine.head, before, column)
+        state = after(machine, before, column)
         if state < 0:
             return node, state
         if state == DEAD:
@@ -58,7 +57,7 @@ def closes(trie: TokenTrie, height: I32, machine: Machine, distance: I32, node: 
         depth = trie.node[node, DEPTH]
         column = wide(machine.classes[trie.node[node, BYTE]])
         before = wide(path[depth - 1])
-        state = step(machine.next, machine.accepting, machine.code, machine.heap, machine.head, before, column)
+        state = after(machine, before, column)
         if state < 0:
             return node, state
         path[depth] = state

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from genctl.kernels.automaton import BYTE, DEPTH, END, TOKEN, mark_subtree, mark_tokens
+from genctl.kernels.automaton import BYTE, DEPTH, END, TOKEN, after, mark_subtree, mark_tokens
 from genctl.kernels.compiled import kernel, wide
 from genctl.kernels.configurations import (
     BODY_AT,
@@ -34,7 +34,6 @@ from genctl.kernels.configurations import (
     STATE,
     begin,
     fill_row,
-    step,
 )
 from genctl.kernels.configurations import END as STATE_END
 from genctl.kernels.records import DEAD, I16, I32, I64, U8, U32, U64, Bool, Machine, Plain, TokenTrie
@@ -58,7 +57,7 @@ def survey(
         depth = trie.node[node, DEPTH]
         before = wide(path[depth - 1])
         column = wide(machine.classes[trie.node[node, BYTE]])
-        state = step(machine.next, machine.accepting, machine.code, machine.heap, machine.head, before, column)
+        state = after(machine, before, column)
         if state < 0:
             return state
         if state == DEAD:
@@ -94,8 +93,7 @@ def mark_leaving(
     while node < trie.node.shape[0]:
         while rounds < trie.node[node, BYTE]:
             for byte in round_:
-                column = wide(machine.classes[byte])
-                state = step(machine.next, machine.accepting, machine.code, machine.heap, machine.head, state, column)
+                state = after(machine, state, wide(machine.classes[byte]))
                 if state <= DEAD:
                     return state
             rounds += 1
