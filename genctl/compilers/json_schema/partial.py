@@ -156,6 +156,7 @@ class WholeValues:
         self._dynamic = "$dynamicRef" in text or "$recursiveRef" in text
         self._memo: dict[tuple[int, int], tuple[Any, Verdict]] = {}
         self._targets: dict[int, tuple[Any, Scope]] = {}
+        self._handlers: dict[int, tuple[Draft, Mapping[str, Any], list[Handler]]] = {}
         self._identities: dict[int, tuple[Any, Hashable]] = {}
         self._active: set[tuple[int, int]] = set()
 
@@ -200,7 +201,7 @@ class WholeValues:
             return self._memo[key][1]
         self._active.add(key)
         scope = self._entered(schema, scope)
-        verdict = both(handler(self, schema, value, scope) for handler in handlers(schema, scope.draft))
+        verdict = both(handler(self, schema, value, scope) for handler in self._handlers_of(schema, scope.draft))
         self._active.discard(key)
         if keeps:
             if len(self._memo) >= MEMO:
@@ -208,6 +209,12 @@ class WholeValues:
                 self._identities.clear()
             self._memo[key] = value, verdict
         return verdict
+
+    def _handlers_of(self, schema: Mapping[str, Any], draft: Draft) -> list[Handler]:
+        known = self._handlers.get(id(schema))
+        if known is None or known[0] is not draft:
+            known = self._handlers[id(schema)] = draft, schema, handlers(schema, draft)
+        return known[2]
 
     def _entered(self, schema: Mapping[str, Any], scope: Scope) -> Scope:
         """The scope inside a schema, which may be a resource of its own."""
