@@ -21,6 +21,7 @@ from genctl.automata.base import DEAD, UNREACHABLE
 from genctl.automata.expressions import Expression
 from genctl.automata.nfa import END_NUMBER, NFA, Base, ByteSet, Guard, Jump, Loop, Node, Operation, Release, Run, Track
 from genctl.automata.recursion import cycles, in_a_loop, remove_left_recursion
+from genctl.collector import uncollected
 from genctl.errors import ConstraintError
 from genctl.kernels import configurations as kernels
 from genctl.kernels.program import operation_length, settle_lengths, tell_apart
@@ -49,6 +50,7 @@ class Program(NamedTuple):
         return int(self.code[self.code[kernels.NODE_AT] + kernels.NODE_WIDTH * node + kernels.LENGTH])
 
 
+@uncollected
 def compile_program(start: Expression, rules: Mapping[str, Expression]) -> tuple[NFA, Program]:
     """Raises ConstraintError for an undefined rule, and for one that is empty only where a look-around lets it be."""
     nfa, absorbing = NFA(start, rules), dict[int, int]()

@@ -20,6 +20,7 @@ from genctl.automata.base import DEAD, UNREACHABLE
 from genctl.automata.expressions import EMPTY, Call, Expression, Grammar, Literal, Union, union
 from genctl.automata.nfa import Base, LayeredRules
 from genctl.automata.pushdown import GrammarAutomaton
+from genctl.collector import uncollected
 from genctl.compilers.json_schema.cases import SCALARS, Case, Expander
 from genctl.compilers.json_schema.context import (
     ANYTHING,
@@ -97,6 +98,7 @@ def schema_grammar(
     return _each_once(lambda documents: _expanded(documents, space, property_order)[1], schema, formats, registry)
 
 
+@uncollected
 def _each_once(
     make: Callable[[Documents], T],
     schema: Mapping[str, Any] | bool | str,
