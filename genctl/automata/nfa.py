@@ -45,7 +45,7 @@ DEPTH = 4_000  # Python calls: a group inside a group takes a few
 PIECE = 16  # bytes of a literal that are built at once
 INLINE_PARTS = 64  # a counted loop whose rounds have at most so many parts together is written out
 GUARDED_COPIES = 2_000  # rounds of a body with look-around are always written out: empty ones are not all alike
-MAX_NODES = 2_000_000
+MAX_NODES = 2_200_000
 WIDE = 64  # different first bytes
 MAX_OVERLAID = 20  # bytes that alternatives begin with alike
 

@@ -14,6 +14,8 @@ from genctl.automata.base import DEAD, UNREACHABLE, Automaton
 from genctl.automata.lazy import LazyAutomaton
 from genctl.kernels.records import I32, U8
 
+MAX_SEARCH = 50_000  # states, of some ten microseconds; of products in a product all together
+
 Pair = tuple[int, int]
 
 
@@ -28,10 +30,11 @@ class Product(LazyAutomaton[Pair]):
     """The intersection of two languages, or (difference=True) the first without the second."""
 
     exact_bound = False
-    max_search = 50_000  # a state takes some ten microseconds
 
     def __init__(self, first: Automaton, second: Automaton, *, difference: bool = False) -> None:
         self._first, self._second, self._difference = first, second, difference
+        self.depth: int = 1 + max((part.depth for part in (first, second) if isinstance(part, Product)), default=0)
+        self.max_search = MAX_SEARCH // self.depth
         columns, classes = common_classes(first, second)
         self._columns: list[tuple[int, int]] = [*map(tuple, columns.tolist())]
         super().__init__(classes, self._pair(first.start, second.start))
