@@ -62,6 +62,26 @@ def test_logits_are_those_of_a_forward_pass_without_a_cache(model: TransformersM
     assert_allclose(host_logits(model.prefill([ids])[0])[0, used], expected[used], atol=1e-5)
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_loaded_model_has_the_weights_of_its_folder_and_can_be_saved_again(tied: bool, tmp_path: Path) -> None:
+    inner = tiny_causal_lm("llama", tie_word_embeddings=tied)
+    TransformersModel(inner, tiny_tokenizer())
+    inner.save_pretrained(tmp_path / "first")
+    for source, target in (("first", "second"), ("second", "third")):
+        loaded = load_transformers(tmp_path / source, tokenizer=tiny_tokenizer())
+        assert loaded.model.model.layers[0].mlp.up_proj.weight.stride()[0] == 1  # laid out for steps of few rows
+        for name, weight in inner.state_dict().items():
+            torch.testing.assert_close(loaded.model.state_dict()[name], weight, rtol=0, atol=0)
+        ids = loaded.encode("the cat sat")
+        with torch.no_grad():
+            expected = inner.eval()(batch(ids)).logits[0, -1].numpy()
+        used = [i for i in range(WIDTH) if i not in loaded.vocabulary.unused]
+        assert_allclose(
+            host_logits(loaded.prefill([ids])[0])[0, used], expected[used], atol=1e-4
+        )  # sums go another way
+        loaded.model.save_pretrained(tmp_path / target)
+
+
 def test_the_model_is_put_into_evaluation_mode() -> None:
     inner = tiny_causal_lm("llama", attention_dropout=0.5).train()
     assert not TransformersModel(inner, tiny_tokenizer()).model.training
