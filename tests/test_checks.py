@@ -239,6 +239,35 @@ def test_a_text_is_accepted_token_by_token_exactly_if_its_value_is_valid(schema,
         assert accepts(constraint, cut(rng, text.encode())) == verdict(schema, text)
 
 
+OF_STRINGS: list[dict[str, Any]] = [
+    {"pattern": "b"}, {"minLength": 2}, {"not": {"minLength": 1}}, {"enum": ["a", ["a"], {"a": "a,b"}]}, {"const": "a"},
+    {"maxLength": 1, "type": "string"}, {"anyOf": [{"minLength": 2}, {"uniqueItems": True, "type": "array"}]},
+]  # fmt: skip
+inside = st.sampled_from(OF_STRINGS).flatmap(
+    lambda one: st.sampled_from([
+        one, {"items": one}, {"additionalProperties": one}, {"contains": one}, {"items": {"not": one}},
+        {"uniqueItems": True, "items": one}, {"oneOf": [one, {"items": one}]}, {"items": {"additionalProperties": one}},
+    ])
+)  # fmt: skip
+
+
+@given(inside | documents(), TEXTS, st.integers(0, 2**32))
+@settings(max_examples=200, deadline=None)
+def test_what_is_known_of_other_tokens_and_texts_is_what_reading_each_one_afresh_says(schema, text, seed):
+    constraint, checks = checked(schema), Checks(True, (WholeValues(schema),))
+    state, place = constraint.start(), Scanner(checks).start
+    for token in cut(random.Random(seed), text.encode()):
+        inner = int(constraint.inner_states(np.array([state]))[0])
+        readable = np.flatnonzero(unpack(any_json().candidates(inner), SIZE)[:END]).tolist()
+        passes = [Scanner(checks).read(place, JSON.tokens[other]) is not None for other in readable]
+        assert [constraint.allows(state, other) for other in readable] == passes
+        assert unpack(constraint.candidates(state), SIZE)[readable].tolist() == passes
+        assert [constraint.advance(state, other) != 0 for other in readable] == passes
+        state, place = constraint.advance(state, token), Scanner(checks).read(place, JSON.tokens[token])
+        if place is None:
+            return
+
+
 @given(documents(), TEXTS)
 @settings(max_examples=300, deadline=None)
 def test_what_is_said_of_a_beginning_holds_for_the_whole_text(schema, text):

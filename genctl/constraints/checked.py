@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from genctl.compilers.json_schema.partial import UNKNOWN, OpenArray, OpenObject
+from genctl.compilers.json_schema.partial import UNKNOWN, AnyText, AskedError, OpenArray, OpenObject
 from genctl.kernels.records import I64, U32, Bool, TokenBytes
 from genctl.trie import Tokens
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 REFUSED = -1
 PIECE = 256  # bytes of a text that are kept with each token of it
+KEPT = 10_000  # verdicts of the judges
 
 
 class Judge(Protocol):
@@ -122,11 +123,14 @@ class Scanner:
 
     def __init__(self, checks: Checks) -> None:
         self._judges, self.keeps = checks.judges, bool(checks.judges)
+        self._refused_at: dict[tuple[Frame, int], bool] = {}
         self._frames: dict[tuple[int, frozenset[str] | None], Frame] = {}
         self.start = Place(Frame(None, None), VALUE, b"")
 
-    def read(self, place: Place, data: bytes) -> Place | None:
-        """The place after more of the text; None if it is refused."""
+    def read(self, place: Place, data: bytes, said: str | None = None) -> Place | None:
+        """The place after more of the text; None if it is refused. said: by the string that is open, in place of what
+        has been read of it.
+        """
         frame, where, text = place
         at, size, seen = 0, len(data), False
         while at < size:
@@ -141,7 +145,7 @@ class Scanner:
                 if data[end] == _BACKSLASH:
                     where, text = BEHIND_BACKSLASH[where], text + b"\\"
                     continue
-                seen, name, text = True, decoded(text), b""
+                seen, name, text, said = True, decoded(text) if said is None else said, b"", None
                 if where == STRING:
                     frame, where = self._with_value(frame, name), BEHIND
                     continue
@@ -165,7 +169,7 @@ class Scanner:
                 frame, where = self._marked(frame, where, data[end])
                 text = b""
         after = Place(frame, where, text if self.keeps or where in (KEY, KEY_ESCAPE) else b"")
-        return None if seen and self.keeps and self._refuses(after) else after
+        return None if seen and self.keeps and self._refuses(after, frame is place.frame) else after
 
     def _marked(self, frame: Frame, where: int, mark: int) -> tuple[Frame, int]:
         if mark == _QUOTE:
@@ -207,9 +211,17 @@ class Scanner:
 
     # -- judging
 
-    def _refuses(self, place: Place) -> bool:
-        partial = self.partial(place)
-        return any(judge.refuses(partial) for judge in self._judges)
+    def _refuses(self, place: Place, again: bool) -> bool:
+        """again: is it a frame that was read before, and likely more than once?"""
+        known = self._refused_at.get((place.frame, place.where)) if again else None
+        if known is None:
+            partial = self.partial(place)
+            known = any(judge.refuses(partial) for judge in self._judges)
+            if again:
+                if len(self._refused_at) >= KEPT:
+                    self._refused_at.clear()
+                self._refused_at[place.frame, place.where] = known
+        return known
 
     def partial(self, place: Place) -> Any:
         """The text so far as a value; what is not closed is open, or UNKNOWN."""
@@ -285,13 +297,23 @@ class Effect(NamedTuple):
     text: bytes
 
 
+class Ending(NamedTuple):
+    """Where strings end: up to `asked` characters it depends on what they say, from `told` on they pass or do not."""
+
+    asked: int
+    told: int
+    passes: bool | None
+
+
 class Marks:
     """The tokens of a vocabulary by what they can do to a memory.
 
     quiet (V,): no mark of JSON in it; first: the first token with the same bytes. quoted: tokens with a quote; telling:
     those that begin or close a value, and the ends of the text. inside: tokens that close a key, by what they add to
     it; others: those with a backslash before the quote. opening: tokens that hold a key from where keys begin,
-    by this key; and others. further: tokens that may close a key which they begin behind a mark of their own.
+    by this key; and others. further: tokens that may close a key which they begin behind a mark of their own. ends: of
+    those that may close a string by a quote without a backslash before it, the fewest characters that they have before
+    the quote, and what they have from there on.
     """
 
     @staticmethod
@@ -314,6 +336,7 @@ class Marks:
         self.ending = np.array(self.quoted, np.int64)
         self.further = frozenset(i for i in self.quoted if _FURTHER.search(tokens[i]))
         self._effects: dict[tuple[int, int, bool, bool], Effect | None] = {}
+        self.ends: dict[int, tuple[int, bytes]] = {}
         self.inside: dict[bytes, list[int]] = {}
         self.inside_others: list[int] = []
         self.opening: dict[bytes, list[int]] = {}
@@ -322,6 +345,7 @@ class Marks:
             before = tokens[i].partition(b'"')[0]
             if b"\\" not in before:
                 self.inside.setdefault(before, []).append(i)
+                self.ends[i] = _least_characters(before), tokens[i][len(before) :]
             elif _KEY_REST.match(tokens[i]):
                 self.inside_others.append(i)
             if (found := _OPENING.match(tokens[i])) and b"\\" not in found[1]:
@@ -368,6 +392,10 @@ _OPENING = re.compile(rb'[ \t\r\n]*"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _FURTHER = re.compile(rb'[{,][ \t\r\n]*"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
+_NO_END = 0, b""
+_NOT_ASKED = Ending(-1, 2**31, None)
+
+
 class Memory:
     """What the texts read so far have left behind, numbered. Odd numbers: every token counts, not only one with marks.
 
@@ -389,6 +417,7 @@ class Memory:
         self._after: dict[int, int] = {}
         self._refused: dict[int, list[int]] = {}
         self._complete: dict[int, bool] = {}
+        self._endings: dict[tuple[Frame, bytes], Ending] = {}  # by what a token has from its quote on
         self._count = 0
         self.start = self._number(self.scanner.start)
 
@@ -398,7 +427,8 @@ class Memory:
         if known is not None:
             return known != REFUSED
         if self.keeps:
-            return self.after(memory, token) != REFUSED
+            passes = self._passes_whatever_it_says(memory, token)
+            return self.after(memory, token) != REFUSED if passes is None else passes
         place = self.place(memory)
         if place.where in (KEY_NEXT, KEY, KEY_ESCAPE) or token in self.marks.further:
             effect = self.marks.effect(token, place)
@@ -406,6 +436,29 @@ class Memory:
                 return self.after(memory, token) != REFUSED
             return effect.closes is None or decoded(place.text + effect.closes) not in (place.frame.keys or ())
         return True
+
+    def _passes_whatever_it_says(self, memory: int, token: int) -> bool | None:
+        """May the token end the string that is open? None where that depends on what it says, and for other tokens."""
+        (more, rest), (frame, where, text) = self.marks.ends.get(token, _NO_END), self.place(memory)
+        if not rest or where != STRING:
+            return None
+        least = _least_characters(text) + more
+        known = self._endings.get((frame, rest), _NOT_ASKED)
+        if known.asked < least < known.told:
+            known = self._endings[frame, rest] = self._end(known, frame, rest, least)
+            if len(self._endings) > KEPT:
+                self._endings.clear()
+        return None if least <= known.asked else known.passes
+
+    def _end(self, known: Ending, frame: Frame, rest: bytes, least: int) -> Ending:
+        said = AnyText()
+        said.least = least
+        try:
+            return known._replace(
+                told=least, passes=self.scanner.read(Place(frame, STRING, b""), rest, said) is not None
+            )
+        except AskedError:
+            return known._replace(asked=least)
 
     def after(self, memory: int, token: int) -> int:
         """The number after a token, REFUSED if it may not come."""
@@ -513,6 +566,11 @@ class Memory:
         if known is None:
             known = self._complete[memory] = self.scanner.complete(self.place(memory))
         return known
+
+
+def _least_characters(text: bytes) -> int:
+    """Of a string of which so much is written."""
+    return 0 if b"\\" in text else len(text.decode(errors="ignore"))
 
 
 def _written(name: str) -> bytes:

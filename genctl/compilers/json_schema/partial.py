@@ -16,7 +16,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
 
 from genctl.compilers.json_schema.context import Draft, decimal, identity, is_whole, kind_of
 from genctl.compilers.json_schema.document import DIALECTS, Documents
@@ -39,6 +39,23 @@ class _Unknown:
 
 
 UNKNOWN = _Unknown()  # a value of which nothing is known, but that there is one
+
+
+class AskedError(Exception):
+    """What a string says matters."""
+
+
+class AnyText(str):
+    """A string of which nothing is known but how many characters it has at least: whoever asks what it says gets an
+    AskedError.
+    """
+
+    least = 0
+
+    def _asked(self, *_: object) -> NoReturn:
+        raise AskedError
+
+    __eq__ = __ne__ = __hash__ = __len__ = _asked
 
 
 class OpenArray:
@@ -427,6 +444,10 @@ def _string(holds: Callable[[WholeValues, str, Any], bool], keyword: str) -> Han
     def handler(judge: WholeValues, schema: Mapping[str, Any], value: Any, _: Scope) -> Verdict:
         if value is UNKNOWN:
             return None
+        if isinstance(value, AnyText):
+            if keyword == "minLength" and schema[keyword] <= value.least:
+                return True
+            raise AskedError
         return holds(judge, value, schema[keyword]) if isinstance(value, str) else True
 
     return handler
