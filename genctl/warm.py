@@ -119,6 +119,7 @@ def compile_kernel(kernel: Any) -> None:
 def _masks(model: Model) -> None:
     model.generate("JSON: ", genctl.json(SCHEMA), method="masked", max_new_tokens=40, seed=0)
     model.generate("", genctl.regex("[a-z]{0,99}[.]"), method="masked", max_new_tokens=120, seed=0)
+    model.generate("", genctl.regex("(?:[^b]|b[^a])*ba"), method="masked", max_new_tokens=9, seed=0)  # stays in a state
     model.generate("", genctl.substring("the cat"), method="masked", max_new_tokens=9, seed=0)  # built by Python
 
 
