@@ -36,6 +36,10 @@ class Tokens:
         order = np.array(sorted(readable, key=vocabulary.tokens.__getitem__), dtype=np.int64)
         return Tokens(flat, trie_of(flat, order), order, int(lengths.max(initial=0)), vocabulary.first)
 
+    def part(self, order: I64) -> TokenTrie:
+        """The trie of some of the tokens in it, in its order; of tokens with the same bytes all or none."""
+        return trie_of(self.bytes, order)._replace(same=self.trie.same)
+
     @cached_property
     def later(self) -> Tokens:
         """Those that may come anywhere."""

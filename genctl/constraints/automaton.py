@@ -22,13 +22,15 @@ from genctl.automata.base import DEAD, Automaton
 from genctl.automata.pushdown import GrammarAutomaton
 from genctl.constraints.base import words
 from genctl.constraints.fewest import FewestTokens
-from genctl.constraints.loops import LoopSummaries, LoopSummary, Stays
+from genctl.constraints.loops import LoopSummaries, LoopSummary
+from genctl.constraints.staying import Stays
 from genctl.kernels.automaton import BYTE, mark_again, mark_from, run_known, run_one
 from genctl.kernels.configurations import FULL
-from genctl.kernels.loops import IN_LOOP, SETTLED, clear_tokens, mark_leaving, mark_loop, mark_plain, next_loop
+from genctl.kernels.loops import IN_LOOP, SETTLED, mark_leaving, mark_loop, mark_plain, next_loop
 from genctl.kernels.masks import digest, equal
 from genctl.kernels.records import I64, U32, Bool, Plain, TokenBytes, TokenTrie
 from genctl.kernels.rejection import ALLOWED, check_tokens
+from genctl.kernels.staying import clear_tokens
 from genctl.trie import Tokens
 from genctl.vocabulary import Vocabulary
 

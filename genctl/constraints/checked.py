@@ -392,7 +392,6 @@ _OPENING = re.compile(rb'[ \t\r\n]*"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _FURTHER = re.compile(rb'[{,][ \t\r\n]*"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
-_NO_END = 0, b""
 _NOT_ASKED = Ending(-1, 2**31, None)
 
 
@@ -439,8 +438,11 @@ class Memory:
 
     def _passes_whatever_it_says(self, memory: int, token: int) -> bool | None:
         """May the token end the string that is open? None where that depends on what it says, and for other tokens."""
-        (more, rest), (frame, where, text) = self.marks.ends.get(token, _NO_END), self.place(memory)
-        if not rest or where != STRING:
+        end = self.marks.ends.get(token)
+        if end is None:
+            return None
+        (more, rest), (frame, where, text) = end, self.place(memory)
+        if where != STRING:
             return None
         least = _least_characters(text) + more
         known = self._endings.get((frame, rest), _NOT_ASKED)
@@ -451,12 +453,10 @@ class Memory:
         return None if least <= known.asked else known.passes
 
     def _end(self, known: Ending, frame: Frame, rest: bytes, least: int) -> Ending:
-        said = AnyText()
-        said.least = least
+        """What is known once that was asked as well."""
         try:
-            return known._replace(
-                told=least, passes=self.scanner.read(Place(frame, STRING, b""), rest, said) is not None
-            )
+            passes = self.scanner.read(Place(frame, STRING, b""), rest, AnyText(least)) is not None
+            return known._replace(told=least, passes=passes)
         except AskedError:
             return known._replace(asked=least)
 

@@ -10,22 +10,20 @@ in different places need one walk together; see kernels/loops.py.
 from __future__ import annotations
 
 from collections import OrderedDict
-from functools import cached_property, reduce
-from typing import NamedTuple
+from functools import cached_property
 
 import numpy as np
 
 from genctl.automata.base import DEAD, Automaton
 from genctl.automata.expressions import Expression, is_plain
 from genctl.automata.pushdown import GrammarAutomaton
-from genctl.constraints.base import pack, words
+from genctl.constraints.base import words
 from genctl.kernels.automaton import BYTE, DEPTH, END, TOKEN, build_trie
-from genctl.kernels.loops import note_bytes, set_bits, survey
-from genctl.kernels.records import I32, U8, U32, U64, Bool, TokenTrie
-from genctl.trie import Tokens, trie_of
+from genctl.kernels.loops import set_bits, survey
+from genctl.kernels.records import I32, U8, U32, Bool, TokenTrie
+from genctl.trie import Tokens
 
 SUMMARIES = 32  # kept for each vocabulary
-STAYS_BYTES = 8 * 2**20
 MANY_ROUNDS = 255  # more of them in one token are not counted
 WIDE = 16  # a loop is worth it where at least a 16th of the tokens can stay inside
 
@@ -59,8 +57,7 @@ class LoopSummary:
     def outside(self) -> TokenTrie:
         """The tokens that do not stay in the loop."""
         order = self._tokens.order
-        trie = trie_of(self._tokens.bytes, order[self._rounds[order] <= 0])
-        return trie._replace(same=self._tokens.trie.same)  # tokens with the same bytes are all of them outside
+        return self._tokens.part(order[self._rounds[order] <= 0])
 
     def leaving(self, through: Bool) -> TokenTrie:
         """The tokens that leave the loop after some rounds by one of the bytes (256,), as `mark_leaving` has it."""
@@ -84,50 +81,6 @@ class LoopSummary:
                     token = int(same[token])
         rests.sort()
         return _trie_of_rests(rests, len(same))
-
-
-class Staying(NamedTuple):
-    """inside: the tokens all of whose bytes stay, (ceil(V/32),); others: those of which a byte does not, the first one
-    aside.
-    """
-
-    inside: U32
-    others: TokenTrie
-
-
-class Stays:
-    """What tokens do in a state that is the same again behind some bytes, by these bytes: kept for those used last."""
-
-    def __init__(self, tokens: Tokens) -> None:
-        self._tokens = tokens
-        self._known: OrderedDict[bytes, Staying] = OrderedDict()
-
-    def of(self, stays: Bool) -> Staying:
-        """stays: (256,) the bytes."""
-        key = stays.tobytes()
-        known = self._known.get(key)
-        if known is None:
-            known = self._known[key] = self._worked_out(stays)
-            while len(self._known) > 1 and sum(kept.others.node.nbytes for kept in self._known.values()) > STAYS_BYTES:
-                self._known.popitem(last=False)
-        self._known.move_to_end(key)
-        return known
-
-    @cached_property
-    def _sets(self) -> tuple[U8, U64]:
-        """Of the tokens in the trie, in its order: the first byte; the set of the others, a word for every 64 bytes."""
-        (data, offset, _), order = self._tokens.bytes, self._tokens.order
-        sets = np.zeros((4, len(order)), np.uint64)
-        note_bytes(data, offset, order, sets)
-        return data[offset[order]], sets
-
-    def _worked_out(self, stays: Bool) -> Staying:
-        (first, sets), order, same = self._sets, self._tokens.order, self._tokens.trie.same
-        outside = np.packbits(~stays, bitorder="little").view(np.uint64)
-        leaving = reduce(np.bitwise_or, map(np.bitwise_and, sets, outside)) != 0
-        allowed = np.zeros(len(same), np.bool_)
-        allowed[order] = stays[first] & ~leaving
-        return Staying(pack(allowed), trie_of(self._tokens.bytes, order[leaving])._replace(same=same))
 
 
 def _trie_of_rests(rests: list[tuple[bytes, int]], size: int) -> TokenTrie:

@@ -111,10 +111,10 @@ def masked_sums(weights: F32, mask: U32, blocks: F64) -> float:
     """(V,) weights -> blocks (ceil(V / BLOCK),), the sums of those whose bit in the packed mask is set; their total."""
     whole = weights.shape[0] // BLOCK
     for b in range(whole):
-        any_, total = np.uint32(0), 0.0
+        found, total = np.uint32(0), 0.0
         for word in range(WORDS):
-            any_ |= mask[b * WORDS + word]
-        for word in range(WORDS if any_ else 0):
+            found |= mask[b * WORDS + word]
+        for word in range(WORDS if found else 0):  # of most blocks of a narrow mask none
             bits, first = wide(mask[b * WORDS + word]), np.uint64(b * BLOCK + 32 * word)
             if bits != 0:
                 for i in range(32):  # so many, each read, by unsigned indices, so that vector instructions can be used
@@ -318,6 +318,31 @@ def judged(
 
 
 @kernel
+def judge_answers(weights: F32, blocks: F64, work: I64, mass: F64, asked: I64, masses: F64, plan: I64) -> bool:
+    """`judged` of the tokens that were asked about, whose verdicts are there now; is the row's estimate finished?"""
+    for i in range(work[PENDING]):
+        token, allowed = wide(asked[i, TOKEN]), asked[i, VERDICT] == ALLOWED
+        if judged(weights, blocks, work, mass, plan, token, masses[i, WEIGHT], masses[i, LEFT], allowed):
+            return True
+    work[PENDING] = 0
+    return False
+
+
+@kernel
+def put_question(
+    work: I64, asked: I64, masses: F64, plan: I64, token: int, weight: float, left: float, allowed: bool
+) -> bool:
+    """Ask about a token, unless the automaton has refused it; are there enough questions for one call?"""
+    i = wide(work[PENDING])
+    asked[i, TOKEN] = token
+    asked[i, VERDICT] = UNKNOWN if allowed else REFUSED
+    masses[i, WEIGHT] = weight
+    masses[i, LEFT] = left
+    work[PENDING] += 1
+    return bool(wide(work[PENDING]) == plan[AHEAD])
+
+
+@kernel
 def awrs_row(
     weights: F32,
     blocks: F64,
@@ -340,12 +365,8 @@ def awrs_row(
     mask: all that was refused is outside, so the law stays. NO_MASS: the token is drawn, and mass[SEEN] plus the masked
     weights that are left is the allowed mass. key: of the row's stream of uniforms.
     """
-    if status == ANSWERED:
-        for i in range(work[PENDING]):
-            token, allowed = wide(asked[i, TOKEN]), asked[i, VERDICT] == ALLOWED
-            if judged(weights, blocks, work, mass, plan, token, masses[i, WEIGHT], masses[i, LEFT], allowed):
-                return DONE
-        work[PENDING] = 0
+    if status == ANSWERED and judge_answers(weights, blocks, work, mass, asked, masses, plan):
+        return DONE
     while True:
         left = total_mass(blocks)
         if work[CHOSEN] < 0 and work[PENDING] == 0 and (work[REFUSALS] >= work[CUT_AT] or left < tail):
@@ -372,13 +393,7 @@ def awrs_row(
         if not plan[GEOMETRIC]:
             remove(weights, blocks, token)
         if work[PENDING] > 0 or (verdict == ALLOWED and plan[ASKING]):
-            i = wide(work[PENDING])
-            asked[i, TOKEN] = token
-            asked[i, VERDICT] = UNKNOWN if verdict == ALLOWED else REFUSED
-            masses[i, WEIGHT] = weight
-            masses[i, LEFT] = left
-            work[PENDING] += 1
-            if wide(work[PENDING]) == plan[AHEAD]:
+            if put_question(work, asked, masses, plan, token, weight, left, verdict == ALLOWED):
                 return ASKS
         elif judged(weights, blocks, work, mass, plan, token, weight, left, verdict == ALLOWED):
             return DONE

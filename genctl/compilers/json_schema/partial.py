@@ -50,7 +50,12 @@ class AnyText(str):
     AskedError.
     """
 
-    least = 0
+    least: int
+
+    def __new__(cls, least: int) -> AnyText:
+        made = super().__new__(cls)
+        made.least = least
+        return made
 
     def _asked(self, *_: object) -> NoReturn:
         raise AskedError
