@@ -30,10 +30,10 @@ class Genctl:
 
         torch.set_num_threads(1)
         self._folder = folder
-        self._rng, self._method = np.random.default_rng(0), "awrs"
+        self._rng, self._method, self._packed = np.random.default_rng(0), "awrs", False
 
-    def choose(self, method: str) -> None:
-        self._method = method
+    def choose(self, method: str, packed: bool) -> None:
+        self._method, self._packed = method, packed
 
     def versions(self) -> dict[str, str]:
         from importlib.metadata import version
@@ -95,7 +95,7 @@ class Genctl:
     def load(self, model: str) -> dict[str, Any]:
         import genctl
 
-        self._model = genctl.load(model)
+        self._model = genctl.load(model, packed=self._packed)
         return {"eos": sorted(self._model.language_model.vocabulary.eos)}
 
     def prompt(self, task: str) -> list[int]:

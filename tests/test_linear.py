@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genctl.models.linear import Linear, arrange
+import genctl
+from genctl.errors import ArgumentError, ModelError
+from genctl.models.linear import Linear, PackedLinear, arrange, pack
+from genctl.models.transformers import load_transformers
+from tests.tiny_models import tiny_causal_lm, tiny_tokenizer
 
 pytestmark = pytest.mark.skipif(not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="a torch without oneDNN")
 
@@ -82,3 +88,89 @@ def test_weights_that_another_module_has_too_stay_where_they_are() -> None:
     arrange(torch.nn.ModuleList([embedding, head]))
     assert head.weight is embedding.weight
     assert embedding.weight.stride() == (7, 1)
+
+
+# -- packed
+
+
+def packed(layer: torch.nn.Linear) -> PackedLinear:
+    same = deepcopy(layer)
+    pack(torch.nn.Sequential(same))
+    assert isinstance(same, PackedLinear)
+    return same
+
+
+@given(st.lists(st.integers(0, 5), max_size=3), st.booleans(), st.integers(1, 40), st.integers(1, 40))
+def test_packed_products_are_those_of_torch(shape: list[int], bias: bool, width: int, out: int) -> None:
+    torch.manual_seed(3)
+    layer = torch.nn.Linear(width, out, bias=bias)
+    same_products(layer, packed(layer), torch.randn(*shape, width))
+    same_products(layer, packed(layer), torch.randn(3, 2 * width, 4).transpose(1, 2)[..., ::2])
+    with torch.no_grad():
+        given = torch.randn(4, width)
+        torch.testing.assert_close(packed(layer)(given), layer(given), rtol=1e-4, atol=1e-5)
+
+
+def test_packed_weights_are_refused_to_who_would_read_change_move_or_save_them() -> None:
+    layer = packed(torch.nn.Linear(7, 5))
+    given = torch.randn(2, 7)
+    before = layer(given)
+    with pytest.raises(AttributeError, match="packed=True"):
+        layer.weight.data.mul_(2)
+    refused = [
+        lambda: setattr(layer, "weight", torch.nn.Parameter(torch.ones(5, 7))),
+        lambda: setattr(layer, "weight", torch.ones(5, 7)),
+        lambda: layer.register_parameter("weight", torch.nn.Parameter(torch.ones(5, 7))),
+        layer.half,
+        layer.state_dict,
+        lambda: torch.nn.Sequential(layer).state_dict(),
+        lambda: layer.load_state_dict(torch.nn.Linear(7, 5).state_dict()),
+        lambda: layer(given.clone().requires_grad_()),
+    ]
+    for attempt in refused:
+        with pytest.raises(ModelError, match="load the model without packed=True"):
+            attempt()
+    torch.testing.assert_close(layer(given), before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_packed_model_gives_what_the_model_gives(tied: bool, tmp_path: Path) -> None:
+    tiny_causal_lm("llama", tie_word_embeddings=tied).save_pretrained(tmp_path)
+    plain, fast = (load_transformers(tmp_path, tokenizer=tiny_tokenizer(), packed=packed) for packed in (False, True))
+    prompts = [plain.encode("the cat sat"), plain.encode("a")]
+    for (first, state), (second, fast_state) in [(plain.prefill(prompts), fast.prefill(prompts))]:
+        torch.testing.assert_close(second, first, rtol=1e-4, atol=1e-5)
+        rows = np.array([10, 11])
+        torch.testing.assert_close(fast.extend(fast_state, rows)[0], plain.extend(state, rows)[0], rtol=1e-4, atol=1e-5)
+    if tied:  # a change would not reach the other use
+        with pytest.raises(AttributeError, match="packed=True"):
+            fast.model.get_input_embeddings().weight.data.mul_(2)
+    with pytest.raises(ModelError, match="packed"):
+        fast.model.save_pretrained(tmp_path / "again")
+
+
+def test_weights_that_cannot_be_packed_are_refused() -> None:
+    for dtype in (torch.float64, torch.float16):
+        with pytest.raises(ArgumentError, match=f"these are {dtype} on cpu"):
+            pack(torch.nn.Linear(3, 2).to(dtype))
+    with pytest.raises(ArgumentError, match="no linear layers"):
+        pack(torch.nn.Embedding(3, 2))
+
+
+def test_weights_that_a_module_of_another_kind_has_too_are_not_packed() -> None:
+    class Scaled(torch.nn.Embedding):
+        """As some models have them."""
+
+    body, head, embedding = torch.nn.Linear(7, 7), torch.nn.Linear(7, 5, bias=False), Scaled(5, 7)
+    head.weight = embedding.weight
+    pack(torch.nn.ModuleList([embedding, body, head]))
+    assert isinstance(body, PackedLinear)
+    assert isinstance(head, Linear)
+    assert head.weight is embedding.weight
+
+
+def test_packing_what_is_there_already_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="packed would have no effect"):
+        load_transformers(tiny_causal_lm("llama"), tokenizer=tiny_tokenizer(), packed=True)
+    with pytest.raises(ArgumentError, match="packed would have no effect"):
+        genctl.load("toy", packed=True)

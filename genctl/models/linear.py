@@ -1,28 +1,77 @@
-"""Linear layers in float32 on a CPU, laid out and multiplied for passes of few rows.
+"""Linear layers on a CPU, laid out and multiplied for passes of few rows, which do little with each weight they read.
 
-    model = AutoModelForCausalLM.from_pretrained(folder)
-    arrange(model)                                            # what it gives stays the same but for the last digits
+    arrange(model)      # float32: the weights lie as oneDNN reads them, and stay the module's own
+    pack(model)         # float32 or bfloat16: the weights are in oneDNN's own order, and fixed
 
-A pass of few rows reads every weight and does little with it. oneDNN reads them as they lie; the BLAS that torch takes
-for float32 copies them into its own order first, which costs up to two thirds of such a pass. The weights stay the
-module's own: whoever changes them changes what the next pass gives.
+What a model gives stays the same but for the last digits. The BLAS that torch takes for float32 copies weights into an
+order of its own at every pass, which can take two thirds of it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import torch
+from torch.nn import functional
+
+from genctl.errors import ArgumentError, ModelError
+
+PLAIN = (torch.Tensor, torch.nn.Parameter)  # and not a subclass that holds its numbers in another way
+FIXED = "the weights are packed: they cannot be read, changed, moved or saved\nhint: load the model without packed=True"
 
 
 class Linear(torch.nn.Linear):
     """A `torch.nn.Linear` whose product is oneDNN's wherever no gradient can be asked for."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - torch's name
-        if torch.is_inference_mode_enabled() and _plain(input) and _plain(self.weight) and input.numel():
-            product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(input, self.weight, self.bias, "none", [], "")
-            return product
-        return super().forward(input)
+        weight = self.weight
+        if not (torch.is_inference_mode_enabled() and _plain(input) and _plain(weight) and input.numel()):
+            return super().forward(input)
+        if not (weight.is_contiguous() or weight.t().is_contiguous()):
+            return super().forward(input)  # oneDNN takes a hundred times as long for a part of a larger matrix
+        return _product(input, weight, self.bias)
+
+
+class Fixed(torch.nn.Module):
+    """A layer whose weights can be used, and nothing else: who wants more is told so."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "weight":
+            raise AttributeError(FIXED)
+        return super().__getattr__(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "weight":
+            raise ModelError(FIXED)
+        super().__setattr__(name, value)
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> Any:
+        raise ModelError(FIXED)
+
+    register_parameter = _apply = _save_to_state_dict = _load_from_state_dict = _refuse
+
+
+class PackedLinear(Fixed, torch.nn.Linear):
+    """A linear layer whose weights are in oneDNN's order."""
+
+    packed: torch.Tensor
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - torch's name
+        if torch.is_grad_enabled() and input.requires_grad:
+            raise ModelError("packed weights give no gradients\nhint: load the model without packed=True")
+        if not input.numel():
+            return input.new_empty(*input.shape[:-1], self.out_features)
+        return _product(input, self.packed, self.bias)
+
+
+class FixedEmbedding(Fixed, torch.nn.Embedding):
+    """Embeddings that a packed layer has a copy of, which a change of them would not reach."""
+
+    table: torch.Tensor
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - torch's name
+        return functional.embedding(input, self.table, self.padding_idx, self.max_norm)
 
 
 def arrange(model: torch.nn.Module) -> None:
@@ -38,9 +87,55 @@ def arrange(model: torch.nn.Module) -> None:
                 layer.__class__ = Linear
 
 
+def pack(model: torch.nn.Module) -> None:
+    """Put the weights of the linear layers into oneDNN's own order. Embeddings that such a layer has too are fixed with
+    it; what yet another kind of module has too stays as `arrange` leaves it.
+
+    Raises ArgumentError where oneDNN has no such order: other dtypes and devices, a torch or a processor without it.
+    """
+    kinds: dict[int, set[type]] = {}
+    for module in model.modules():
+        for parameter in module.parameters(recurse=False):
+            kinds.setdefault(id(parameter), set()).add(type(module))
+    packable = {key for key, types in kinds.items() if types <= {torch.nn.Linear, torch.nn.Embedding}}
+    layers = [layer for layer in model.modules() if type(layer) is torch.nn.Linear and id(layer.weight) in packable]
+    if not layers:
+        raise ArgumentError("packed=True: the model has no linear layers of its own")
+    for layer in layers:
+        _check_packable(layer.weight)
+    ours = {id(layer.weight) for layer in layers}
+    for module in model.modules():
+        if type(module) is torch.nn.Embedding and id(module.weight) in ours:
+            _replace(module, FixedEmbedding, "table", module.weight.detach())
+    for layer in layers:
+        _replace(layer, PackedLinear, "packed", torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach()))
+    arrange(model)
+
+
+def _replace(module: torch.nn.Module, kind: type[Fixed], name: str, value: torch.Tensor) -> None:
+    """Make it a module of that kind, which has a tensor of that name in place of its weight."""
+    del module.weight
+    setattr(module, name, value)
+    module.__class__ = kind
+
+
+def _check_packable(weight: torch.Tensor) -> None:
+    if not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
+        raise ArgumentError("packed=True: this torch has no oneDNN")
+    kinds = [torch.float32, *([torch.bfloat16] if torch.ops.mkldnn._is_mkldnn_bf16_supported() else [])]
+    if type(weight) not in PLAIN or weight.dtype not in kinds or weight.device.type != "cpu":
+        names = " or ".join(str(kind).removeprefix("torch.") for kind in kinds)
+        raise ArgumentError(
+            f"packed=True is for {names} weights on this CPU, these are {weight.dtype} on {weight.device}\n"
+            "hint: give dtype=, or leave out packed=True"
+        )
+
+
+def _product(given: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(given.contiguous(), weight, bias, "none", [], "")
+    return product
+
+
 def _plain(tensor: torch.Tensor) -> bool:
-    """Whether it is float32 in the memory of a CPU, and no subclass that holds its numbers in another way."""
+    """Whether it is float32 in the memory of a CPU."""
     return type(tensor) in PLAIN and tensor.dtype is torch.float32 and tensor.device.type == "cpu"
-
-
-PLAIN = (torch.Tensor, torch.nn.Parameter)

@@ -28,7 +28,7 @@ from genctl.models import gguf
 from genctl.models.base import Prompt, Tokens
 from genctl.models.cache import CacheState, Pass, empty_state, extended, joined, merged, selected
 from genctl.models.hidden import HiddenModel
-from genctl.models.linear import arrange
+from genctl.models.linear import arrange, pack
 from genctl.models.sets import Part, SetParts, SetPrompt, marked, parts_of
 from genctl.vocabulary import Vocabulary
 
@@ -545,6 +545,7 @@ def load_transformers(
     source: Any,
     *,
     tokenizer: Any = None,
+    packed: bool = False,
     progress: Callable[[str, float], None] | None = None,
     **kwargs: Any,
 ) -> TransformersModel:
@@ -552,6 +553,8 @@ def load_transformers(
 
     source: a hub id, a folder, a .gguf file (converted once, see `genctl.models.gguf`), or a loaded model.
     tokenizer: a tokenizer, or where one is; needed for a loaded model, otherwise looked for beside the model.
+    packed: put float32 or bfloat16 weights on a CPU into the order that oneDNN reads them in (`genctl.models.linear`).
+    Passes take less time, and the weights cannot be read, changed or saved any more.
     progress: told the stage and its fraction, 0 to 1, while a .gguf file is converted.
     kwargs: for `AutoModelForCausalLM.from_pretrained`: dtype, device_map, revision, attn_implementation ...
 
@@ -559,7 +562,7 @@ def load_transformers(
     `TransformersModel` raises.
     """
     if not isinstance(source, str | Path):
-        return _from_loaded(source, tokenizer, kwargs)
+        return _from_loaded(source, tokenizer, kwargs | ({"packed": True} if packed else {}))
     if "gguf_file" in kwargs:
         raise ArgumentError(
             "gguf_file= would give a tokenizer that cuts text in another way than the model's\n"
@@ -570,7 +573,7 @@ def load_transformers(
         dtype = str(kwargs.get("dtype") or "float32").removeprefix("torch.").replace("auto", "float32")
         folder = gguf.converted(Path(where), dtype=dtype, tokenizer=tokenizer is None, progress=progress)
         where = str(folder)
-    return _from_pretrained(where, tokenizer, kwargs)
+    return _from_pretrained(where, tokenizer, packed, kwargs)
 
 
 def _from_loaded(model: Any, tokenizer: Any, kwargs: Mapping[str, Any]) -> TransformersModel:
@@ -603,7 +606,7 @@ def _located(source: str | Path) -> str:
     return source
 
 
-def _from_pretrained(where: str, tokenizer: Any, kwargs: Mapping[str, Any]) -> TransformersModel:
+def _from_pretrained(where: str, tokenizer: Any, packed: bool, kwargs: Mapping[str, Any]) -> TransformersModel:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     place = {name: kwargs[name] for name in WHERE if name in kwargs}
@@ -623,7 +626,7 @@ def _from_pretrained(where: str, tokenizer: Any, kwargs: Mapping[str, Any]) -> T
     missing = sorted(info["missing_keys"])
     if missing:  # transformers fills them with random numbers and says so in a log line
         raise ModelError(f"{where} has no weights for {missing[0]} and {len(missing) - 1} others of the model")
-    arrange(model)
+    (pack if packed else arrange)(model)
     return TransformersModel(model, tokenizer)
 
 
