@@ -26,6 +26,8 @@ C0, C1, C2 = np.float32(1.9875691500e-4), np.float32(1.3981999507e-3), np.float3
 C3, C4, C5 = np.float32(4.1665795894e-2), np.float32(1.6666665459e-1), np.float32(5.0000001201e-1)
 LEAST, HALF, ONE = np.float32(-88.0), np.float32(0.5), np.float32(1.0)  # k is -127 at LEAST, and 2**k written as 0
 
+ZERO = np.float32(0.0)
+
 # SplitMix64 (Steele, Lea & Flood 2014).
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 FIRST_FACTOR, SECOND_FACTOR = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
@@ -110,16 +112,20 @@ def is_set(mask: U32, token: int) -> bool:
 def masked_sums(weights: F32, mask: U32, blocks: F64) -> float:
     """(V,) weights -> blocks (ceil(V / BLOCK),), the sums of those whose bit in the packed mask is set; their total."""
     whole = weights.shape[0] // BLOCK
+    kept, words = np.empty(BLOCK, np.float32), mask.view(np.int32)
     for b in range(whole):
         found, total = np.uint32(0), 0.0
         for word in range(WORDS):
             found |= mask[b * WORDS + word]
-        for word in range(WORDS if found else 0):  # of most blocks of a narrow mask none
-            bits, first = wide(mask[b * WORDS + word]), np.uint64(b * BLOCK + 32 * word)
-            if bits != 0:
-                for i in range(32):  # so many, each read, by unsigned indices, so that vector instructions can be used
-                    weight = float(weights[first + np.uint64(i)])
-                    total += weight if bits >> i & 1 else 0.0
+        if found:  # of most blocks of a narrow mask nothing
+            for word in range(WORDS):  # slices and two loops, so that vector instructions can be used
+                bits, first = words[b * WORDS + word], b * BLOCK + 32 * word
+                part, allowed = weights[first : first + 32], kept[32 * word : 32 * word + 32]
+                for i in range(32):
+                    weight = part[i]
+                    allowed[i] = weight if bits >> np.int32(i) & np.int32(1) else ZERO
+            for i in range(BLOCK):
+                total += float(kept[np.uint64(i)])
         blocks[b] = total
     if whole < blocks.shape[0]:
         blocks[whole] = 0.0
