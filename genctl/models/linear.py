@@ -25,12 +25,17 @@ class Linear(torch.nn.Linear):
     """A `torch.nn.Linear` whose product is oneDNN's wherever no gradient can be asked for."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - torch's name
-        weight = self.weight
-        if not (torch.is_inference_mode_enabled() and _plain(input) and _plain(weight) and input.numel()):
-            return super().forward(input)
-        if not (weight.is_contiguous() or weight.t().is_contiguous()):
-            return super().forward(input)  # oneDNN takes a hundred times as long for a part of a larger matrix
-        return _product(input, weight, self.bias)
+        weight = self._parameters.get("weight")  # a tenth of the time of self.weight
+        if (
+            torch.is_inference_mode_enabled()
+            and _plain(input)
+            and weight is not None
+            and _plain(weight)
+            and (weight.is_contiguous() or weight.t().is_contiguous())  # others take oneDNN a hundred times as long
+            and input.numel()
+        ):
+            return _product(input, weight, self._parameters["bias"])
+        return super().forward(input)
 
 
 class Fixed(torch.nn.Module):
@@ -62,7 +67,7 @@ class PackedLinear(Fixed, torch.nn.Linear):
             raise ModelError("packed weights give no gradients\nhint: load the model without packed=True")
         if not input.numel():
             return input.new_empty(*input.shape[:-1], self.out_features)
-        return _product(input, self.packed, self.bias)
+        return _product(input, self.packed, self._parameters["bias"])
 
 
 class FixedEmbedding(Fixed, torch.nn.Embedding):
@@ -132,10 +137,10 @@ def _check_packable(weight: torch.Tensor) -> None:
 
 
 def _product(given: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(given.contiguous(), weight, bias, "none", [], "")
+    product: torch.Tensor = torch.ops.mkldnn._linear_pointwise.default(given.contiguous(), weight, bias, "none", [], "")
     return product
 
 
 def _plain(tensor: torch.Tensor) -> bool:
     """Whether it is float32 in the memory of a CPU."""
-    return type(tensor) in PLAIN and tensor.dtype is torch.float32 and tensor.device.type == "cpu"
+    return type(tensor) in PLAIN and tensor.dtype is torch.float32 and tensor.is_cpu
