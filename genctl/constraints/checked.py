@@ -22,7 +22,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -399,7 +399,7 @@ class Memory:
     """What the texts read so far have left behind, numbered. Odd numbers: every token counts, not only one with marks.
 
     Numbers stand for places; inside a key, or a string that is kept, they stand for (a number before, the text since)
-    until the place is asked for.
+    until the place is asked for. Threads may share it: a number is known only when what it stands for is.
     """
 
     def __init__(self, checks: Checks, tokens: Tokens) -> None:
@@ -417,7 +417,7 @@ class Memory:
         self._refused: dict[int, list[int]] = {}
         self._complete: dict[int, bool] = {}
         self._endings: dict[tuple[Frame, bytes], Ending] = {}  # by what a token has from its quote on
-        self._count = 0
+        self._counter = count()
         self.start = self._number(self.scanner.start)
 
     def passes(self, memory: int, token: int) -> bool:
@@ -503,15 +503,13 @@ class Memory:
     def _number(self, place: Place) -> int:
         known = self._numbers.get(place)
         if known is None:
-            watchful = self.keeps or place.where in (KEY, ESCAPE, KEY_ESCAPE)
-            known = self._numbers[place] = self._new(watchful)
+            known = self._new(watchful=self.keeps or place.where in (KEY, ESCAPE, KEY_ESCAPE))
             self._places[known] = place
+            self._numbers[place] = known
         return known
 
     def _new(self, watchful: bool) -> int:
-        number = 2 * self._count + watchful
-        self._count += 1
-        return number
+        return 2 * next(self._counter) + watchful
 
     def place(self, memory: int) -> Place:
         """The place that a number stands for."""
