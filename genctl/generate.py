@@ -514,6 +514,8 @@ def load(
         if source is None:
             from genctl.models.packaged import load_packaged
 
+            if tokenizer is not None:
+                raise ArgumentError("tokenizer would have no effect: the packaged model has its own")
             return Model(load_packaged(progress=progress, **kwargs))
         from genctl.models.transformers import load_transformers
 

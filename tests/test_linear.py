@@ -11,7 +11,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import genctl
 from genctl.errors import ArgumentError, ModelError
 from genctl.models.linear import Linear, PackedLinear, arrange, pack
 from genctl.models.transformers import load_transformers
@@ -172,5 +171,3 @@ def test_weights_that_a_module_of_another_kind_has_too_are_not_packed() -> None:
 def test_packing_what_is_there_already_is_refused() -> None:
     with pytest.raises(ArgumentError, match="packed would have no effect"):
         load_transformers(tiny_causal_lm("llama"), tokenizer=tiny_tokenizer(), packed=True)
-    with pytest.raises(ArgumentError, match="packed would have no effect"):
-        genctl.load("toy", packed=True)

@@ -13,6 +13,7 @@ import torch
 import transformers
 from numpy.testing import assert_allclose
 
+import genctl
 from genctl.errors import ArgumentError, ModelError, VocabularyError
 from genctl.models.base import host_logits
 from genctl.models.transformers import TransformersModel, load_transformers
@@ -291,6 +292,15 @@ def test_a_saved_folder_loads_and_gives_the_same_logits(model: TransformersModel
     assert ids == model.encode("the cat")
     assert_allclose(host_logits(loaded.prefill([ids])[0]), host_logits(model.prefill([ids])[0]), atol=5e-5)
     assert loaded.encode(MESSAGES) == model.encode(MESSAGES)
+
+
+def test_options_of_load_that_would_have_no_effect_are_refused() -> None:
+    toy = genctl.load("toy").language_model
+    for source, options in (("toy", {"packed": True}), (toy, {"dtype": "float64"}), (toy, {"tokenizer": "gpt2"})):
+        with pytest.raises(ArgumentError, match="would have no effect"):
+            genctl.load(source, **options)
+    with pytest.raises(ArgumentError, match="the packaged model has its own"):
+        genctl.load(tokenizer="gpt2")
 
 
 def test_loading_prints_nothing(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
