@@ -505,11 +505,12 @@ def load(
     progress: called with (stage, fraction done) while weights are converted or loaded.
     Raises ModelError with a hint if the model cannot be found or read, VocabularyError for a wrong tokenizer.
     """
-    if (isinstance(source, str) and source == "toy") or is_model(source):
+    model = packaged_toy() if isinstance(source, str) and source == "toy" else source
+    if is_model(model):
         given = sorted(kwargs) + ([] if tokenizer is None else ["tokenizer"])
         if given:
             raise ArgumentError(f"{', '.join(given)} would have no effect on a model that is there already")
-        return Model(packaged_toy() if isinstance(source, str) else source)
+        return Model(model)
     with _needing_extra("hf"):
         if source is None:
             from genctl.models.packaged import load_packaged

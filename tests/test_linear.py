@@ -12,11 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genctl.errors import ArgumentError, ModelError
+from genctl.models import linear
 from genctl.models.linear import Linear, PackedLinear, arrange, pack
 from genctl.models.transformers import load_transformers
 from tests.tiny_models import tiny_causal_lm, tiny_tokenizer
 
-pytestmark = pytest.mark.skipif(not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="a torch without oneDNN")
+# Elsewhere layers stay torch's own, and packing is refused: both are tested everywhere.
+needs_onednn = pytest.mark.skipif(not linear.ONEDNN, reason="this torch was built without oneDNN")
 
 
 def arranged(width: int = 7, out: int = 5, *, bias: bool = True) -> tuple[torch.nn.Linear, torch.nn.Linear]:
@@ -25,7 +27,7 @@ def arranged(width: int = 7, out: int = 5, *, bias: bool = True) -> tuple[torch.
     layer = torch.nn.Linear(width, out, bias=bias)
     same = deepcopy(layer)
     arrange(torch.nn.Sequential(same))
-    assert isinstance(same, Linear)
+    assert isinstance(same, Linear) == linear.ONEDNN
     return layer, same
 
 
@@ -41,6 +43,8 @@ def test_products_are_those_of_torch(data: st.DataObject, bias: bool, width: int
     same_products(layer, same, torch.randn(*shape, width))
     same_products(layer, same, torch.randn(3, 2 * width, 4).transpose(1, 2)[..., ::2])  # not side by side in memory
     same_products(layer, same, torch.randn(1, width).expand(6, width))
+    with torch.inference_mode():
+        torch.testing.assert_close(same(input=torch.ones(2, width)), layer(input=torch.ones(2, width)))
     for cut in (torch.randn(2 * out, 2 * width)[::2, 1::2], torch.randn(1, width).expand(out, width)):
         layer.weight, same.weight = torch.nn.Parameter(cut), torch.nn.Parameter(cut)
         same_products(layer, same, torch.randn(4, width))
@@ -99,6 +103,7 @@ def packed(layer: torch.nn.Linear) -> PackedLinear:
     return same
 
 
+@needs_onednn
 @given(st.lists(st.integers(0, 5), max_size=3), st.booleans(), st.integers(1, 40), st.integers(1, 40))
 def test_packed_products_are_those_of_torch(shape: list[int], bias: bool, width: int, out: int) -> None:
     torch.manual_seed(3)
@@ -110,6 +115,7 @@ def test_packed_products_are_those_of_torch(shape: list[int], bias: bool, width:
         torch.testing.assert_close(packed(layer)(given), layer(given), rtol=1e-4, atol=1e-5)
 
 
+@needs_onednn
 def test_packed_weights_are_refused_to_who_would_read_change_move_or_save_them() -> None:
     layer = packed(torch.nn.Linear(7, 5))
     given = torch.randn(2, 7)
@@ -132,6 +138,7 @@ def test_packed_weights_are_refused_to_who_would_read_change_move_or_save_them()
     torch.testing.assert_close(layer(given), before, rtol=0, atol=0)
 
 
+@needs_onednn
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_packed_model_gives_what_the_model_gives(tied: bool, tmp_path: Path) -> None:
     tiny_causal_lm("llama", tie_word_embeddings=tied).save_pretrained(tmp_path)
@@ -148,6 +155,7 @@ def test_a_packed_model_gives_what_the_model_gives(tied: bool, tmp_path: Path) -
         fast.model.save_pretrained(tmp_path / "again")
 
 
+@needs_onednn
 def test_weights_that_cannot_be_packed_are_refused() -> None:
     for dtype in (torch.float64, torch.float16):
         with pytest.raises(ArgumentError, match=f"these are {dtype} on cpu"):
@@ -156,6 +164,7 @@ def test_weights_that_cannot_be_packed_are_refused() -> None:
         pack(torch.nn.Embedding(3, 2))
 
 
+@needs_onednn
 def test_weights_that_a_module_of_another_kind_has_too_are_not_packed() -> None:
     class Scaled(torch.nn.Embedding):
         """As some models have them."""
@@ -166,6 +175,15 @@ def test_weights_that_a_module_of_another_kind_has_too_are_not_packed() -> None:
     assert isinstance(body, PackedLinear)
     assert isinstance(head, Linear)
     assert head.weight is embedding.weight
+
+
+def test_without_onednn_layers_stay_as_they_are_and_packing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear, "ONEDNN", False)
+    layer, same = arranged()
+    assert type(same) is torch.nn.Linear
+    same_products(layer, same, torch.randn(3, 7))
+    with pytest.raises(ArgumentError, match="this torch has no oneDNN"):
+        pack(layer)
 
 
 def test_packing_what_is_there_already_is_refused() -> None:

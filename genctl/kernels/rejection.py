@@ -24,9 +24,8 @@ WORDS = BLOCK // 32  # of a packed mask over a block
 LOG2_E, LOG2_HIGH, LOG2_LOW = np.float32(1.44269504), np.float32(0.693359375), np.float32(-2.12194440e-4)
 C0, C1, C2 = np.float32(1.9875691500e-4), np.float32(1.3981999507e-3), np.float32(8.3334519073e-3)
 C3, C4, C5 = np.float32(4.1665795894e-2), np.float32(1.6666665459e-1), np.float32(5.0000001201e-1)
-LEAST, HALF, ONE = np.float32(-88.0), np.float32(0.5), np.float32(1.0)  # k is -127 at LEAST, and 2**k written as 0
-
-ZERO = np.float32(0.0)
+LEAST = np.float32(-88.0)  # k is -127 there, and 2**k written as 0
+ZERO, HALF, ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
 
 # SplitMix64 (Steele, Lea & Flood 2014).
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)

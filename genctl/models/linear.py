@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from genctl.errors import ArgumentError, ModelError
 
+ONEDNN = hasattr(torch.ops.mkldnn, "_linear_pointwise")  # may be left out where torch is built
 PLAIN = (torch.Tensor, torch.nn.Parameter)  # and not a subclass that holds its numbers in another way
 FIXED = "the weights are packed: they cannot be read, changed, moved or saved\nhint: load the model without packed=True"
 
@@ -24,7 +25,7 @@ FIXED = "the weights are packed: they cannot be read, changed, moved or saved\nh
 class Linear(torch.nn.Linear):
     """A `torch.nn.Linear` whose product is oneDNN's wherever no gradient can be asked for."""
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - torch's name
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - callers may pass it by torch's name
         weight = self._parameters.get("weight")  # a tenth of the time of self.weight
         if (
             torch.is_inference_mode_enabled()
@@ -62,7 +63,7 @@ class PackedLinear(Fixed, torch.nn.Linear):
 
     packed: torch.Tensor
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - torch's name
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - callers may pass it by torch's name
         if torch.is_grad_enabled() and input.requires_grad:
             raise ModelError("packed weights give no gradients\nhint: load the model without packed=True")
         if not input.numel():
@@ -75,7 +76,7 @@ class FixedEmbedding(Fixed, torch.nn.Embedding):
 
     table: torch.Tensor
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - torch's name
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - callers may pass it by torch's name
         return functional.embedding(input, self.table, self.padding_idx, self.max_norm)
 
 
@@ -88,7 +89,7 @@ def arrange(model: torch.nn.Module) -> None:
         if type(layer) is torch.nn.Linear and _plain(layer.weight):
             if uses[id(layer.weight)] == 1:
                 layer.weight.data = layer.weight.data.t().contiguous().t()
-            if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+            if ONEDNN:
                 layer.__class__ = Linear
 
 
@@ -125,7 +126,7 @@ def _replace(module: torch.nn.Module, kind: type[Fixed], name: str, value: torch
 
 
 def _check_packable(weight: torch.Tensor) -> None:
-    if not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
+    if not ONEDNN:
         raise ArgumentError("packed=True: this torch has no oneDNN")
     kinds = [torch.float32, *([torch.bfloat16] if torch.ops.mkldnn._is_mkldnn_bf16_supported() else [])]
     if type(weight) not in PLAIN or weight.dtype not in kinds or weight.device.type != "cpu":

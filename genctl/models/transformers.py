@@ -562,7 +562,7 @@ def load_transformers(
     `TransformersModel` raises.
     """
     if not isinstance(source, str | Path):
-        return _from_loaded(source, tokenizer, kwargs | ({"packed": True} if packed else {}))
+        return _from_loaded(source, tokenizer, [*kwargs, *(["packed"] if packed else [])])
     if "gguf_file" in kwargs:
         raise ArgumentError(
             "gguf_file= would give a tokenizer that cuts text in another way than the model's\n"
@@ -576,7 +576,8 @@ def load_transformers(
     return _from_pretrained(where, tokenizer, packed, kwargs)
 
 
-def _from_loaded(model: Any, tokenizer: Any, kwargs: Mapping[str, Any]) -> TransformersModel:
+def _from_loaded(model: Any, tokenizer: Any, options: Sequence[str]) -> TransformersModel:
+    """options: names of those that a model is loaded with."""
     if not hasattr(model, "get_output_embeddings"):
         raise ArgumentError(
             f"a model is a hub id, a folder, a .gguf file or a loaded model of transformers; given was {type(model)}"
@@ -585,8 +586,8 @@ def _from_loaded(model: Any, tokenizer: Any, kwargs: Mapping[str, Any]) -> Trans
         raise ArgumentError(
             "a loaded model needs its loaded tokenizer\nhint: tokenizer=AutoTokenizer.from_pretrained(...)"
         )
-    if kwargs:
-        raise ArgumentError(f"{', '.join(sorted(kwargs))} would have no effect on a model that is loaded already")
+    if options:
+        raise ArgumentError(f"{', '.join(sorted(options))} would have no effect on a model that is loaded already")
     return TransformersModel(model, tokenizer)
 
 
