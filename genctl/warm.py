@@ -20,7 +20,7 @@ from genctl.compilers.regex import compile_regex
 from genctl.constraints.merges import TokenPairs
 from genctl.errors import ArgumentError
 from genctl.generate import Model
-from genctl.kernels import budget, configurations, loops, rejection
+from genctl.kernels import budget, configurations, loops, products, rejection
 from genctl.kernels.records import Machine, TokenBytes, TokenTrie
 
 # In this order a second process meets the first one half way. The first follows a text from its beginning, through
@@ -154,5 +154,12 @@ def _merges(model: Model) -> None:
     pairs.unstable_after(0)
 
 
+def _products(model: Model) -> None:
+    """Of float32 weights, which toys do not have."""
+    row, matrix = np.ones((1, 1), np.float32), np.ones((1, 1), np.float32)
+    products.multiply_rows(row, matrix, np.empty((1, 1), np.float32))
+    products.multiply_columns(row[0], matrix, np.empty(1, np.float32))
+
+
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 9}, "days": {"type": "integer"}}}
-WORK: tuple[Callable[[Model], None], ...] = (_masks, _particles, _checks, _languages, _bytes, _merges)
+WORK: tuple[Callable[[Model], None], ...] = (_masks, _particles, _checks, _languages, _bytes, _merges, _products)

@@ -32,8 +32,15 @@ def arranged(width: int = 7, out: int = 5, *, bias: bool = True) -> tuple[torch.
 
 
 def same_products(first: torch.nn.Linear, second: torch.nn.Linear, given: torch.Tensor) -> None:
-    with torch.inference_mode():
-        torch.testing.assert_close(second(given), first(given), rtol=1e-4, atol=1e-5)
+    """With one thread, which has loops of our own, and with several."""
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            with torch.inference_mode():
+                torch.testing.assert_close(second(given), first(given), rtol=1e-4, atol=1e-5, equal_nan=True)
+    finally:
+        torch.set_num_threads(before)
 
 
 @given(st.data(), st.booleans(), st.integers(1, 40), st.integers(1, 40))
@@ -45,9 +52,32 @@ def test_products_are_those_of_torch(data: st.DataObject, bias: bool, width: int
     same_products(layer, same, torch.randn(1, width).expand(6, width))
     with torch.inference_mode():
         torch.testing.assert_close(same(input=torch.ones(2, width)), layer(input=torch.ones(2, width)))
+    for rows in range(1, 8):
+        same_products(layer, same, torch.randn(rows, width))
+    same.weight = layer.weight  # its rows side by side, as where embeddings have it too
+    for rows in range(1, 8):
+        same_products(layer, same, torch.randn(rows, width))
     for cut in (torch.randn(2 * out, 2 * width)[::2, 1::2], torch.randn(1, width).expand(out, width)):
         layer.weight, same.weight = torch.nn.Parameter(cut), torch.nn.Parameter(cut)
         same_products(layer, same, torch.randn(4, width))
+
+
+def test_numbers_that_are_none_go_on_as_in_torch() -> None:
+    for weights in (arranged()[1].weight.data, arranged()[0].weight.data):
+        layer, same = arranged()
+        layer.weight.data, same.weight.data = weights, weights
+        for at, value in enumerate([np.nan, np.inf, -np.inf, 1e38, 0.0]):
+            given = torch.randn(1, 7)
+            given[0, at] = value
+            same_products(layer, same, given)
+            same_products(layer, same, given.expand(5, 7))
+
+
+def test_a_row_of_another_width_is_refused_as_by_torch() -> None:
+    _, same = arranged()
+    for width in (1, 6, 8):
+        with torch.inference_mode(), pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+            same(torch.randn(1, width))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
