@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 
@@ -31,16 +32,21 @@ def arranged(width: int = 7, out: int = 5, *, bias: bool = True) -> tuple[torch.
     return layer, same
 
 
-def same_products(first: torch.nn.Linear, second: torch.nn.Linear, given: torch.Tensor) -> None:
-    """With one thread, which has loops of our own, and with several."""
+def numbers_of_threads() -> Iterator[int]:
+    """One, for which there are loops of our own, and several."""
     before = torch.get_num_threads()
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            with torch.inference_mode():
-                torch.testing.assert_close(second(given), first(given), rtol=1e-4, atol=1e-5, equal_nan=True)
+            yield threads
     finally:
         torch.set_num_threads(before)
+
+
+def same_products(first: torch.nn.Linear, second: torch.nn.Linear, given: torch.Tensor) -> None:
+    for _ in numbers_of_threads():
+        with torch.inference_mode():
+            torch.testing.assert_close(second(given), first(given), rtol=1e-4, atol=1e-5, equal_nan=True)
 
 
 @given(st.data(), st.booleans(), st.integers(1, 40), st.integers(1, 40))
@@ -78,6 +84,17 @@ def test_a_row_of_another_width_is_refused_as_by_torch() -> None:
     for width in (1, 6, 8):
         with torch.inference_mode(), pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
             same(torch.randn(1, width))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch names torch.export as what comes after tracing
+def test_what_torch_traces_or_transforms_is_as_in_torch() -> None:
+    layer, same = arranged()
+    given = torch.randn(3, 1, 7)
+    for _ in numbers_of_threads():
+        with torch.inference_mode():
+            expected = layer(given)
+            torch.testing.assert_close(torch.func.vmap(same)(given), expected)
+            torch.testing.assert_close(torch.jit.trace(same, given[0])(given[1]), expected[1])
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])

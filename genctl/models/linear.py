@@ -33,6 +33,7 @@ class Linear(torch.nn.Linear):
         weight = self._parameters.get("weight")  # a tenth of the time of self.weight
         if (
             torch.is_inference_mode_enabled()
+            and not _followed()
             and _plain(input)
             and weight is not None
             and _plain(weight)
@@ -164,6 +165,11 @@ def _columns_product(given: torch.Tensor, weight: torch.Tensor, bias: torch.Tens
 def _product(given: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     product: torch.Tensor = torch.ops.mkldnn._linear_pointwise.default(given.contiguous(), weight, bias, "none", [], "")
     return product
+
+
+def _followed() -> bool:
+    """Whether torch follows what becomes of tensors, to trace or to transform it."""
+    return torch._C._get_tracing_state() is not None or torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def _plain(tensor: torch.Tensor) -> bool:
