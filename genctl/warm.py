@@ -158,7 +158,8 @@ def _products(model: Model) -> None:
     """Of float32 weights, which toys do not have."""
     row, matrix = np.ones((1, 1), np.float32), np.ones((1, 1), np.float32)
     products.multiply_rows(row, matrix, np.empty((1, 1), np.float32))
-    products.multiply_columns(row[0], matrix, np.empty(1, np.float32))
+    products.multiply_columns(row, matrix, np.empty((1, 1), np.float32))
+    products.multiply_columns_once(row[0], matrix, np.empty(1, np.float32))
 
 
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 9}, "days": {"type": "integer"}}}
