@@ -191,7 +191,7 @@ def run(options: argparse.Namespace) -> Mapping[str, Any]:
         workers = [Worker(name, python, script, Path(folder)) for name, python in pythons.items()]
         try:
             found: dict[str, Any] = {"versions": {worker.name: worker.ask("versions") for worker in workers}}
-            workers[0].ask("choose", method=options.method, packed=not options.plain)
+            workers[0].ask("choose", method=options.method, packed=options.packed)
             if {"speed", "variance"} & set(options.only):
                 begin_texts(workers, options.tasks)
             for part in options.only:
@@ -231,7 +231,7 @@ def main() -> None:
     parser.add_argument("--speed-seeds", type=int, default=2, help="runs of each kind for the speed")
     parser.add_argument("--resampling", default="", help="of both; each library's own default where it is not given")
     parser.add_argument("--method", default="awrs", choices=("awrs", "masked"), help="genctl's, for whole texts")
-    parser.add_argument("--plain", action="store_true", help="genctl's model with weights that can be changed")
+    parser.add_argument("--packed", action="store_true", help="genctl's model with load(..., packed=True)")
     parser.add_argument("--json", help="file for the results")
     options = parser.parse_args()
     found = run(options)
