@@ -246,12 +246,13 @@ FIRSTS: dict[str, Callable[[First], int]] = {
     "TTFM": lambda first: first.compile + first.session + first.mask,
     "compile": lambda first: first.compile,
 }
-STEPS = {
-    "mask": "mask",
-    "commit after a mask": "commit",
-    "check": "check",
-    "check of a probe": "probe",
-    "commit after a check": "commit_checked",
+STEPS: dict[str, tuple[str, ...]] = {
+    "mask": ("mask",),
+    "check": ("check",),
+    "check of a probe": ("probe",),
+    "commit": ("commit", "commit_checked"),
+    "commit after a mask": ("commit",),
+    "commit after a check": ("commit_checked",),
 }
 QUANTILES = {"p25": 25, "p50": 50, "p75": 75, "p90": 90, "p95": 95, "p99": 99, "p99.9": 99.9, "max": 100}
 
@@ -260,11 +261,12 @@ def figures(results: list[Result], upto: list[list[int]]) -> dict[str, dict[str,
     """Microseconds by measure and statistic. upto: the positions of each instance that count."""
     compiled = [(result, ends) for result, ends in zip(results, upto, strict=True) if not result.first.error]
     times = {name: [of(result.first) for result, _ in compiled] for name, of in FIRSTS.items()}
-    for name, field in STEPS.items():
+    for name, fields in STEPS.items():
         times[name] = [
             value
             for result, ends in compiled
             for steps, end in zip(result.steps, ends, strict=True)
+            for field in fields
             for value in getattr(steps, field)[:end]
         ]
     return {name: statistics(np.array(values) / 1e3) for name, values in times.items()}
