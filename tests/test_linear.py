@@ -79,6 +79,11 @@ def test_numbers_that_are_none_go_on_as_in_torch() -> None:
             same_products(layer, same, given.expand(5, 7))
 
 
+@pytest.mark.filterwarnings("ignore:Initializing zero-element")
+def test_a_layer_may_give_nothing() -> None:
+    same_products(*arranged(7, 0), torch.randn(2, 3, 7))
+
+
 def test_a_row_of_another_width_is_refused_as_by_torch() -> None:
     _, same = arranged()
     for width in (1, 6, 8):

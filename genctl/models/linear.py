@@ -38,14 +38,11 @@ class Linear(torch.nn.Linear):
             and weight is not None
             and _plain(weight)
             and input.shape[-1:] == weight.shape[1:]
+            and (weight.is_contiguous() or weight.t().is_contiguous())  # others take oneDNN a hundred times as long
             and (count := input.numel())
         ):
-            rows = count // input.shape[-1]
-            few = FEW if torch.get_num_threads() == 1 and not config.DISABLE_JIT else 0
-            if weight.is_contiguous():
-                return (_rows_product if rows <= few else _product)(input, weight, self._parameters["bias"])
-            if weight.t().is_contiguous():  # others take oneDNN a hundred times as long
-                return (_columns_product if rows <= few else _product)(input, weight, self._parameters["bias"])
+            ours = count <= FEW * input.shape[-1] and torch.get_num_threads() == 1 and not config.DISABLE_JIT
+            return (_few_rows if ours else _product)(input, weight, self._parameters["bias"])
         return super().forward(input)
 
 
@@ -147,23 +144,18 @@ def _check_packable(weight: torch.Tensor) -> None:
         )
 
 
-def _rows_product(given: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """For a weight whose rows lie side by side."""
-    out = given.new_empty(given.shape[:-1] + weight.shape[:1])
-    rows = given.contiguous().view(-1, given.shape[-1])
-    multiply_rows(rows.numpy(), weight.detach().numpy(), out.view(-1, out.shape[-1]).numpy())
-    return out if bias is None else out.add_(bias)
-
-
-def _columns_product(given: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """For a weight whose columns lie side by side."""
-    out = given.new_empty(given.shape[:-1] + weight.shape[:1])
-    rows, columns = given.contiguous().view(-1, given.shape[-1]).numpy(), weight.detach().t().numpy()
-    if len(rows) == 1:
-        multiply_columns_once(rows[0], columns, out.view(-1).numpy())
+def _few_rows(given: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """For a weight whose rows, or whose columns, lie side by side."""
+    (size, width), product = weight.shape, given.new_empty(given.shape[:-1] + weight.shape[:1])
+    rows, matrix = given.contiguous().view(-1, width).numpy(), weight.detach()
+    out = product.view(len(rows), size).numpy()
+    if matrix.is_contiguous():
+        multiply_rows(rows, matrix.numpy(), out)
+    elif len(rows) == 1:
+        multiply_columns_once(rows[0], matrix.t().numpy(), out[0])
     else:
-        multiply_columns(rows, columns, out.view(-1, out.shape[-1]).numpy())
-    return out if bias is None else out.add_(bias)
+        multiply_columns(rows, matrix.t().numpy(), out)
+    return product if bias is None else product.add_(bias)
 
 
 def _product(given: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
