@@ -13,7 +13,10 @@ from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 from threading import Thread
+from typing import Any
 
+import numba
+import numpy as np
 import pytest
 
 from genctl import ahead, kernels
@@ -173,6 +176,15 @@ def test_while_a_kernel_is_compiled_the_garbage_collector_rests_and_then_goes_on
     assert not gc.isenabled()
     listener.on_end(OURS)
     assert gc.isenabled()
+
+
+def test_functions_of_others_are_compiled_whatever_they_are():
+    """One made by `exec` has no module, and numba tells of the compiling of every function."""
+    made: dict[str, Any] = {"__builtins__": {}}
+    exec("def double(x): return x + x", made)
+    assert made["double"].__module__ is None
+    assert numba.njit(made["double"])(2) == 4
+    assert numba.vectorize(lambda x: x + 1)(np.arange(2)).tolist() == [1, 2]
 
 
 @pytest.fixture

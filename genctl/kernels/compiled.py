@@ -96,7 +96,9 @@ class _Undisturbed(event.Listener):  # type: ignore[misc]  # numba is not typed,
 
 
 def _ours(compiling: event.Event) -> bool:
-    return bool(compiling.data["dispatcher"].py_func.__module__.startswith("genctl.kernels."))
+    function = getattr(compiling.data["dispatcher"], "py_func", None)
+    module = getattr(function, "__module__", None)  # None where a user's function was made by `exec`
+    return isinstance(module, str) and module.startswith("genctl.kernels.")
 
 
 event.register("numba:compile", _Undisturbed())
