@@ -17,6 +17,8 @@ from numba.extending import intrinsic
 from genctl.kernels.compiled import contracting_kernel, summing_kernel
 from genctl.kernels.records import F32
 
+LINE = 16  # float32 in a line of the cache
+
 
 @summing_kernel
 def multiply_rows(given: F32, matrix: F32, out: F32) -> None:
@@ -93,9 +95,6 @@ def multiply_columns_once(given: F32, columns: F32, out: F32) -> None:
     for at in range(fours, len(given)):
         for i in range(len(out)):
             out[i] += given[at] * columns[at, i]
-
-
-LINE = 16  # float32 in a line of the cache
 
 
 @intrinsic  # type: ignore[untyped-decorator]  # numba is not typed
