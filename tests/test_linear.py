@@ -91,6 +91,14 @@ def test_a_row_of_another_width_is_refused_as_by_torch() -> None:
             same(torch.randn(1, width))
 
 
+def test_a_bias_of_another_dtype_is_refused_as_by_torch() -> None:
+    _, same = arranged()
+    same.bias = torch.nn.Parameter(same.bias.data.double())
+    for _ in numbers_of_threads():
+        with torch.inference_mode(), pytest.raises(RuntimeError, match="same dtype"):
+            same(torch.randn(1, 7))
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch names torch.export as what comes after tracing
 def test_what_torch_traces_or_transforms_is_as_in_torch() -> None:
     layer, same = arranged()

@@ -30,19 +30,20 @@ class Linear(torch.nn.Linear):
     """A `torch.nn.Linear` whose product is ours or oneDNN's wherever no gradient can be asked for."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - callers may pass it by torch's name
-        weight = self._parameters.get("weight")  # a tenth of the time of self.weight
+        weight, bias = self._parameters.get("weight"), self._parameters["bias"]  # a tenth of the time of self.weight
         if (
             torch.is_inference_mode_enabled()
             and not _followed()
             and _plain(input)
             and weight is not None
             and _plain(weight)
+            and (bias is None or _plain(bias))
             and input.shape[-1:] == weight.shape[1:]
             and (weight.is_contiguous() or weight.t().is_contiguous())  # others take oneDNN a hundred times as long
             and (count := input.numel())
         ):
             ours = count <= FEW * input.shape[-1] and torch.get_num_threads() == 1 and not config.DISABLE_JIT
-            return (_few_rows if ours else _product)(input, weight, self._parameters["bias"])
+            return (_few_rows if ours else _product)(input, weight, bias)
         return super().forward(input)
 
 
