@@ -132,9 +132,10 @@ def test_weights_can_be_changed_in_every_way() -> None:
     same_products(layer, same, given)
     layer.weight = same.weight = torch.nn.Parameter(torch.randn(5, 7))
     same_products(layer, same, given)
-    for each in (layer, same):
-        torch.nn.utils.parametrize.register_parametrization(each, "weight", torch.nn.Tanh())
-    same_products(layer, same, given)
+    for name in ("bias", "weight"):
+        for each in (layer, same):
+            torch.nn.utils.parametrize.register_parametrization(each, name, torch.nn.Tanh())
+        same_products(layer, same, given)
 
 
 def test_gradients_are_those_of_torch() -> None:
@@ -173,6 +174,15 @@ def test_packed_products_are_those_of_torch(shape: list[int], bias: bool, width:
     with torch.no_grad():
         given = torch.randn(4, width)
         torch.testing.assert_close(packed(layer)(given), layer(given), rtol=1e-4, atol=1e-5)
+
+
+@needs_onednn
+def test_the_bias_beside_packed_weights_can_be_changed() -> None:
+    layer = torch.nn.Linear(7, 5)
+    same, given = packed(layer), torch.randn(2, 7)
+    for each in (layer, same):
+        torch.nn.utils.parametrize.register_parametrization(each, "bias", torch.nn.Tanh())
+    same_products(layer, same, given)
 
 
 @needs_onednn

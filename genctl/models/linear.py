@@ -30,14 +30,15 @@ class Linear(torch.nn.Linear):
     """A `torch.nn.Linear` whose product is ours or oneDNN's wherever no gradient can be asked for."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - callers may pass it by torch's name
-        weight, bias = self._parameters.get("weight"), self._parameters["bias"]  # a tenth of the time of self.weight
+        own = self._parameters  # a tenth of the time of self.weight; without what is parametrized
+        weight, bias = own.get("weight"), own.get("bias")
         if (
             torch.is_inference_mode_enabled()
             and not _followed()
             and _plain(input)
             and weight is not None
             and _plain(weight)
-            and (bias is None or _plain(bias))
+            and (_plain(bias) if bias is not None else "bias" in own)
             and input.shape[-1:] == weight.shape[1:]
             and (weight.is_contiguous() or weight.t().is_contiguous())  # others take oneDNN a hundred times as long
             and (count := input.numel())
@@ -76,7 +77,7 @@ class PackedLinear(Fixed, torch.nn.Linear):
             raise ModelError("packed weights give no gradients\nhint: load the model without packed=True")
         if not input.numel():
             return input.new_empty(*input.shape[:-1], self.out_features)
-        return _product(input, self.packed, self._parameters["bias"])
+        return _product(input, self.packed, self.bias)
 
 
 class FixedEmbedding(Fixed, torch.nn.Embedding):
