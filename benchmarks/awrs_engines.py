@@ -116,7 +116,6 @@ class Genctl:
                 messages(TASKS[task]),
                 rule,
                 max_new_tokens=TASKS[task].max_tokens,
-                wrap_up=False,
                 num_particles=particles,
                 method=self._method,
                 ess_threshold=ESS_THRESHOLD,

@@ -92,14 +92,14 @@ NO_CHECKS = Checks()
 
 
 class Frame:
-    """An open container, or (up None) the text itself. keys is None for an array.
+    """An open container, or (up None) the text itself. keys, as `written` has them, is None for an array.
 
     Where values are kept, values holds them by position, or by key; name is the key whose value is not closed yet.
     """
 
     __slots__ = ("keys", "name", "up", "values")
 
-    def __init__(self, up: Frame | None, keys: frozenset[str] | None, values: tuple[Any, ...] = (), name: Any = None):
+    def __init__(self, up: Frame | None, keys: frozenset[bytes] | None, values: tuple[Any, ...] = (), name: Any = None):
         self.up, self.keys, self.values, self.name = up, keys, values, name
 
 
@@ -124,7 +124,7 @@ class Scanner:
     def __init__(self, checks: Checks) -> None:
         self._judges, self.keeps = checks.judges, bool(checks.judges)
         self._refused_at: dict[tuple[Frame, int], bool] = {}
-        self._frames: dict[tuple[int, frozenset[str] | None], Frame] = {}
+        self._frames: dict[tuple[Frame, bytes | bool], Frame] = {}
         self.start = Place(Frame(None, None), VALUE, b"")
 
     def read(self, place: Place, data: bytes, said: str | None = None) -> Place | None:
@@ -145,13 +145,16 @@ class Scanner:
                 if data[end] == _BACKSLASH:
                     where, text = BEHIND_BACKSLASH[where], text + b"\\"
                     continue
-                seen, name, text, said = True, decoded(text) if said is None else said, b"", None
+                seen = True
                 if where == STRING:
-                    frame, where = self._with_value(frame, name), BEHIND
+                    if self.keeps:
+                        frame = self._with_value(frame, decoded(text) if said is None else said)
+                    where, text, said = BEHIND, b"", None
                     continue
-                if frame.keys is not None and name in frame.keys:
+                key, text = written(text), b""
+                if frame.keys and key in frame.keys:
                     return None
-                frame, where = self.with_key(frame, name), VALUE
+                frame, where = self.with_key(frame, key), VALUE
             elif where in BEFORE_BACKSLASH:
                 where, text, at = BEFORE_BACKSLASH[where], text + data[at : at + 1], at + 1
             else:
@@ -185,23 +188,21 @@ class Scanner:
         return self._with_value(frame.up, _closed(frame) if self.keeps else None), BEHIND
 
     def opened(self, frame: Frame, is_array: bool) -> Frame:
-        return self._frame(frame, None if is_array else frozenset())
+        keys = None if is_array else _NO_KEYS
+        return Frame(frame, keys) if self.keeps else self._shared(frame, is_array, frame, keys)
 
-    def _frame(self, up: Frame, keys: frozenset[str] | None) -> Frame:
-        """Without values there is one frame for the same keys in the same place."""
+    def with_key(self, frame: Frame, key: bytes) -> Frame:
+        keys = (frame.keys or _NO_KEYS) | {key}
         if self.keeps:
-            return Frame(up, keys)
-        known = self._frames.get((id(up), keys))
-        if known is None:
-            known = self._frames[id(up), keys] = Frame(up, keys)
-        return known
+            return Frame(frame.up, keys, frame.values, key.decode(errors="surrogatepass"))
+        return self._shared(frame, key, frame.up, keys)
 
-    def with_key(self, frame: Frame, name: str) -> Frame:
-        keys = (frame.keys or frozenset()) | {name}
-        if not self.keeps:
-            assert frame.up is not None, "keys are behind a brace"
-            return self._frame(frame.up, keys)
-        return Frame(frame.up, keys, frame.values, name)
+    def _shared(self, before: Frame, step: bytes | bool, up: Frame | None, keys: frozenset[bytes] | None) -> Frame:
+        """Without values, one frame is enough for all texts that come to it in the same way."""
+        known = self._frames.get((before, step))
+        if known is None:
+            known = self._frames[before, step] = Frame(up, keys)
+        return known
 
     def _with_value(self, frame: Frame, value: Any) -> Frame:
         if not self.keeps:
@@ -251,6 +252,7 @@ class Scanner:
         return all(judge.valid(frame.values[0]) for judge in self._judges)
 
 
+_NO_KEYS = frozenset[bytes]()
 _QUOTE, _BACKSLASH, _COMMA, _OPEN_OBJECT, _OPEN_ARRAY = b'"\\,{['
 _BLANKS = b" \t\r\n:"
 _STRING_END = re.compile(rb'["\\]')
@@ -266,6 +268,11 @@ def decoded(text: bytes) -> str:
         except ValueError:
             pass
     return text.decode(errors="surrogateescape")
+
+
+def written(text: bytes) -> bytes:
+    """A key without escapes, in UTF-8: equal for equal keys."""
+    return decoded(text).encode(errors="surrogatepass") if b"\\" in text else text
 
 
 def _scalar(text: bytes) -> Any:
@@ -308,7 +315,7 @@ class Ending(NamedTuple):
 class Marks:
     """The tokens of a vocabulary by what they can do to a memory.
 
-    quiet (V,): no mark of JSON in it; first: the first token with the same bytes. quoted: tokens with a quote; telling:
+    quiet (V,): no mark of JSON in it; first: of tokens with the same bytes as another one before them, that one. quoted: tokens with a quote; telling:
     those that begin or close a value, and the ends of the text. inside: tokens that close a key, by what they add to
     it; others: those with a backslash before the quote. opening: tokens that hold a key from where keys begin,
     by this key; and others. further: tokens that may close a key which they begin behind a mark of their own. ends: of
@@ -327,7 +334,7 @@ class Marks:
         ends = frozenset(eos)
         first: dict[bytes, int] = {}
         self.tokens = tokens
-        self.first = [first.setdefault(token, i) for i, token in enumerate(tokens)]
+        self.first = {i: at for i, token in enumerate(tokens) if (at := first.setdefault(token, i)) != i}
         self.quiet = bytes(_ANY_MARK.search(token) is None for token in tokens)
         self.quoteless = bytes(b'"' not in token for token in tokens)
         readable = [i for i in range(len(tokens)) if i not in ends]
@@ -335,7 +342,7 @@ class Marks:
         self.telling = np.array([i for i, token in enumerate(tokens) if i in ends or _MARK.search(token)], np.int64)
         self.ending = np.array(self.quoted, np.int64)
         self.further = frozenset(i for i in self.quoted if _FURTHER.search(tokens[i]))
-        self._effects: dict[tuple[int, int, bool, bool], Effect | None] = {}
+        self._effects: dict[int, Effect | None] = {}  # by token, where, and the kinds of two containers
         self.ends: dict[int, tuple[int, bytes]] = {}
         self.inside: dict[bytes, list[int]] = {}
         self.inside_others: list[int] = []
@@ -355,12 +362,14 @@ class Marks:
 
     def effect(self, token: int, place: Place) -> Effect | None:
         """Of a token on texts whose values are not kept; None where only reading it tells."""
-        up = place.frame.up
-        key = token, place.where, place.frame.keys is None, up is None or up.keys is None
+        frame, where, _ = place
+        up = frame.up
+        in_array, up_in_array = frame.keys is None, up is None or up.keys is None
+        key = ((token * 8 + where) * 2 + in_array) * 2 + up_in_array
         try:
             return self._effects[key]
         except KeyError:
-            return self._effects.setdefault(key, self._work_out(self.tokens[token], *key[1:]))
+            return self._effects.setdefault(key, self._work_out(self.tokens[token], where, in_array, up_in_array))
 
     def _work_out(self, token: bytes, where: int, in_array: bool, up_in_array: bool) -> Effect | None:
         """By reading it three containers deep, where no key is closed that it begins itself."""
@@ -433,7 +442,7 @@ class Memory:
             effect = self.marks.effect(token, place)
             if effect is None:
                 return self.after(memory, token) != REFUSED
-            return effect.closes is None or decoded(place.text + effect.closes) not in (place.frame.keys or ())
+            return effect.closes is None or written(place.text + effect.closes) not in (place.frame.keys or ())
         return True
 
     def _passes_whatever_it_says(self, memory: int, token: int) -> bool | None:
@@ -468,32 +477,33 @@ class Memory:
         return known
 
     def _build(self, memory: int, token: int) -> int:
-        first = self.marks.first[token]
-        if first != token:
-            return self.after(memory, first)
-        place = None if memory in self._lazy and self.marks.quiet[token] else self.place(memory)
-        if self.marks.quiet[token] and (place is None or place.where in (STRING, KEY)):
+        marks = self.marks
+        if token in marks.first:
+            return self.after(memory, marks.first[token])
+        place = self._places.get(memory)
+        if marks.quiet[token] and (place is None or place.where in (STRING, KEY)):
             begun, text = self._lazy.get(memory, (memory, b""))
             if len(text) > PIECE:
                 begun, text = memory, b""
             number = self._new(watchful=True)
-            self._lazy[number] = begun, text + self.marks.tokens[token]
+            self._lazy[number] = begun, text + marks.tokens[token]
             return number
-        assert place is not None
-        effect = None if self.keeps else self.marks.effect(token, place)
+        if place is None:
+            place = self.place(memory)
+        effect = None if self.keeps else marks.effect(token, place)
         if effect is not None:
             return self._affect(place, effect)
-        after = self.scanner.read(place, self.marks.tokens[token])
+        after = self.scanner.read(place, marks.tokens[token])
         return REFUSED if after is None else self._number(after)
 
     def _affect(self, place: Place, effect: Effect) -> int:
         """The number after an effect, without reading."""
         (frame, _, before), (closes, ups, opens, where, text) = place, effect
         if closes is not None:
-            name, before = decoded(before + closes), b""
-            if name in (frame.keys or ()):
+            key, before = written(before + closes), b""
+            if frame.keys and key in frame.keys:
                 return REFUSED
-            frame = self.scanner.with_key(frame, name)
+            frame = self.scanner.with_key(frame, key)
         for _ in range(ups):
             frame = frame.up or frame
         for is_array in opens:
@@ -545,13 +555,13 @@ class Memory:
         keys = frame.keys or ()
         if where == KEY_NEXT and keys:
             yield from marks.opening_others
-            for name in keys:
-                yield from marks.opening.get(_written(name), ())
+            for key in keys:
+                yield from marks.opening.get(key, ())
         elif where == KEY and keys and b"\\" in text:
             yield from marks.quoted
         elif where == KEY and keys:
             yield from marks.inside_others
-            for key in map(_written, keys):
+            for key in keys:
                 if key.startswith(text):
                     yield from marks.inside.get(key[len(text) :], ())
         elif where == KEY_ESCAPE and keys:
@@ -569,13 +579,6 @@ class Memory:
 def _least_characters(text: bytes) -> int:
     """Of a string of which so much is written."""
     return 0 if b"\\" in text else len(text.decode(errors="ignore"))
-
-
-def _written(name: str) -> bytes:
-    return name.encode(errors="surrogatepass" if not _BROKEN.search(name) else "surrogateescape")
-
-
-_BROKEN = re.compile("[\udc80-\udcff]")
 
 
 class Checked:
