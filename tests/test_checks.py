@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import genctl
@@ -97,24 +97,31 @@ def shape(place: Place) -> tuple[Any, ...]:
 
 
 @given(texts(st.text('ab"\\é', max_size=2)), st.sets(st.integers(1, 80)))
+@example('{"a":{"\\nb":1}}', {3, 8, 10})  # a token that closes a key, and one behind it, inside an escape
 def test_what_tokens_do_to_a_memory_is_what_reading_them_does(text, cuts):
     data = text.encode()
     places = [0, *sorted(at for at in cuts if at < len(data)), len(data)]
     pieces = list(dict.fromkeys(data[a:b] for a, b in itertools.pairwise(places)))
     vocabulary = Vocabulary((*pieces, b"\xff", b""), eos=frozenset({len(pieces) + 1}))
-    memory = Memory(Checks(True), AutomatonConstraint(any_json().automaton, vocabulary).tokens)
+    tokens = AutomatonConstraint(any_json().automaton, vocabulary).tokens
+    memory, unasked = Memory(Checks(True), tokens), Memory(Checks(True), tokens)
     scanner = Scanner(Checks(True))
-    place, number = scanner.start, memory.start
+    place, number, silent = scanner.start, memory.start, unasked.start
+
+    def read(memory: Memory, number: int, token: int) -> int:
+        changes = number & 1 or not memory.marks.quiet[token]
+        return memory.after(number, token) if changes else number
+
     for a, b in itertools.pairwise(places):
         token, after = pieces.index(data[a:b]), scanner.read(place, data[a:b])
         assert memory.passes(number, token) == (after is not None)
-        if number & 1 or not memory.marks.quiet[token]:  # others leave it as it is
-            number = memory.after(number, token)
+        number, silent = read(memory, number, token), read(unasked, silent, token)
         if after is None:
-            assert number == REFUSED
+            assert number == silent == REFUSED
             return
         assert shape(memory.place(number)) == shape(after)
         place = after
+    assert shape(unasked.place(silent)) == shape(place)
 
 
 def accepts(constraint: Any, tokens: list[int]) -> bool:

@@ -188,20 +188,20 @@ class Scanner:
         return self._with_value(frame.up, _closed(frame) if self.keeps else None), BEHIND
 
     def opened(self, frame: Frame, is_array: bool) -> Frame:
-        keys = None if is_array else _NO_KEYS
-        return Frame(frame, keys) if self.keeps else self._shared(frame, is_array, frame, keys)
+        if self.keeps:
+            return Frame(frame, None if is_array else _NO_KEYS)
+        known = self._frames.get((frame, is_array))
+        if known is None:
+            known = self._frames[frame, is_array] = Frame(frame, None if is_array else _NO_KEYS)
+        return known
 
     def with_key(self, frame: Frame, key: bytes) -> Frame:
-        keys = (frame.keys or _NO_KEYS) | {key}
-        if self.keeps:
-            return Frame(frame.up, keys, frame.values, key.decode(errors="surrogatepass"))
-        return self._shared(frame, key, frame.up, keys)
-
-    def _shared(self, before: Frame, step: bytes | bool, up: Frame | None, keys: frozenset[bytes] | None) -> Frame:
         """Without values, one frame is enough for all texts that come to it in the same way."""
-        known = self._frames.get((before, step))
+        if self.keeps:
+            return Frame(frame.up, (frame.keys or _NO_KEYS) | {key}, frame.values, key.decode(errors="surrogatepass"))
+        known = self._frames.get((frame, key))
         if known is None:
-            known = self._frames[before, step] = Frame(up, keys)
+            known = self._frames[frame, key] = Frame(frame.up, (frame.keys or _NO_KEYS) | {key})
         return known
 
     def _with_value(self, frame: Frame, value: Any) -> Frame:
@@ -315,12 +315,12 @@ class Ending(NamedTuple):
 class Marks:
     """The tokens of a vocabulary by what they can do to a memory.
 
-    quiet (V,): no mark of JSON in it; first: of tokens with the same bytes as another one before them, that one. quoted: tokens with a quote; telling:
-    those that begin or close a value, and the ends of the text. inside: tokens that close a key, by what they add to
-    it; others: those with a backslash before the quote. opening: tokens that hold a key from where keys begin,
-    by this key; and others. further: tokens that may close a key which they begin behind a mark of their own. ends: of
-    those that may close a string by a quote without a backslash before it, the fewest characters that they have before
-    the quote, and what they have from there on.
+    quiet (V,): no mark of JSON in it; first: of tokens with the same bytes as another one before them, that one.
+    quoted: tokens with a quote; telling: those that begin or close a value, and the ends of the text. inside: tokens
+    that close a key, by what they add to it; others: those with a backslash before the quote. opening: tokens that hold
+    a key from where keys begin, by this key; and others. further: tokens that may close a key which they begin behind a
+    mark of their own. ends: of those that may close a string by a quote without a backslash before it, the fewest
+    characters that they have before the quote, and what they have from there on.
     """
 
     @staticmethod
@@ -407,8 +407,9 @@ _NOT_ASKED = Ending(-1, 2**31, None)
 class Memory:
     """What the texts read so far have left behind, numbered. Odd numbers: every token counts, not only one with marks.
 
-    Numbers stand for places; inside a key, or a string that is kept, they stand for (a number before, the text since)
-    until the place is asked for. Threads may share it: a number is known only when what it stands for is.
+    Numbers stand for places. Until the place is asked for they stand, inside a key or a string that is kept, for (a
+    number before, the text since); behind a key for (its object, the key, what the token does). Threads may share it:
+    a number is known only when what it stands for is.
     """
 
     def __init__(self, checks: Checks, tokens: Tokens) -> None:
@@ -421,6 +422,7 @@ class Memory:
         self.harmless = harmless.tobytes() if self.keeps else self.marks.quoteless
         self._places: dict[int, Place] = {}
         self._lazy: dict[int, tuple[int, bytes]] = {}
+        self._closed: dict[int, tuple[Frame, bytes, Effect]] = {}
         self._numbers: dict[Place, int] = {}
         self._after: dict[int, int] = {}
         self._refused: dict[int, list[int]] = {}
@@ -481,6 +483,8 @@ class Memory:
         if token in marks.first:
             return self.after(memory, marks.first[token])
         place = self._places.get(memory)
+        if place is None and not (marks.quiet[token] and memory in self._lazy):
+            place = self.place(memory)
         if marks.quiet[token] and (place is None or place.where in (STRING, KEY)):
             begun, text = self._lazy.get(memory, (memory, b""))
             if len(text) > PIECE:
@@ -488,8 +492,7 @@ class Memory:
             number = self._new(watchful=True)
             self._lazy[number] = begun, text + marks.tokens[token]
             return number
-        if place is None:
-            place = self.place(memory)
+        assert place is not None
         effect = None if self.keeps else marks.effect(token, place)
         if effect is not None:
             return self._affect(place, effect)
@@ -498,17 +501,16 @@ class Memory:
 
     def _affect(self, place: Place, effect: Effect) -> int:
         """The number after an effect, without reading."""
-        (frame, _, before), (closes, ups, opens, where, text) = place, effect
-        if closes is not None:
-            key, before = written(before + closes), b""
-            if frame.keys and key in frame.keys:
-                return REFUSED
-            frame = self.scanner.with_key(frame, key)
-        for _ in range(ups):
-            frame = frame.up or frame
-        for is_array in opens:
-            frame = self.scanner.opened(frame, is_array)
-        return self._number(Place(frame, where, before + text))
+        if effect.closes is None:
+            return self._number(_moved(self.scanner, place.frame, place.text, effect))
+        key = place.text + effect.closes
+        if b"\\" in key:
+            key = written(key)
+        if place.frame.keys and key in place.frame.keys:
+            return REFUSED
+        number = self._new(watchful=effect.where in (KEY, ESCAPE, KEY_ESCAPE))
+        self._closed[number] = place.frame, key, effect
+        return number
 
     def _number(self, place: Place) -> int:
         known = self._numbers.get(place)
@@ -524,7 +526,10 @@ class Memory:
     def place(self, memory: int) -> Place:
         """The place that a number stands for."""
         known = self._places.get(memory)
-        if known is None:
+        if known is None and memory in self._closed:
+            frame, key, effect = self._closed[memory]
+            known = self._places[memory] = _moved(self.scanner, self.scanner.with_key(frame, key), b"", effect)
+        elif known is None:
             at, since = self._lazy[memory]
             if at not in self._places:
                 pieces = [since]
@@ -579,6 +584,15 @@ class Memory:
 def _least_characters(text: bytes) -> int:
     """Of a string of which so much is written."""
     return 0 if b"\\" in text else len(text.decode(errors="ignore"))
+
+
+def _moved(scanner: Scanner, frame: Frame, text: bytes, effect: Effect) -> Place:
+    """The place after an effect, the key that it closes apart."""
+    for _ in range(effect.ups):
+        frame = frame.up or frame
+    for is_array in effect.opens:
+        frame = scanner.opened(frame, is_array)
+    return Place(frame, effect.where, text + effect.text)
 
 
 class Checked:
