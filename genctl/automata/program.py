@@ -130,8 +130,8 @@ class _Lists(NamedTuple):
         """Append the nodes and operations that are not listed yet."""
         for begin in range(len(self.nodes) // kernels.NODE_WIDTH, len(nfa.nodes), LISTED):
             self._list(nfa.nodes[begin : begin + LISTED])
-        for op in nfa.operations[len(self.operations) // kernels.OPERATION_WIDTH :]:
-            self.operations.extend(_ROWS[type(op)](op))
+        new = nfa.operations[len(self.operations) // kernels.OPERATION_WIDTH :]
+        self.operations.extend(array("i", [*chain.from_iterable([_ROWS[type(op)](op) for op in new])]))
 
     def _list(self, new: list[Node]) -> None:
         moves, operations, flags, _ = zip(*new, strict=True)

@@ -253,9 +253,9 @@ class _Layer(DynamicLayer):  # type: ignore[misc]  # transformers is untyped
         """(n, heads, k, dim) -> (n, heads, p + k, dim)."""
         owner = self._pass
         row, place, slots, _ = owner.indices(keys.device)
-        owner.store.write(
-            self._layer, slots, keys.transpose(0, 1)[:, row, place], values.transpose(0, 1)[:, row, place]
-        )
+        where = (slice(None), 0) if keys.shape[2] == 1 else (row, place)  # all of them: a view, which takes less time
+        new = (tensor.transpose(0, 1)[(slice(None), *where)] for tensor in (keys, values))
+        owner.store.write(self._layer, slots, *new)
         self._length += keys.shape[-2]
         if owner.past == 0:
             return keys, values

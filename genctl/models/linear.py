@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import torch
 from numba import config
 from torch.nn import functional
@@ -40,7 +41,7 @@ class Linear(torch.nn.Linear):
             and _plain(weight)
             and (_plain(bias) if bias is not None else "bias" in own)
             and input.shape[-1:] == weight.shape[1:]
-            and (weight.is_contiguous() or weight.t().is_contiguous())  # others take oneDNN a hundred times as long
+            and _dense(weight)  # others take oneDNN a hundred times as long
             and (count := input.numel())
         ):
             ours = count <= FEW * input.shape[-1] and torch.get_num_threads() == 1 and not config.DISABLE_JIT
@@ -147,22 +148,31 @@ def _check_packable(weight: torch.Tensor) -> None:
 
 
 def _few_rows(given: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """For a weight whose rows, or whose columns, lie side by side."""
-    (size, width), product = weight.shape, given.new_empty(given.shape[:-1] + weight.shape[:1])
-    rows, matrix = given.contiguous().view(-1, width).numpy(), weight.detach()
-    out = product.view(len(rows), size).numpy()
-    if matrix.is_contiguous():
-        multiply_rows(rows, matrix.numpy(), out)
+    """For a weight whose rows, or whose columns, lie side by side. NumPy shapes arrays in half of the time."""
+    rows, matrix = given.contiguous().numpy(), weight.detach().numpy()
+    size, width = matrix.shape
+    found = np.empty((*rows.shape[:-1], size), np.float32)
+    rows = rows.reshape(-1, width)
+    out = found.reshape(len(rows), size)
+    if matrix.flags.c_contiguous:
+        multiply_rows(rows, matrix, out)
     elif len(rows) == 1:
-        multiply_columns_once(rows[0], matrix.t().numpy(), out[0])
+        multiply_columns_once(rows[0], matrix.T, out[0])
     else:
-        multiply_columns(rows, matrix.t().numpy(), out)
+        multiply_columns(rows, matrix.T, out)
+    product = torch.from_numpy(found)
     return product if bias is None else product.add_(bias)
 
 
 def _product(given: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     product: torch.Tensor = torch.ops.mkldnn._linear_pointwise.default(given.contiguous(), weight, bias, "none", [], "")
     return product
+
+
+def _dense(matrix: torch.Tensor) -> bool:
+    """Whether its rows, or its columns, lie end to end in memory."""
+    height, width = matrix.shape
+    return matrix.stride() in ((width, 1), (1, height))
 
 
 def _followed() -> bool:
