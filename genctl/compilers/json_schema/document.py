@@ -125,7 +125,9 @@ class Documents:
             if part.pointer not in self._warned:
                 self._warned.add(part.pointer)
                 for pointer in (part.pointer, *self._others.get(part.pointer, ())):
-                    check(pointer, self._value(pointer), resource.draft)
+                    written = self.schema(pointer)
+                    assert isinstance(written, dict), "places that say the same are of one type"
+                    check(pointer, written, resource.draft)
             words = telling(schema, resource.draft)
             known = {word: value for word, value in schema.items() if word in words}
             scope = part.scope
