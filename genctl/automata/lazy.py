@@ -44,6 +44,7 @@ class LazyAutomaton(ABC, Generic[K]):
         self._next = np.full((16, len(self._byte_of)), UNKNOWN, np.int32)
         self._accepting = np.zeros(16, np.bool_)
         self._next[DEAD] = DEAD
+        self._machine = self._of_tables()
         self._keys: list[K | None] = [None]
         self._ids: dict[K, int] = {}
         self._distances: list[int | None] = [UNREACHABLE]
@@ -76,7 +77,7 @@ class LazyAutomaton(ABC, Generic[K]):
 
     @property
     def machine(self) -> Machine:
-        return Machine(self._next, self._classes, self._accepting, *self._no_program)
+        return self._machine
 
     def extend(self, status: int) -> None:
         state, column = self._no_program[2][[MISS_ROW, MISS_COLUMN]].tolist()
@@ -142,6 +143,10 @@ class LazyAutomaton(ABC, Generic[K]):
         rows = len(self._next)
         self._next = np.concatenate([self._next, np.full_like(self._next, UNKNOWN)])
         self._accepting = np.concatenate([self._accepting, np.zeros(rows, np.bool_)])
+        self._machine = self._of_tables()
+
+    def _of_tables(self) -> Machine:
+        return Machine(self._next, self._classes, self._accepting, *self._no_program)
 
     def _completable(self, state: int) -> int:
         return DEAD if self.distance(state) == UNREACHABLE else state

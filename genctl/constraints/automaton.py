@@ -24,11 +24,12 @@ from genctl.constraints.base import words
 from genctl.constraints.fewest import FewestTokens
 from genctl.constraints.loops import LoopSummaries, LoopSummary
 from genctl.constraints.staying import Stays
+from genctl.kernels.addresses import addresses
 from genctl.kernels.automaton import BYTE, mark_again, mark_from, run_known, run_one
 from genctl.kernels.configurations import FULL
 from genctl.kernels.loops import IN_LOOP, SETTLED, mark_leaving, mark_loop, mark_plain, next_loop
 from genctl.kernels.masks import digest, equal
-from genctl.kernels.records import I64, U32, Bool, Plain, TokenBytes, TokenTrie
+from genctl.kernels.records import I64, U32, Bool, Machine, TokenBytes, TokenTrie
 from genctl.kernels.rejection import ALLOWED, check_tokens
 from genctl.kernels.staying import clear_tokens
 from genctl.trie import Tokens
@@ -58,6 +59,7 @@ class AutomatonConstraint:
         self._size = len(vocabulary)
         self._held = set[int]() if self._engine is None else self._engine.held
         self._generation = self._builder.generation
+        self._place()
 
     @property
     def token_bytes(self) -> TokenBytes:
@@ -105,8 +107,10 @@ class AutomatonConstraint:
         known = self._targets.get(state * self._size + token)
         if known is not None:
             return known
-        machine, flat = self._builder.machine, self._bytes
-        target: int = run_known(machine.next, machine.classes, flat.data, flat.offset, state, token)
+        machine, places = self._placed
+        if machine is not self._builder.machine:
+            machine, places = self._located()
+        target: int = run_known(places, state, token)
         if target < 0:
             target = self._run(state, token)
         if len(self._targets) >= TARGETS:
@@ -114,13 +118,25 @@ class AutomatonConstraint:
         self._targets[state * self._size + token] = target
         return target
 
+    def _located(self) -> tuple[Machine, I64]:
+        """(the machine, the places of its arrays and those of the tokens). Who uses the places holds the machine."""
+        if self._placed[0] is not self._builder.machine:
+            self._place()
+        return self._placed
+
+    def _place(self) -> None:
+        machine = self._builder.machine
+        self._placed = machine, addresses((*machine, *self._bytes))
+
     def _run(self, state: int, token: int) -> int:
         with self._shared.lock:
             self.make_room()
-            builder, flat = self._builder, self._bytes
-            while (target := run_one(*builder.machine, *flat, state, token)) < 0:
-                builder.extend(target)
-        return target
+            while True:
+                _machine, places = self._located()
+                target: int = run_one(places, state, token)
+                if target >= 0:
+                    return target
+                self._builder.extend(target)
 
     def make_room(self) -> None:
         """Before kernels build states: forget those that nobody holds if there is little room for more."""
@@ -183,10 +199,8 @@ class AutomatonConstraint:
     def _mark_plain(self, state: int, out: U32) -> bool:
         """False, and nothing marked, if the state has an item in a loop."""
         shared = self._shared
-        machine: Plain = tuple(self._builder.machine)
-        byte: int = mark_plain(
-            shared.trie, machine, state, shared.nothing, out, *shared.scratch, shared.found, *shared.settled
-        )
+        _machine, places = self._located()
+        byte: int = mark_plain(shared.walk, places, state, out)
         if byte == SETTLED:
             self._mark_settled(state, out)
         elif 0 <= byte < 256:
@@ -207,10 +221,14 @@ class AutomatonConstraint:
 
     def _mark_from(self, trie: TokenTrie, state: int, byte: int, out: U32, skipped: Bool | None = None) -> None:
         """Mark the tokens of the trie that begin with a byte or a larger one that is not skipped."""
-        scratch, builder = self._shared.scratch, self._builder
-        plain, skipped = tuple(trie), self._shared.nothing if skipped is None else skipped
-        while (byte := mark_from(plain, tuple(builder.machine), state, byte, skipped, out, *scratch)) < 256:
-            builder.extend(FULL)
+        scratch, plain = self._shared.scratch, tuple(trie)
+        skipped = self._shared.nothing if skipped is None else skipped
+        while True:
+            _machine, places = self._located()
+            byte = mark_from(plain, places, state, byte, skipped, out, *scratch)
+            if byte == 256:
+                break
+            self._builder.extend(FULL)
         if scratch[2][0]:
             self._mark_missed(trie, out)
 
@@ -279,11 +297,12 @@ class AutomatonConstraint:
         self, state: int, summary: LoopSummary, left: int | None, leaving: TokenTrie, out: U32
     ) -> None:
         shared, builder = self._shared, self._builder
-        trie, rest, inside = shared.trie, tuple(leaving), summary.inside(left)
-        round_, begins = summary.round, summary.begins
-        while (
-            status := mark_loop(trie, rest, tuple(builder.machine), round_, begins, inside, state, out, *shared.scratch)
-        ) < 0:
+        rest, inside = tuple(leaving), summary.inside(left)
+        while True:
+            _machine, places = self._located()
+            status = mark_loop(shared.walk, rest, places, summary.round, summary.begins, inside, state, out)
+            if status >= 0:
+                break
             builder.extend(status)
             shared.count[0] = 0
         if status:
@@ -319,7 +338,6 @@ class _Shared:
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.tokens = Tokens.of(vocabulary)
         self.summaries = LoopSummaries(self.tokens)
-        self.trie: Plain = tuple(self.tokens.trie)
         lengths = np.diff(self.tokens.bytes.offset)
         self.silent = frozenset(np.flatnonzero((lengths == 0) | self.tokens.bytes.eos).tolist())
         self.found = np.empty(6, np.int64)
@@ -334,6 +352,7 @@ class _Shared:
         self.count = np.zeros(1, np.int64)
         path = np.zeros(self.tokens.depth + 1, np.int32)
         self.scratch = path, np.zeros((len(self.tokens.trie.node), 2), np.int32), self.count
+        self.walk = addresses((*self.tokens.trie, *self.scratch, self.nothing, self.found, *self.settled))
         self._kept: deque[tuple[ref[AutomatonConstraint], int]] = deque()
         self._distinct: WeakValueDictionary[int, U32] = WeakValueDictionary()
 

@@ -6,6 +6,7 @@ if state < 0: automaton.extend(state)               # something only Python can 
 
 from __future__ import annotations
 
+from genctl.kernels.addresses import machine_at, tokens_at
 from genctl.kernels.compiled import inlined, kernel, making_kernel, wide
 from genctl.kernels.configurations import FULL, fill_row, step
 from genctl.kernels.records import DEAD, I32, I64, U8, U32, UNKNOWN, Bool, Machine, Plain, TokenBytes, TokenTrie
@@ -15,10 +16,11 @@ BYTE, DEPTH, END, TOKEN = range(4)
 
 
 @kernel
-def run_known(next_: I32, classes: U8, data: U8, offset: I64, state: int, token: int) -> int:
-    """The state after the token, UNKNOWN where a transition is not built. Few arguments: it is called most."""
-    for i in range(offset[token], offset[token + 1]):
-        state = next_[state, classes[data[i]]]
+def run_known(places: I64, state: int, token: int) -> int:
+    """The state after the token, UNKNOWN where a transition is not built. places: see addresses.py."""
+    machine, tokens = machine_at(places), tokens_at(places)
+    for i in range(tokens.offset[token], tokens.offset[token + 1]):
+        state = machine.next[state, machine.classes[tokens.data[i]]]
         if state <= DEAD:
             break
     return wide(state)
@@ -44,22 +46,9 @@ def run_token(machine: Machine, tokens: TokenBytes, state: int, token: int) -> i
 
 
 @kernel
-def run_one(
-    next_: I32,
-    classes: U8,
-    accepting: Bool,
-    code: I32,
-    heap: I32,
-    head: I64,
-    data: U8,
-    offset: I64,
-    eos: Bool,
-    state: int,
-    token: int,
-) -> int:
-    """`run_token` for Python: fields of records cost less to pass one by one."""
-    machine = Machine(next_, classes, accepting, code, heap, head)
-    return run_token(machine, TokenBytes(data, offset, eos), state, token)
+def run_one(places: I64, state: int, token: int) -> int:
+    """`run_token` for Python."""
+    return run_token(machine_at(places), tokens_at(places), state, token)
 
 
 @inlined
@@ -127,7 +116,7 @@ def mark_tokens(
 @kernel
 def mark_from(
     trie: Plain,
-    machine: Plain,
+    places: I64,
     state: int,
     byte: int,
     skipped: Bool,
@@ -137,7 +126,7 @@ def mark_from(
     count: I64,
 ) -> int:
     """`mark_tokens` for Python."""
-    return mark_tokens(TokenTrie(*trie), Machine(*machine), state, byte, skipped, out, path, missed, count)
+    return mark_tokens(TokenTrie(*trie), machine_at(places), state, byte, skipped, out, path, missed, count)
 
 
 @kernel

@@ -10,6 +10,7 @@ byte that no round can begin with.
 
 from __future__ import annotations
 
+from genctl.kernels.addresses import machine_at, scratch_at, sought_at, trie_at
 from genctl.kernels.automaton import BYTE, DEPTH, END, TOKEN, after, mark_subtree, mark_tokens
 from genctl.kernels.compiled import kernel, wide
 from genctl.kernels.configurations import (
@@ -191,54 +192,35 @@ def behind_loop(
 
 
 @kernel
-def mark_plain(
-    trie: Plain,
-    machine: Plain,
-    state: int,
-    skipped: Bool,
-    out: U32,
-    path: I32,
-    missed: I32,
-    count: I64,
-    found: I64,
-    enters: Bool,
-    stays: Bool,
-) -> int:
+def mark_plain(walk: I64, places: I64, state: int, out: U32) -> int:
     """`mark_tokens` for Python, unless the state has a loop item (IN_LOOP; found as `next_loop` has it) or `settles`
-    (SETTLED).
+    (SETTLED). walk, places: see addresses.py.
     """
-    automaton = Machine(*machine)
+    automaton = machine_at(places)
+    path, missed, count = scratch_at(walk)
+    skipped, found, enters, stays = sought_at(walk)
     if next_loop(automaton.code, automaton.heap, automaton.head, state, wide(-1), found):
         return IN_LOOP
     if settles(automaton, state, enters, stays):
         return SETTLED
-    return mark_tokens(TokenTrie(*trie), automaton, state, wide(0), skipped, out, path, missed, count)
+    return mark_tokens(trie_at(walk), automaton, state, wide(0), skipped, out, path, missed, count)
 
 
 @kernel
 def mark_loop(
-    trie: Plain,
-    leaving: Plain,
-    machine: Plain,
-    round_: U8,
-    begins: Bool,
-    inside: U32,
-    state: int,
-    out: U32,
-    path: I32,
-    missed: I32,
-    count: I64,
+    walk: I64, leaving: Plain, places: I64, round_: U8, begins: Bool, inside: U32, state: int, out: U32
 ) -> int:
     """The mask between two rounds of a loop behind which only other bytes can be read than those that begin a round.
 
-    inside: the tokens that stay in the loop; leaving, round_: see `mark_leaving`. Returns 0; 1 where nodes of `trie`
+    inside: the tokens that stay in the loop; leaving, round_: see `mark_leaving`. Returns 0; 1 where nodes of the trie
     were missed, which comes before `mark_leaving`; or what the automaton has to be extended with before all is done
     again.
     """
-    automaton = Machine(*machine)
+    automaton = machine_at(places)
+    path, missed, count = scratch_at(walk)
     for i in range(out.shape[0]):
         out[i] = inside[i]
-    if mark_tokens(TokenTrie(*trie), automaton, state, wide(0), begins, out, path, missed, count) < 256:
+    if mark_tokens(trie_at(walk), automaton, state, wide(0), begins, out, path, missed, count) < 256:
         return FULL
     if count[0] > 0:
         return 1
