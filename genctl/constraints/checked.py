@@ -482,21 +482,22 @@ class Memory:
         marks = self.marks
         if token in marks.first:
             return self.after(memory, marks.first[token])
-        place = self._places.get(memory)
-        if place is None and not (marks.quiet[token] and memory in self._lazy):
+        begun = self._lazy.get(memory) if marks.quiet[token] else None
+        if begun is None:
             place = self.place(memory)
-        if marks.quiet[token] and (place is None or place.where in (STRING, KEY)):
-            begun, text = self._lazy.get(memory, (memory, b""))
-            if len(text) > PIECE:
-                begun, text = memory, b""
-            number = self._new(watchful=True)
-            self._lazy[number] = begun, text + marks.tokens[token]
-            return number
-        assert place is not None
-        effect = None if self.keeps else marks.effect(token, place)
+            if not marks.quiet[token] or place.where not in (STRING, KEY):
+                return self._read(place, token)
+            begun = memory, b""
+        at, since = begun if len(begun[1]) <= PIECE else (memory, b"")
+        number = self._new(watchful=True)
+        self._lazy[number] = at, since + marks.tokens[token]
+        return number
+
+    def _read(self, place: Place, token: int) -> int:
+        effect = None if self.keeps else self.marks.effect(token, place)
         if effect is not None:
             return self._affect(place, effect)
-        after = self.scanner.read(place, marks.tokens[token])
+        after = self.scanner.read(place, self.marks.tokens[token])
         return REFUSED if after is None else self._number(after)
 
     def _affect(self, place: Place, effect: Effect) -> int:
