@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -206,12 +207,16 @@ class _Run:
 
 def _plan(sampler: AWRS, constraint: Constraint, language: _Language | None) -> tuple[I64, int]:
     """The kernel's plan, and after how many refused tokens it asks for something better than to go on."""
+    asking = 2 if language is None else int(language.constraint is not constraint)
+    return _planned(sampler, isinstance(constraint, Compiled), isinstance(constraint, Checked), asking)
+
+
+@lru_cache(64)
+def _planned(sampler: AWRS, compiled: bool, checked: bool, asking: int) -> tuple[I64, int]:
     geometric, forever = sampler.estimator == "geometric", sampler.max_rejects is None
-    compiled = isinstance(constraint, Compiled)
-    masks = isinstance(constraint, AutomatonConstraint | Budget) and forever and not (sampler.tail or geometric)
+    masks = compiled and not checked and forever and not (sampler.tail or geometric)
     tail = sampler.tail or (COMPILED_TAIL if compiled else TAIL_IN_PYTHON)
     rejects = rejection.NEVER if sampler.max_rejects is None else sampler.max_rejects
-    asking = 2 if language is None else int(language.constraint is not constraint)
     ahead = 1 if geometric or compiled else 1 + tail
     cut = CUT if masks else LATE_CUT if compiled else PATIENCE
     if geometric or rejects <= LATE_CUT:

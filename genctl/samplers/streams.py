@@ -57,8 +57,8 @@ def seeded(seed: int, rows: Sequence[tuple[int, ...]]) -> Streams:
 
 
 def of(rng: Generator, count: int) -> Streams:
-    """Streams that a generator begins; it moves on."""
-    return Streams(np.frombuffer(rng.bytes(8 * count), np.uint64).copy())  # which may be written, as kernels expect
+    """Streams that a generator (of 64 bits a number, as numpy's default) begins; it moves on."""
+    return Streams(rng.bit_generator.random_raw(count))
 
 
 def _mixed(values: U64) -> U64:
