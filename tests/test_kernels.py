@@ -21,7 +21,7 @@ from genctl.compilers.json_schema.words import Names
 from genctl.compilers.regex import compile_regex
 from genctl.constraints.base import pack
 from genctl.kernels import configurations, rejection
-from genctl.kernels.addresses import addresses
+from genctl.kernels.addresses import reading_places
 from genctl.kernels.automaton import DEPTH, END, run_known, run_token
 from genctl.kernels.cover import child, next_masses
 from genctl.kernels.resampling import inverse_cdf
@@ -88,7 +88,7 @@ def test_running_a_token_is_stepping_through_its_bytes(texts, pattern):
             automaton.extend(state)
             state = run_token(automaton.machine, flat, automaton.start, token)
         machine = automaton.machine
-        assert run_known(addresses((*machine, *flat)), automaton.start, token) == state
+        assert run_known(reading_places(machine, flat), automaton.start, token) == state
         expected = automaton.start
         for byte in vocabulary.tokens[token]:
             expected = automaton.step(expected, byte)

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache, reduce
 from operator import or_
-from typing import Any, NamedTuple, NoReturn, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from genctl.automata.base import Automaton
 from genctl.automata.expressions import (
@@ -262,7 +262,10 @@ class NFA:
     # -- `_build(expression, after)` is the node that reads the expression and goes on like the node after
 
     def _build(self, expression: Expression, after: Node) -> Node:
-        return _BUILD[type(expression)](self, expression, after)
+        build = _BUILD.get(type(expression))
+        if build is None:
+            raise TypeError(f"{expression!r} is not an expression")
+        return build(self, expression, after)
 
     def _bytes(self, expression: Bytes, after: Node) -> Node:
         return ((self._number(after), byte_set(expression.ranges)),), (), 0, ()
@@ -294,7 +297,7 @@ class NFA:
 
     def _concat(self, expression: Concat, after: Node) -> Node:
         for part in reversed(expression.parts):
-            after = _BUILD[type(part)](self, part, after)
+            after = self._build(part, after)
         return after
 
     def _union(self, expression: Union, after: Node) -> Node:
@@ -306,7 +309,7 @@ class NFA:
 
     def _new_union(self, expression: Union, after: Node) -> Node:
         texts = [part.text for part in expression.parts if type(part) is Literal]
-        found = [_BUILD[type(part)](self, part, after) for part in expression.parts if type(part) is not Literal]
+        found = [self._build(part, after) for part in expression.parts if type(part) is not Literal]
         found += self._texts(texts, after)
         if any(type(part) is Call and part.here for part in expression.parts):
             return reduce(self._overlaid, found)
@@ -458,14 +461,8 @@ _BLANK: dict[str, Any] = {
     "_loops": {},
     "_traits": {},
 }
-
-
-class _Builders(dict[type, "Callable[[NFA, Any, Node], Node]"]):
-    def __missing__(self, kind: type) -> NoReturn:
-        raise TypeError(f"{kind.__name__} is no expression")
-
-
-_BUILD = _Builders(
+_BUILD = cast(
+    "dict[type, Callable[[NFA, Any, Node], Node]]",
     {
         Bytes: NFA._bytes,
         Literal: NFA._literal,

@@ -131,7 +131,7 @@ class _Lists(NamedTuple):
         for begin in range(len(self.nodes) // kernels.NODE_WIDTH, len(nfa.nodes), LISTED):
             self._list(nfa.nodes[begin : begin + LISTED])
         new = nfa.operations[len(self.operations) // kernels.OPERATION_WIDTH :]
-        self.operations.extend(array("i", [*chain.from_iterable([_ROWS[type(op)](op) for op in new])]))
+        self.operations.extend(chain.from_iterable(_ROWS[type(op)](op) for op in new))
 
     def _list(self, new: list[Node]) -> None:
         moves, operations, flags, _ = zip(*new, strict=True)

@@ -24,7 +24,7 @@ from genctl.constraints.base import words
 from genctl.constraints.fewest import FewestTokens
 from genctl.constraints.loops import LoopSummaries, LoopSummary
 from genctl.constraints.staying import Stays
-from genctl.kernels.addresses import addresses
+from genctl.kernels.addresses import reading_places, walking_places
 from genctl.kernels.automaton import BYTE, mark_again, mark_from, run_known, run_one
 from genctl.kernels.configurations import FULL
 from genctl.kernels.loops import IN_LOOP, SETTLED, mark_leaving, mark_loop, mark_plain, next_loop
@@ -126,7 +126,7 @@ class AutomatonConstraint:
 
     def _place(self) -> None:
         machine = self._builder.machine
-        self._placed = machine, addresses((*machine, *self._bytes))
+        self._placed = machine, reading_places(machine, self._bytes)
 
     def _run(self, state: int, token: int) -> int:
         with self._shared.lock:
@@ -352,7 +352,7 @@ class _Shared:
         self.count = np.zeros(1, np.int64)
         path = np.zeros(self.tokens.depth + 1, np.int32)
         self.scratch = path, np.zeros((len(self.tokens.trie.node), 2), np.int32), self.count
-        self.walk = addresses((*self.tokens.trie, *self.scratch, self.nothing, self.found, *self.settled))
+        self.walk = walking_places(self.tokens.trie, *self.scratch, self.nothing, self.found, *self.settled)
         self._kept: deque[tuple[ref[AutomatonConstraint], int]] = deque()
         self._distinct: WeakValueDictionary[int, U32] = WeakValueDictionary()
 

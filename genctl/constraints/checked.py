@@ -8,10 +8,11 @@ The automaton reads the text; beside it goes a *memory* of the text: which conta
 and, where values are judged (compilers/json_schema/partial.py), what they hold. A token is refused as soon as what it
 writes cannot become valid, and the text is complete only if every judge says that its value is valid.
 
-Texts with the same keys share a memory, and most tokens leave it as it is: those without any of `"\\{}[],`, unless they
-are a part of a key. Nothing is looked ahead at: where all ways out of a place are refused, the text meets a dead end
-there (`{"a": 1,` where "a" is the only name that the rule allows), as it does under a predicate. So with a budget of
-tokens: the automaton's texts end in time, and one whose last way to do so is refused here ends in a dead end.
+Texts with the same keys in the same order share a memory, and most tokens leave it as it is: those without any of
+`"\\{}[],`, unless they are a part of a key. Nothing is looked ahead at: where all ways out of a place are refused, the
+text meets a dead end there (`{"a": 1,` where "a" is the only name that the rule allows), as it does under a predicate.
+So with a budget of tokens: the automaton's texts end in time, and one whose last way to do so is refused here ends in a
+dead end.
 """
 
 from __future__ import annotations
@@ -106,6 +107,7 @@ class Frame:
 # Where a text is: before a value; before a key; behind a value; in a string, a key, a number or literal; behind the
 # backslash in a string, in a key.
 VALUE, KEY_NEXT, BEHIND, STRING, KEY, SCALAR, ESCAPE, KEY_ESCAPE = range(8)
+WATCHED = KEY, ESCAPE, KEY_ESCAPE  # where every token counts
 BEHIND_BACKSLASH = {STRING: ESCAPE, KEY: KEY_ESCAPE}
 BEFORE_BACKSLASH = {ESCAPE: STRING, KEY_ESCAPE: KEY}
 
@@ -187,6 +189,8 @@ class Scanner:
             return frame, BEHIND
         return self._with_value(frame.up, _closed(frame) if self.keeps else None), BEHIND
 
+    # Where values are not kept, one frame is enough for all texts that come to it in the same way.
+
     def opened(self, frame: Frame, is_array: bool) -> Frame:
         if self.keeps:
             return Frame(frame, None if is_array else _NO_KEYS)
@@ -196,7 +200,6 @@ class Scanner:
         return known
 
     def with_key(self, frame: Frame, key: bytes) -> Frame:
-        """Without values, one frame is enough for all texts that come to it in the same way."""
         if self.keeps:
             return Frame(frame.up, (frame.keys or _NO_KEYS) | {key}, frame.values, key.decode(errors="surrogatepass"))
         known = self._frames.get((frame, key))
@@ -422,7 +425,7 @@ class Memory:
         self.harmless = harmless.tobytes() if self.keeps else self.marks.quoteless
         self._places: dict[int, Place] = {}
         self._lazy: dict[int, tuple[int, bytes]] = {}
-        self._closed: dict[int, tuple[Frame, bytes, Effect]] = {}
+        self._behind_keys: dict[int, tuple[Frame, bytes, Effect]] = {}
         self._numbers: dict[Place, int] = {}
         self._after: dict[int, int] = {}
         self._refused: dict[int, list[int]] = {}
@@ -503,20 +506,26 @@ class Memory:
     def _affect(self, place: Place, effect: Effect) -> int:
         """The number after an effect, without reading."""
         if effect.closes is None:
-            return self._number(_moved(self.scanner, place.frame, place.text, effect))
-        key = place.text + effect.closes
-        if b"\\" in key:
-            key = written(key)
+            return self._number(self._moved(place.frame, place.text, effect))
+        key = written(place.text + effect.closes)
         if place.frame.keys and key in place.frame.keys:
             return REFUSED
-        number = self._new(watchful=effect.where in (KEY, ESCAPE, KEY_ESCAPE))
-        self._closed[number] = place.frame, key, effect
+        number = self._new(watchful=effect.where in WATCHED)
+        self._behind_keys[number] = place.frame, key, effect
         return number
+
+    def _moved(self, frame: Frame, text: bytes, effect: Effect) -> Place:
+        """The place after an effect, the key that it closes apart."""
+        for _ in range(effect.ups):
+            frame = frame.up or frame
+        for is_array in effect.opens:
+            frame = self.scanner.opened(frame, is_array)
+        return Place(frame, effect.where, text + effect.text)
 
     def _number(self, place: Place) -> int:
         known = self._numbers.get(place)
         if known is None:
-            known = self._new(watchful=self.keeps or place.where in (KEY, ESCAPE, KEY_ESCAPE))
+            known = self._new(watchful=self.keeps or place.where in WATCHED)
             self._places[known] = place
             self._numbers[place] = known
         return known
@@ -527,9 +536,9 @@ class Memory:
     def place(self, memory: int) -> Place:
         """The place that a number stands for."""
         known = self._places.get(memory)
-        if known is None and memory in self._closed:
-            frame, key, effect = self._closed[memory]
-            known = self._places[memory] = _moved(self.scanner, self.scanner.with_key(frame, key), b"", effect)
+        if known is None and memory in self._behind_keys:
+            frame, key, effect = self._behind_keys[memory]
+            known = self._places[memory] = self._moved(self.scanner.with_key(frame, key), b"", effect)
         elif known is None:
             at, since = self._lazy[memory]
             if at not in self._places:
@@ -585,15 +594,6 @@ class Memory:
 def _least_characters(text: bytes) -> int:
     """Of a string of which so much is written."""
     return 0 if b"\\" in text else len(text.decode(errors="ignore"))
-
-
-def _moved(scanner: Scanner, frame: Frame, text: bytes, effect: Effect) -> Place:
-    """The place after an effect, the key that it closes apart."""
-    for _ in range(effect.ups):
-        frame = frame.up or frame
-    for is_array in effect.opens:
-        frame = scanner.opened(frame, is_array)
-    return Place(frame, effect.where, text + effect.text)
 
 
 class Checked:

@@ -13,7 +13,7 @@ from threading import current_thread, main_thread
 from typing import Any, TypeVar, cast
 
 import numpy as np
-from numba import config, njit
+from numba import config, extending, njit
 from numba.core import event
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -48,6 +48,11 @@ def contracting_kernel(function: F) -> F:
 def wrapping(decorate: Callable[[F], F]) -> Callable[[F], F]:
     """For sums and products of integers that go around; without a compiler numpy would warn of them."""
     return np.errstate(over="ignore") if config.DISABLE_JIT else decorate
+
+
+def intrinsic(function: Callable[..., Any]) -> Any:
+    """What kernels call and numba has no word for: a function of types, which writes it in LLVM's terms."""
+    return extending.intrinsic(function)
 
 
 # An int64, whatever int or constant was given: kernels are then compiled for one type each.

@@ -12,9 +12,8 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core.cgutils import get_or_insert_function
-from numba.extending import intrinsic
 
-from genctl.kernels.compiled import contracting_kernel, summing_kernel
+from genctl.kernels.compiled import contracting_kernel, intrinsic, summing_kernel
 from genctl.kernels.records import F32
 
 LINE = 16  # float32 in a line of the cache
@@ -97,7 +96,7 @@ def multiply_columns_once(given: F32, columns: F32, out: F32) -> None:
             out[i] += given[at] * columns[at, i]
 
 
-@intrinsic  # type: ignore[untyped-decorator]  # numba is not typed
+@intrinsic
 def prefetch(typing: Any, array: Any, index: Any) -> Any:
     """Fetch the line of a cache that holds an entry, counted in the order of memory; an index may be out of bounds."""
 

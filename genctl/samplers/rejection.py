@@ -213,6 +213,7 @@ def _plan(sampler: AWRS, constraint: Constraint, language: _Language | None) -> 
 
 @lru_cache(64)
 def _planned(sampler: AWRS, compiled: bool, checked: bool, asking: int) -> tuple[I64, int]:
+    """Of all steps of a kind, which only read it."""
     geometric, forever = sampler.estimator == "geometric", sampler.max_rejects is None
     masks = compiled and not checked and forever and not (sampler.tail or geometric)
     tail = sampler.tail or (COMPILED_TAIL if compiled else TAIL_IN_PYTHON)
