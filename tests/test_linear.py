@@ -58,14 +58,21 @@ def test_products_are_those_of_torch(data: st.DataObject, bias: bool, width: int
     same_products(layer, same, torch.randn(1, width).expand(6, width))
     with torch.inference_mode():
         torch.testing.assert_close(same(input=torch.ones(2, width)), layer(input=torch.ones(2, width)))
-    for rows in range(1, 8):
+    for rows in (*range(1, 12), linear.FEW, linear.FEW + 1):
         same_products(layer, same, torch.randn(rows, width))
     same.weight = layer.weight  # its rows side by side, as where embeddings have it too
-    for rows in range(1, 8):
+    for rows in (*range(1, 12), linear.FEW, linear.FEW + 1):
         same_products(layer, same, torch.randn(rows, width))
     for cut in (torch.randn(2 * out, 2 * width)[::2, 1::2], torch.randn(1, width).expand(out, width)):
         layer.weight, same.weight = torch.nn.Parameter(cut), torch.nn.Parameter(cut)
         same_products(layer, same, torch.randn(4, width))
+
+
+@pytest.mark.parametrize("out", [640, 641, 1300])
+def test_products_are_those_of_torch_where_columns_are_multiplied_in_parts(out: int) -> None:
+    layer, same = arranged(19, out)
+    for rows in (1, 2, 5, 16, 24):
+        same_products(layer, same, torch.randn(rows, 19))
 
 
 def test_numbers_that_are_none_go_on_as_in_torch() -> None:
