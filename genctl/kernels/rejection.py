@@ -229,9 +229,9 @@ def judge(work: I64, mass: F64, plan: I64, token: int, weight: float, left: floa
     weight: the token's; left: of all that was not drawn before it. Until a token is allowed its predecessors only
     leave the sum. Behind the accepted one, with a the allowed mass seen so far, each further draw y gives the value
     a + left [y is allowed], whose mean is the whole allowed mass whatever was drawn before (Des Raj 1956). The
-    estimate is a mean of such values, whose shares are settled before their draws; the first half of the TAIL draws
-    only lessens what is left, unless hardly anything is. With TAIL = 1 this is the recursive estimator of AWRS (arXiv
-    2504.05410). At MAX_REJECTS - 1 refusals one plain draw ends the row.
+    estimate is a mean of such values, whose shares are settled before their draws: they grow with the number of the
+    draw, since less and less is left, and where hardly anything is, the next one has all that remains. With TAIL = 1
+    this is the recursive estimator of AWRS (arXiv 2504.05410). At MAX_REJECTS - 1 refusals one plain draw ends the row.
     """
     work[CHECKS] += 1
     if allowed:
@@ -249,12 +249,10 @@ def judge(work: I64, mass: F64, plan: I64, token: int, weight: float, left: floa
             return True
         return False
     work[BEHIND] += 1
-    rest = plan[TAIL] - work[BEHIND]
-    share = 0.0
-    if rest <= 0 or left <= NEAR * mass[SEEN]:
-        share = mass[SHARE]
-    elif wide(work[BEHIND]) > plan[TAIL] // 2:
-        share = mass[SHARE] / (rest + 1)
+    number, rest = wide(work[BEHIND]), plan[TAIL] - work[BEHIND]
+    share = mass[SHARE]
+    if rest > 0 and left > NEAR * mass[SEEN]:
+        share *= 2.0 * number / ((number + plan[TAIL]) * (rest + 1))
     mass[ESTIMATE] += share * (mass[SEEN] + (left if allowed else 0.0))
     mass[SPREAD] += (share * left) ** 2
     if allowed:
@@ -335,16 +333,20 @@ def judge_answers(weights: F32, blocks: F64, work: I64, mass: F64, asked: I64, m
 
 @kernel
 def put_question(
-    work: I64, asked: I64, masses: F64, plan: I64, token: int, weight: float, left: float, allowed: bool
+    work: I64, mass: F64, asked: I64, masses: F64, plan: I64, token: int, weight: float, left: float, allowed: bool
 ) -> bool:
-    """Ask about a token, unless the automaton has refused it; are there enough questions for one call?"""
+    """Ask about a token, unless the automaton has refused it; are there enough questions for one call?
+
+    There are where the row cannot need more, or may need no more: if all of them are allowed, hardly anything is left.
+    """
     i = wide(work[PENDING])
     asked[i, TOKEN] = token
     asked[i, VERDICT] = UNKNOWN if allowed else REFUSED
     masses[i, WEIGHT] = weight
     masses[i, LEFT] = left
     work[PENDING] += 1
-    return bool(wide(work[PENDING]) == plan[AHEAD])
+    most = wide(plan[AHEAD]) if work[CHOSEN] < 0 else plan[TAIL] - work[BEHIND]
+    return bool(i + 1 >= min(most, wide(plan[AHEAD])) or left <= NEAR * (mass[SEEN] + masses[0, LEFT] - left))
 
 
 @kernel
@@ -398,7 +400,7 @@ def awrs_row(
         if not plan[GEOMETRIC]:
             remove(weights, blocks, token)
         if work[PENDING] > 0 or (verdict == ALLOWED and plan[ASKING]):
-            if put_question(work, asked, masses, plan, token, weight, left, verdict == ALLOWED):
+            if put_question(work, mass, asked, masses, plan, token, weight, left, verdict == ALLOWED):
                 return ASKS
         elif judged(weights, blocks, work, mass, plan, token, weight, left, verdict == ALLOWED):
             return DONE

@@ -34,7 +34,7 @@ from genctl.samplers.streams import Streams
 
 CUT, LATE_CUT = 4, 16  # refused tokens after which rows of a compiled rule are drawn from its mask
 PATIENCE = 8  # refused tokens after which other rules are asked what all they refuse
-COMPILED_TAIL, TAIL_IN_PYTHON = 8, 3  # draws behind the accepted one
+COMPILED_TAIL, TAIL_IN_PYTHON = 8, 16  # draws behind the accepted one
 OF_MASKS = 2**40  # where the uniforms of rows drawn from masks begin
 
 Compiled = AutomatonConstraint | Budget | Checked  # whose masks are cheap
@@ -46,7 +46,7 @@ class AWRS:
 
     estimator: "recursive" draws without replacement until a token is allowed, then `tail` further ones, over which the
     weight is averaged (None: weights of compiled rules come from their masks, unless one more draw says nearly as much;
-    8 where compiled rules are checked by Python as well; 3 where Python has to be asked). "geometric" draws with
+    8 where compiled rules are checked by Python as well; 16 where Python has to be asked). "geometric" draws with
     replacement until `max_accepts` draws were allowed, and weights with the share of allowed ones. max_rejects: refused
     tokens (recursive) or refused draws (geometric) after which a particle gives up with weight 0, which keeps the
     weights unbiased; None never gives up.

@@ -22,6 +22,7 @@ SAMPLERS = {
     "awrs": awrs,
     "recursive": AWRS(tail=1),
     "recursive, tail of 3": AWRS(tail=3),
+    "recursive, tail of 7": AWRS(tail=7),
     "geometric": AWRS("geometric"),
     "geometric, 5 accepts": AWRS("geometric", max_accepts=5),
 }
@@ -133,6 +134,39 @@ def test_the_mean_weight_is_the_allowed_mass_over_a_wide_vocabulary(sampler, mas
     logits = np.tile(row.astype(np.float32), (1500, 1))
     draws = sampler(of(rng, len(logits)), logits, constraint, np.full(1500, constraint.start()))
     assert_mean(np.exp(draws.log_weights) / mass, 1.0)
+
+
+@pytest.mark.parametrize("mass", [0.99, 0.5, 0.1, 0.01])
+@pytest.mark.parametrize("sampler", [awrs, AWRS(tail=4), AWRS(tail=9, max_rejects=60)])
+def test_the_mean_weight_is_the_mass_that_a_predicate_allows_of_a_wide_vocabulary(sampler, mass):
+    rng = np.random.default_rng(13)
+    constraint = PredicateConstraint(lambda text, done: text[1:2] in ("", "0", "2") and not done, WIDE)
+    allowed = naive.mask(constraint, constraint.start(), len(WIDE))
+    row = rng.normal(0, 2, len(WIDE))
+    row[allowed] += np.log(mass) - np.logaddexp.reduce(row[allowed])
+    row[~allowed] += np.log1p(-mass) - np.logaddexp.reduce(row[~allowed])
+    logits = np.tile(row.astype(np.float32), (1500, 1))
+    draws = sampler(of(rng, len(logits)), logits, constraint, np.full(1500, constraint.start()))
+    assert_mean(np.exp(draws.log_weights) / mass, 1.0)
+
+
+@pytest.mark.parametrize("row", [name for name in LOGITS if name != "allowed mass below float32"])
+def test_a_predicate_is_asked_about_no_more_tokens_than_are_judged(row):
+    asked = []
+    for seed in range(30):
+        constraint = PredicateConstraint(lambda text, done: asked.append(text) or text in "bi", LETTERS)
+        state = np.array([constraint.start()])
+        asked.clear()
+        draws = awrs(of(np.random.default_rng(seed), 1), LOGITS[row].astype(np.float32)[None], constraint, state)
+        assert len(asked) <= draws.checks[0] <= 10
+
+
+def test_a_predicate_is_asked_about_two_tokens_where_one_has_nearly_all_the_mass():
+    row = np.where(np.arange(3001) == 7, 15.0, 0.0).astype(np.float32)
+    constraint = PredicateConstraint(lambda text, done: not done, WIDE)
+    draws = awrs(of(np.random.default_rng(0), 1), row[None], constraint, np.array([constraint.start()]))
+    assert draws.tokens.tolist() == [7]
+    assert draws.checks.tolist() == [2]
 
 
 HUGE = Vocabulary((*(b"%06d" % i for i in range(131_071)), b""), eos=frozenset({131_071}))
