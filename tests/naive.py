@@ -217,7 +217,7 @@ def awrs(weights: Sequence[float], allowed: Sequence[bool], uniforms: Iterable[f
         if accepted >= 0:
             behind, rest = len(values) + 1, 1 - math.fsum(shares)
             last = behind == tail or not left or total <= 0.05 * seen
-            shares.append(rest if last else rest / (tail - behind + 1) if behind > tail // 2 else 0.0)
+            shares.append(rest if last else rest * behind / sum(range(behind, tail + 1)))
         if left:
             token = _inverse_cdf(left, uniform * total)
             del left[token]

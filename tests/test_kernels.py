@@ -150,11 +150,14 @@ LETTERS = Vocabulary((*(bytes((97 + i,)) for i in range(20)), b""), frozenset({2
     st.sets(st.integers(0, 19), min_size=1),
     st.integers(0),
     st.integers(1, 6),
+    st.none() | st.floats(0, 1, exclude_max=True),
 )
-def test_the_awrs_kernel_is_the_estimator_by_its_definition(raw, members, seed, tail):
+def test_the_awrs_kernel_is_the_estimator_by_its_definition(raw, members, seed, tail, first):
     row = np.array([*raw, 0], np.float32)
     allowed = [token in members for token in range(21)]
     streams = seeded(seed, [(0,)])
+    if first is not None:
+        streams = streams._replace(spread=np.array([[first, 0.5]]))
     automaton, flat = compile_regex(f"[{''.join(chr(97 + i) for i in members)}]"), Tokens.of(LETTERS).bytes
     blocks = np.zeros((1, 1))
     rejection.block_sums(row[None], blocks)
@@ -164,7 +167,7 @@ def test_the_awrs_kernel_is_the_estimator_by_its_definition(raw, members, seed, 
     mass[0, rejection.TOTAL] = total = row.sum()
     plan = np.array([0, tail, 2, rejection.NEVER, 0, 1, 0])
     asked, masses, states = np.zeros((1, 1, 2), np.int64), np.zeros((1, 1, 2)), np.array([automaton.start])
-    rest = states, streams.keys, work, mass, asked, masses, plan, status, 0.5
+    rest = states, streams.keys, streams.spread, work, mass, asked, masses, plan, status, 0.5
     while lacking := rejection.awrs(row[None], blocks, automaton.machine, flat, *rest):
         automaton.extend(lacking)
     if expected[0] < 0:  # nothing allowed has a weight: the caller draws from the mask

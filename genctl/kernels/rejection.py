@@ -49,6 +49,7 @@ GEOMETRIC, TAIL, MAX_ACCEPTS, MAX_REJECTS, ASKING, AHEAD, MASKS = range(7)
 TOKEN, VERDICT = range(2)
 WEIGHT, LEFT = range(2)
 
+BY_KEY = -1.0
 NEAR = 0.05  # untested over allowed mass: one more draw is enough
 
 
@@ -357,6 +358,7 @@ def awrs_row(
     tokens: TokenBytes,
     state: int,
     key: int,
+    first: float,
     work: I64,
     mass: F64,
     asked: I64,
@@ -370,7 +372,7 @@ def awrs_row(
     WAITING: the automaton has to be extended with work[LACKING]. ASKS: asked[: work[PENDING]] has tokens whose verdict
     is UNKNOWN. CUT: so many tokens were refused, or so little is left (tail), that the row should be drawn from its
     mask: all that was refused is outside, so the law stays. NO_MASS: the token is drawn, and mass[SEEN] plus the masked
-    weights that are left is the allowed mass. key: of the row's stream of uniforms.
+    weights that are left is the allowed mass. key: of the row's stream of uniforms; first: number 0 of it, or BY_KEY.
     """
     if status == ANSWERED and judge_answers(weights, blocks, work, mass, asked, masses, plan):
         return DONE
@@ -380,7 +382,8 @@ def awrs_row(
             return CUT
         if plan[MASKS] and work[CHOSEN] >= 0 and left > NEAR * mass[SEEN]:
             return NO_MASS
-        token = draw(weights, blocks, uniform_at(key, work[USED]))
+        spread = work[USED] == 0 and first >= 0.0
+        token = draw(weights, blocks, first if spread else uniform_at(key, work[USED]))
         if token < 0:
             if work[PENDING] > 0:
                 return ASKS
@@ -414,6 +417,7 @@ def awrs(
     tokens: TokenBytes,
     states: I64,
     keys: U64,
+    spread: F64,
     work: I64,
     mass: F64,
     asked: I64,
@@ -424,7 +428,7 @@ def awrs(
 ) -> int:
     """`awrs_row` on each of the N rows that can go on. 0, or what the automaton has to be extended with.
 
-    mass[LOG_WEIGHT] is -inf until a row is DONE with a token.
+    mass[LOG_WEIGHT] is -inf until a row is DONE with a token. spread: (N, 2), first numbers in column 0, or (0, 2).
     """
     for n in range(states.shape[0]):
         if status[n] == WAITING or status[n] == ANSWERED:
@@ -435,6 +439,7 @@ def awrs(
                 tokens,
                 states[n],
                 keys[n],
+                spread[n, 0] if spread.shape[0] > 0 else BY_KEY,
                 work[n],
                 mass[n],
                 asked[n],

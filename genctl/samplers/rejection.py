@@ -30,12 +30,11 @@ from genctl.kernels import rejection
 from genctl.kernels.records import F32, F64, I64, U32, Machine, TokenBytes
 from genctl.samplers.base import Draws, Weights, token_logprobs, weigh
 from genctl.samplers.masked import TAIL, allowed_mass, draw_allowed, packed_mask
-from genctl.samplers.streams import Streams
+from genctl.samplers.streams import OF_MASK, Streams
 
 CUT, LATE_CUT = 4, 16  # refused tokens after which rows of a compiled rule are drawn from its mask
 PATIENCE = 8  # refused tokens after which other rules are asked what all they refuse
 COMPILED_TAIL, TAIL_IN_PYTHON = 8, 16  # draws behind the accepted one
-OF_MASKS = 2**40  # where the uniforms of rows drawn from masks begin
 
 Compiled = AutomatonConstraint | Budget | Checked  # whose masks are cheap
 
@@ -156,6 +155,7 @@ class _Run:
             tokens,
             states,
             self._streams.keys,
+            self._streams.spread,
             self.work,
             self.mass,
             self._asked,
@@ -197,7 +197,7 @@ class _Run:
 
     def _by_mask(self, row: int) -> tuple[int, float]:
         """The exact tail: only tokens outside of the mask were taken out."""
-        uniform = self._streams.uniform(row, OF_MASKS)
+        uniform = self._streams.uniform(row, OF_MASK)
         return draw_allowed(self._logits, self._weights, row, self._mask(row), uniform)
 
     def _mask(self, row: int) -> U32:

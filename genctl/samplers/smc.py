@@ -13,7 +13,8 @@ weighted with its probability; any other is cut, with weight -inf. A constraint 
 (constraints/budget.py) leaves none to be cut. Without a constraint a text is cut as it is, and keeps its weight.
 
 Particles with the same tokens behind the same prompt share a row of the model: it computes each prefix once. Every
-particle draws from a stream of its own, so that a prompt's result does not depend on what runs beside it.
+particle draws from a stream of its own, so that a prompt's result does not depend on what runs beside it; those of a
+prompt that share a row draw with numbers that are spread, as in sequential quasi-Monte Carlo (Gerber & Chopin 2015).
 """
 
 from __future__ import annotations
@@ -267,7 +268,8 @@ def _draw(laws: _Law, cloud: Particles[M], constraints: Rules, settings: Setting
     together: dict[int, list[int]] = {}
     for i, particle in enumerate(running.tolist()):
         together.setdefault(id(constraints[particle // cloud.size]), []).append(i)
-    streams = cloud.streams.rows(running).at(2 * cloud.steps)
+    prefixes = running // cloud.size * len(cloud.logits) + cloud.rows
+    streams = cloud.streams.rows(running).at(2 * cloud.steps).together(prefixes)
     parts = []
     for members in together.values():
         constraint = constraints[int(running[members[0]]) // cloud.size]

@@ -318,6 +318,19 @@ def test_resampling_leaves_every_weight_at_the_mean():
     assert len(set(moved.log_weights.tolist())) == 1
 
 
+@pytest.mark.parametrize("constraint", [None, "automaton"])
+def test_particles_behind_the_same_text_draw_each_token_in_proportion(constraint):
+    constraints = [CONSTRAINTS[constraint]() if constraint else None] * 3
+    settings = smc.Settings(masked, SCHEMES["systematic"], 0.0, LONGEST)
+    moved = smc.step(begin(constraints, 40, seed=5), MODEL, constraints, settings)
+    allowed = naive.mask(constraints[0], constraints[0].start(), 6) if constraint else np.ones(6, np.bool_)
+    logits = np.where(allowed, smc.law(MODEL.prefill([[0]])[0]).target[0].astype(np.float64), -np.inf)
+    law = np.exp(logits - np.logaddexp.reduce(logits))
+    for group in moved.groups():
+        drawn = np.bincount([tokens[0] if tokens else 4 for tokens in moved.tokens[group]], minlength=6)
+        assert np.abs(drawn - 40 * law).max() < 1
+
+
 def test_without_a_rule_texts_have_the_model_s_own_law():
     settings = smc.Settings(awrs, SCHEMES["systematic"], 0.5, 2)
     cloud = smc.run(begin([None] * 4000, 1, seed=3), MODEL, [None] * 4000, settings)
