@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genctl.errors import ArgumentError, ModelError
+from genctl.kernels import products
 from genctl.models import linear
 from genctl.models.linear import Linear, PackedLinear, arrange, pack
 from genctl.models.transformers import load_transformers
@@ -66,6 +67,23 @@ def test_products_are_those_of_torch(data: st.DataObject, bias: bool, width: int
     for cut in (torch.randn(2 * out, 2 * width)[::2, 1::2], torch.randn(1, width).expand(out, width)):
         layer.weight, same.weight = torch.nn.Parameter(cut), torch.nn.Parameter(cut)
         same_products(layer, same, torch.randn(4, width))
+
+
+@given(st.integers(1, 26), st.integers(1, 40), st.integers(1, 40) | st.sampled_from([639, 640, 656, 1300]))
+def test_our_loops_give_what_numpy_gives(rows: int, width: int, size: int) -> None:
+    rng = np.random.default_rng(size)
+    rows_given = rng.normal(size=(rows, width)).astype(np.float32)
+    matrix = rng.normal(size=(size, width)).astype(np.float32)
+    exact, columns = rows_given @ matrix.T, np.ascontiguousarray(matrix.T)
+    found = np.full((rows, size), np.nan, np.float32)
+    products.multiply_rows(rows_given, matrix, found)
+    np.testing.assert_allclose(found, exact, rtol=1e-4, atol=1e-4)
+    found[:] = np.nan
+    products.multiply_columns(rows_given, columns, found)
+    np.testing.assert_allclose(found, exact, rtol=1e-4, atol=1e-4)
+    found[0] = np.nan
+    products.multiply_columns_once(rows_given[0], columns, found[0])
+    np.testing.assert_allclose(found, exact, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("out", [640, 641, 1300])

@@ -2,7 +2,7 @@
 
     sums = spread(zero)
     for i in range(0, width, LANES):
-        sums = multiply_add(load(first, i), load(second, i), sums)      # rounds once
+        sums = multiply_add(load(first, i), load(second, i), sums)
     total(sums)
 
 Places in arrays are counted in the order of memory, and not checked. `prefetch` fetches a place for later.
@@ -73,10 +73,10 @@ def spread(typing: Any, value: Any) -> Any:
 
 @intrinsic
 def multiply_add(typing: Any, first: Any, second: Any, third: Any) -> Any:
-    """first second + third, lane by lane."""
+    """first second + third, lane by lane; rounded once where the processor can."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _call(builder, f"llvm.fma.v{LANES}f32", VECTOR, arguments)
+        return _call(builder, f"llvm.fmuladd.v{LANES}f32", VECTOR, arguments)
 
     return LANES_TYPE(LANES_TYPE, LANES_TYPE, LANES_TYPE), generate
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from numba import config
+from numba.core.codegen import get_host_cpu_features
 from torch.nn import functional
 
 from genctl.errors import ArgumentError, ModelError
@@ -23,7 +24,9 @@ from genctl.kernels.products import multiply_columns, multiply_columns_once, mul
 ONEDNN = hasattr(torch.ops.mkldnn, "_linear_pointwise")  # may be left out where torch is built
 PLAIN = (torch.Tensor, torch.nn.Parameter)  # and not a subclass that holds its numbers in another way
 FIXED = "the weights are packed: they cannot be read, changed, moved or saved\nhint: load the model without packed=True"
-FEW = 24  # rows that our own loops multiply in less time than oneDNN with one thread: measured with SmolLM2
+# Rows that our own loops multiply in less time than oneDNN with one thread, measured with SmolLM2 and registers of 512
+# bits; narrower ones do not hold what is multiplied at a time.
+FEW = 24 if "+avx512f" in get_host_cpu_features() else 2
 
 
 class Linear(torch.nn.Linear):
