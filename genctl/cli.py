@@ -510,7 +510,7 @@ def _demo_posterior(lm: Model) -> str:
     prompt = "Name an animal. Answer with one word, in lower case, and nothing else."
     out.print(f"   prompt      {prompt}")
     rule = genctl.regex("[a-z]{3,10}") & no_letter_twice
-    g = _generate(lm, _chat(prompt), rule, num_particles=16, max_new_tokens=8, seed=0)
+    g = _generate(lm, _chat(prompt), rule, num_particles=16, max_new_tokens=8, seed=2)
     table = Table("text", "weight", box=None, padding=(0, 3))
     for text, weight in g.posterior().most_common(6):
         table.add_row(escape(text), f"{weight:.3f}")

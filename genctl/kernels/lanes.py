@@ -5,7 +5,8 @@
         sums = multiply_add(load(first, i), load(second, i), sums)
     total(sums)
 
-Places in arrays are counted in the order of memory, and not checked. `prefetch` fetches a place for later.
+Places in arrays, which lie in one piece, are counted in the order of memory, and not checked. `prefetch` fetches a
+place for later.
 """
 
 from __future__ import annotations
@@ -16,8 +17,7 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core.cgutils import get_or_insert_function
-from numba.core.datamodel.models import PrimitiveModel
-from numba.core.datamodel.registry import default_manager
+from numba.extending import models, register_model
 
 from genctl.kernels.compiled import intrinsic
 
@@ -34,7 +34,7 @@ class _Lanes(types.Type):  # type: ignore[misc]  # numba is not typed, and takes
 
 
 LANES_TYPE = _Lanes()
-default_manager.register(_Lanes, lambda manager, kind: PrimitiveModel(manager, kind, VECTOR))
+register_model(_Lanes)(lambda manager, kind: models.PrimitiveModel(manager, kind, VECTOR))
 
 
 @intrinsic
