@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from genctl.kernels.compiled import contracting_kernel, inlined, kernel
+from genctl.kernels.compiled import contracting_kernel, inlined, kernel, wide
 from genctl.kernels.lanes import LANES, load, multiply_add, prefetch, spread, store, total
 from genctl.kernels.records import F32
 
@@ -32,10 +32,10 @@ def multiply_rows(given: F32, matrix: F32, out: F32) -> None:
     for n in range(0, size, 4):
         if rows == 1:
             multiply_four_with_one(given, matrix, out, n, whole)
-            continue
-        for group in range(groups):
-            fetched = 4 * group // groups, 4 * (group + 1) // groups
-            multiply_fours(given, matrix, out, 4 * group, n, whole, fetched)
+        else:
+            for group in range(groups):
+                fetched = 4 * group // groups, 4 * (group + 1) // groups
+                multiply_fours(given, matrix, out, 4 * group, n, whole, fetched)
     if whole < width:
         for row in range(rows):
             for n in range(size):
@@ -130,8 +130,8 @@ def multiply_columns(given: F32, columns: F32, out: F32) -> None:
             for pair in range(pairs):
                 fetched = 8 * pair // pairs, 8 * (pair + 1) // pairs
                 add_eights(given, columns, out, 2 * pair, k, first, end, fetched)
-    add_products(given, columns, out, 0, eights, whole)
-    add_products(given, columns, out, eights, width, 0)
+    add_products(given, columns, out, wide(0), wide(eights), wide(whole))
+    add_products(given, columns, out, wide(eights), wide(width), wide(0))
 
 
 @inlined
