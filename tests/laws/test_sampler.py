@@ -61,6 +61,14 @@ LOGITS = {
 }
 
 
+def row_with(mass, allowed, rng):
+    """Random logits of which the allowed ones have this mass."""
+    row = rng.normal(0, 2, len(allowed))
+    row[allowed] += np.log(mass) - np.logaddexp.reduce(row[allowed])
+    row[~allowed] += np.log1p(-mass) - np.logaddexp.reduce(row[~allowed])
+    return row.astype(np.float32)
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
 @pytest.mark.parametrize("constraint", CONSTRAINTS.values(), ids=CONSTRAINTS)
 @pytest.mark.parametrize("row", LOGITS.values(), ids=LOGITS)
@@ -128,10 +136,7 @@ def test_the_mean_weight_is_the_allowed_mass_over_a_wide_vocabulary(sampler, mas
     rng = np.random.default_rng(11)
     constraint = by_automaton("0[02]...", WIDE)  # 00000-00999 and 02000-02999
     allowed = naive.mask(constraint, constraint.start(), len(WIDE))
-    row = rng.normal(0, 2, len(WIDE))
-    row[allowed] += np.log(mass) - np.logaddexp.reduce(row[allowed])
-    row[~allowed] += np.log1p(-mass) - np.logaddexp.reduce(row[~allowed])
-    logits = np.tile(row.astype(np.float32), (1500, 1))
+    logits = np.tile(row_with(mass, allowed, rng), (1500, 1))
     draws = sampler(of(rng, len(logits)), logits, constraint, np.full(1500, constraint.start()))
     assert_mean(np.exp(draws.log_weights) / mass, 1.0)
 
@@ -142,10 +147,7 @@ def test_the_mean_weight_is_the_mass_that_a_predicate_allows_of_a_wide_vocabular
     rng = np.random.default_rng(13)
     constraint = PredicateConstraint(lambda text, done: text[1:2] in ("", "0", "2") and not done, WIDE)
     allowed = naive.mask(constraint, constraint.start(), len(WIDE))
-    row = rng.normal(0, 2, len(WIDE))
-    row[allowed] += np.log(mass) - np.logaddexp.reduce(row[allowed])
-    row[~allowed] += np.log1p(-mass) - np.logaddexp.reduce(row[~allowed])
-    logits = np.tile(row.astype(np.float32), (1500, 1))
+    logits = np.tile(row_with(mass, allowed, rng), (1500, 1))
     draws = sampler(of(rng, len(logits)), logits, constraint, np.full(1500, constraint.start()))
     assert_mean(np.exp(draws.log_weights) / mass, 1.0)
 
@@ -183,10 +185,7 @@ def test_the_mean_weight_is_the_allowed_mass_of_131_072_tokens(sampler, mass):
     rng = np.random.default_rng(13)
     constraint = by_automaton("0[02]....", HUGE)
     allowed = naive.mask(constraint, constraint.start(), len(HUGE))
-    row = rng.normal(0, 2, len(HUGE))
-    row[allowed] += np.log(mass) - np.logaddexp.reduce(row[allowed])
-    row[~allowed] += np.log1p(-mass) - np.logaddexp.reduce(row[~allowed])
-    logits = np.tile(row.astype(np.float32), (25, 1))
+    logits = np.tile(row_with(mass, allowed, rng), (25, 1))
     exact = np.exp(
         np.logaddexp.reduce(logits[0, allowed].astype(np.float64)) - np.logaddexp.reduce(logits[0].astype(float))
     )
