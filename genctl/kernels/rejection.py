@@ -49,7 +49,7 @@ GEOMETRIC, TAIL, MAX_ACCEPTS, MAX_REJECTS, ASKING, AHEAD, MASKS = range(7)
 TOKEN, VERDICT = range(2)
 WEIGHT, LEFT = range(2)
 
-BY_KEY = -1.0
+BY_KEY = -1.0  # in place of a row's first number: it is the one of the row's stream
 NEAR = 0.05  # untested over allowed mass: one more draw is enough
 
 
@@ -382,8 +382,8 @@ def awrs_row(
             return CUT
         if plan[MASKS] and work[CHOSEN] >= 0 and left > NEAR * mass[SEEN]:
             return NO_MASS
-        spread = work[USED] == 0 and first >= 0.0
-        token = draw(weights, blocks, first if spread else uniform_at(key, work[USED]))
+        uniform = first if work[USED] == 0 and first != BY_KEY else uniform_at(key, work[USED])
+        token = draw(weights, blocks, uniform)
         if token < 0:
             if work[PENDING] > 0:
                 return ASKS

@@ -5,7 +5,7 @@
 
 What a model gives stays the same but for the last digits. The BLAS that torch takes for float32 copies weights into an
 order of its own at every pass, which can take two thirds of it. Where there is one thread, few rows are multiplied by
-loops of our own (`genctl.kernels.products`), which read the weights up to twice as fast as oneDNN does.
+loops of our own (`genctl.kernels.products`), which fetch weights while they multiply.
 """
 
 from __future__ import annotations
